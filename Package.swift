@@ -1,0 +1,98 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Every module is written to the same rules: Swift 6 language mode, imports that stay private unless said
+// otherwise, and members that are only visible through a module the file itself imports.
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "triage",
+    products: [
+        .library(name: "Triage", targets: ["Triage"]),
+        .library(name: "TriageTestKit", targets: ["TriageTestKit"]),
+        .executable(name: "triage", targets: ["TriageCommand"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults, "YAML"]),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // Stones: a module map and a shim.h each, nothing else.
+        .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "COTLP", dependencies: ["CProtobufC"]),
+        .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
+
+        // The house, from the inside out.
+        .target(name: "TriageEvents", dependencies: ["CSimdJSON"], swiftSettings: strict),
+        .target(
+            name: "TriageTelemetry",
+            dependencies: ["TriageEvents", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "TriageOTLP",
+            dependencies: ["TriageEvents", "TriageTelemetry", "COTLP", "CProtobufC", "CCurl", "CZlib"],
+            swiftSettings: strict
+        ),
+        .target(name: "TriageKafka", dependencies: ["TriageEvents", "CRdKafka"], swiftSettings: strict),
+        .target(
+            name: "TriageProcessing",
+            dependencies: [
+                "TriageEvents", "TriageTelemetry",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "TriageIngress",
+            dependencies: [
+                "TriageEvents", "TriageTelemetry",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "Triage",
+            dependencies: [
+                "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "TriageTestKit",
+            dependencies: ["TriageEvents", "TriageTelemetry", .product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "TriageCommand",
+            dependencies: [
+                "Triage", "TriageEvents", "TriageTelemetry", "TriageKafka", "TriageProcessing", "TriageIngress",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+    ],
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
+)

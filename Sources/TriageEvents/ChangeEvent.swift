@@ -1,0 +1,156 @@
+/// What happened to the resource.
+public enum ChangeAction: String, Sendable, CaseIterable {
+    /// It was created.
+    case created
+    /// It was updated.
+    case updated
+    /// It was deleted.
+    case deleted
+}
+
+/// The form in which an event's value was written (design §2).
+public enum EventForm: String, Sendable, CaseIterable {
+    /// `{type, data, metadata}`.
+    case envelope
+    /// `{resourceType, action, timestamp, resource}`.
+    case flat
+    /// A bare FHIR resource; the action comes from the topic.
+    case resource
+    /// A null value: a delete.
+    case tombstone
+}
+
+/// A Patient event as it was decoded from a record: the few fields that processing needs; the bytes stay as they came.
+public struct PatientEvent: Sendable {
+    /// What happened.
+    public let action: ChangeAction
+    /// How the value was written.
+    public let form: EventForm
+    /// The record's value, byte for byte; nil for a tombstone.
+    public let value: ByteSlice?
+    let fields: DecodedFields
+
+    init(action: ChangeAction, form: EventForm, value: ByteSlice?, fields: DecodedFields) {
+        self.action = action
+        self.form = form
+        self.value = value
+        self.fields = fields
+    }
+
+    /// The FHIR resource type: `Patient`.
+    public var resourceType: String { "Patient" }
+    /// The event's type as the envelope writes it, such as `PatientCreated`.
+    public var type: String {
+        switch action {
+        case .created: "PatientCreated"
+        case .updated: "PatientUpdated"
+        case .deleted: "PatientDeleted"
+        }
+    }
+    /// The logical id of the Patient; a created one may have none. Patient data: not for telemetry.
+    public var resourceID: String? { fields.text(.resourceID) }
+    /// The logical id's bytes.
+    public var resourceIDBytes: ByteSlice? { fields[.resourceID] }
+    /// `meta.versionId` of the resource.
+    public var versionID: String? { fields.text(.versionID) }
+    /// `meta.lastUpdated` of the resource: a FHIR instant.
+    public var lastUpdated: String? { fields.text(.lastUpdated) }
+    /// The event's own id, `metadata.eventId`.
+    public var eventID: String? { fields.text(.eventID) }
+    /// The event id's bytes.
+    public var eventIDBytes: ByteSlice? { fields[.eventID] }
+    /// When the source says the change happened.
+    public var timestamp: String? { fields.text(.timestamp) }
+    /// Who sent the event, `metadata.source`.
+    public var source: String? { fields.text(.source) }
+    /// `metadata.correlationId`: the request that caused the event.
+    public var correlationID: String? { fields.text(.correlationID) }
+    /// The correlation id's bytes.
+    public var correlationIDBytes: ByteSlice? { fields[.correlationID] }
+    /// The Patient's administrative gender code. Patient data: not for telemetry.
+    public var gender: String? { fields.text(.gender) }
+    /// The Patient's birth date, possibly only a year or month. Patient data: not for telemetry.
+    public var birthDate: String? { fields.text(.birthDate) }
+
+    /// The bytes of the Patient resource inside ``value``: the whole value of a bare resource, `data` of an envelope,
+    /// `resource` of the flat form; nil if there is none (a tombstone, a delete without data).
+    public var resource: ByteSlice? {
+        guard let value else { return nil }
+        switch form {
+        case .tombstone: return nil
+        case .resource: return value
+        case .envelope: return JSONMember.range(of: "data", in: value).map { value.subslice($0) }
+        case .flat: return JSONMember.range(of: "resource", in: value).map { value.subslice($0) }
+        }
+    }
+}
+
+/// The short texts that a decoder took out of an event, in one block.
+struct DecodedFields: Sendable {
+    /// The order is the order of `triage_field_index` in CSimdJSON.h.
+    enum Field: Int, CaseIterable {
+        case type, action, resourceType, resourceID, versionID, lastUpdated, eventID, timestamp, source, correlationID
+        case gender, birthDate
+    }
+
+    let bytes: ByteSlice
+    /// Start and count of each field in ``bytes``; a start of −1 means absent.
+    let ranges: InlineArray<12, (start: Int16, count: Int16)>
+
+    subscript(field: Field) -> ByteSlice? {
+        let range = ranges[field.rawValue]
+        return range.start < 0 ? nil : bytes.subslice(Int(range.start)..<Int(range.start) + Int(range.count))
+    }
+
+    func text(_ field: Field) -> String? { self[field]?.utf8Text }
+}
+
+/// Why an event was refused: always *persistent*. The rule's name and an index-free path, never a value from the event.
+public struct InvalidEvent: Error, Sendable, Hashable {
+    /// The rules, by the name that stands in `error.type`.
+    public enum Rule: String, Sendable, CaseIterable {
+        /// The value is empty.
+        case empty = "empty_value"
+        /// A null value where a tombstone means nothing (a topic whose action is not known, without a key).
+        case nullValue = "null_value"
+        /// Not one JSON text (RFC 8259), or nested deeper than 1,024.
+        case json = "invalid_json"
+        /// Not UTF-8.
+        case utf8 = "invalid_utf8"
+        /// The JSON text is no object.
+        case notAnObject = "not_an_object"
+        /// None of the forms that are understood.
+        case unknownForm = "unknown_form"
+        /// `resourceType` is missing or no string.
+        case resourceTypeMissing = "resource_type_missing"
+        /// `resourceType` is not Patient.
+        case resourceTypeForeign = "resource_type_foreign"
+        /// The resource is missing where one is needed.
+        case resourceMissing = "resource_missing"
+        /// The id breaks the grammar `[A-Za-z0-9\-\.]{1,64}` (FHIR R4 §2.24.0.1, id).
+        case id = "invalid_id"
+        /// An updated or deleted resource has no id, and the record no key.
+        case idMissing = "id_missing"
+        /// The action or type is unknown, or missing and not implied by the topic.
+        case action = "unknown_action"
+        /// The gender is none of male, female, other, unknown (FHIR R4 AdministrativeGender).
+        case gender = "invalid_gender"
+        /// The birth date is no FHIR date.
+        case birthDate = "invalid_birth_date"
+        /// A timestamp is no FHIR instant or dateTime.
+        case timestamp = "invalid_timestamp"
+        /// An element has another JSON type than FHIR gives it.
+        case elementType = "invalid_element_type"
+    }
+
+    /// The rule that was broken.
+    public let rule: Rule
+    /// Where: element names without indexes, such as `Patient.birthDate`; only names of FHIR or of the envelope.
+    public let path: String
+
+    /// `rule` was broken at `path`.
+    public init(_ rule: Rule, at path: String) {
+        self.rule = rule
+        self.path = path
+    }
+}
