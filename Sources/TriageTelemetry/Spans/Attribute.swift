@@ -16,19 +16,19 @@ public enum AttributeValue: Sendable, Hashable {
     case uuid(UInt64, UInt64)
     /// A resource id or record key. Exported hashed, plain or not at all, as the ``IdentifierPolicy`` says, and only then computed.
     case identifier(ByteSlice)
-
-    /// A literal.
-    public static func text(_ literal: StaticString) -> AttributeValue { .literal(StaticText(literal)) }
 }
 
 /// A static string that can be compared and hashed.
-public struct StaticText: Sendable, Hashable, CustomStringConvertible {
+public struct StaticText: Sendable, Hashable, ExpressibleByStringLiteral, CustomStringConvertible {
     /// The literal.
     public let literal: StaticString
 
     /// Wraps a literal.
     @inline(__always)
     public init(_ literal: StaticString) { self.literal = literal }
+
+    /// A literal.
+    public init(stringLiteral value: StaticString) { literal = value }
 
     /// The text.
     public var description: String { literal.description }

@@ -1,0 +1,182 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// A retry record or dead letter on its way out: the delivery behind it isn't complete until it is acknowledged.
+final class PendingSend {
+    enum Kind {
+        case retry(RetryPolicy.Strategy)
+        case deadLetter(Failure)
+    }
+    let kind: Kind
+    let delivery: Delivery
+    let lane: LaneKey
+    let record: OutboundRecord
+    let headers: [Header]
+    let attributes: [Attribute]
+    let step: ProcessStep
+    let failure: Failure
+
+    init(
+        _ kind: Kind, delivery: Delivery, lane: LaneKey, record: OutboundRecord, headers: [Header], attributes: [Attribute],
+        step: ProcessStep, failure: Failure
+    ) {
+        self.kind = kind
+        self.delivery = delivery
+        self.lane = lane
+        self.record = record
+        self.headers = headers
+        self.attributes = attributes
+        self.step = step
+        self.failure = failure
+    }
+}
+
+extension Engine {
+    /// Sends a retry record to the partition of the retry topic with the same number.
+    func retry(
+        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, count: Int, at due: Timestamp,
+        strategy: RetryPolicy.Strategy, lane: LaneKey
+    ) {
+        let headers = FailureHeaders.retry(
+            delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
+            group: configuration.group, writer: writer, processTraceparent: traceparent(step)
+        )
+        let attributes = [
+            Attribute("triage.retry.count", .int(Int64(count))), Attribute("triage.retry.strategy", .text(SafeText(strategy))),
+            Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
+            Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
+        ]
+        begin(
+            PendingSend(
+                .retry(strategy), delivery: delivery, lane: lane,
+                record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
+                attributes: attributes, step: step, failure: failure
+            )
+        )
+    }
+
+    /// Sends a dead letter to the partition of the dead letter topic with the same number.
+    func giveUp(
+        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey
+    ) {
+        let headers = FailureHeaders.deadLetter(
+            delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(), group: configuration.group,
+            processTraceparent: traceparent(step)
+        )
+        let attributes = [
+            Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
+            Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
+        ]
+        begin(
+            PendingSend(
+                .deadLetter(failure), delivery: delivery, lane: lane,
+                record: outbound(delivery, to: TopicName.deadLetter(of: delivery.partition.mainTopic)), headers: headers,
+                attributes: attributes, step: step, failure: failure
+            )
+        )
+    }
+
+    private func traceparent(_ step: ProcessStep) -> ByteSlice? { step.context.isValid ? step.context.traceparent : nil }
+
+    private func outbound(_ delivery: Delivery, to topic: String) -> OutboundRecord {
+        let record = delivery.record
+        return OutboundRecord(
+            topic: topic, partition: record.partition, key: record.key, value: record.value, headers: record.headers
+        )
+    }
+
+    /// Hands the record over, or keeps it until the producer has room.
+    private func begin(_ send: PendingSend) {
+        guard unsent.isEmpty else {
+            unsent.append(send)
+            return
+        }
+        if !handOver(send) {
+            unsent.append(send)
+            waitForRoom()
+        }
+    }
+
+    /// - Returns: false if the producer's queue is full.
+    private func handOver(_ send: PendingSend) -> Bool {
+        sendSequence += 1
+        let id = sendSequence
+        sends[id] = send
+        do {
+            try sink.send(
+                send.record, replacing: send.headers, parent: send.step.context.isValid ? send.step.context : nil,
+                attributes: send.attributes
+            ) { [executor, self] result in
+                executor.post { self.answered(id, result) }
+            }
+            return true
+        } catch {
+            sends[id] = nil
+            if error.isQueueFull { return false }
+            failed(send, error)
+            return true
+        }
+    }
+
+    private func waitForRoom() {
+        guard !isWaitingForRoom else { return }
+        isWaitingForRoom = true
+        sink.whenWritable { [executor, self] in executor.post { self.isWaitingForRoom = false } }
+    }
+
+    /// Hands over what waited for room in the producer, and again what failed.
+    func retrySends(_ now: Timestamp) {
+        while let (send, _) = resends.popDue(at: now) { begin(send) }
+        while !isWaitingForRoom, let send = unsent.first {
+            guard handOver(send) else {
+                waitForRoom()
+                return
+            }
+            unsent.removeFirst()
+        }
+    }
+
+    private func answered(_ id: Int, _ result: Result<Acknowledgement, BrokerError>) {
+        guard let send = sends.removeValue(forKey: id) else { return }
+        switch result {
+        case .success(let acknowledgement): acknowledged(send, acknowledgement)
+        case .failure(let error): failed(send, error)
+        }
+    }
+
+    /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again a second later.
+    private func failed(_ send: PendingSend, _ error: BrokerError) {
+        counts.produceFailures += 1
+        notify(.produceFailed(error))
+        resends.insert(send, due: clock.now() + .seconds(1))
+    }
+
+    private func acknowledged(_ send: PendingSend, _ acknowledgement: Acknowledgement) {
+        let now = clock.now()
+        let delivery = send.delivery
+        let metrics = delivery.partition.metrics
+        metrics.failedProcessDuration(send.failure).record((now - send.step.start).inSeconds)
+        switch send.kind {
+        case .retry(let strategy):
+            counts.retries += 1
+            metrics.retries(strategy).add(1)
+            metrics.deliveries(.retryScheduled).add(1)
+            send.step.end(.retryScheduled, tracer: tracer, at: now)
+            let twin = TopicPartition(send.record.topic, acknowledgement.partition)
+            if let partition = partitions[twin] {
+                partition.expectedEnd = max(partition.expectedEnd, acknowledgement.offset + 1)
+            }
+        case .deadLetter(let failure):
+            counts.deadLettered += 1
+            metrics.deliveries(.deadLettered).add(1)
+            metrics.deadLetteredEvents.add(1)
+            deadLetterCounter.count(
+                destination: SafeText(vetted: delivery.partition.mainTopic), group: SafeText(vetted: configuration.group),
+                class: failure.errorClass, fingerprint: SafeText(vetted: failure.fingerprint), at: now
+            )
+            if let first = delivery.history.originTimestamp { metrics.endToEnd.record(max(0, (now - first).inSeconds)) }
+            send.step.end(.deadLettered, tracer: tracer, at: now)
+        }
+        settle(delivery, lane: send.lane)
+    }
+}

@@ -1,0 +1,110 @@
+internal import DequeModule
+public import TriageEvents
+internal import TriageTelemetry
+
+extension Engine {
+    /// Takes partitions over: verifies that each main partition came with its retry twin, and resolves where to start.
+    ///
+    /// A partition without a committed offset starts at a fixed offset that is committed at once: a main partition where
+    /// the configuration says, a retry partition always at its beginning, whatever `auto.offset.reset` is. Otherwise
+    /// acknowledged retries could be skipped after a restart (design §3).
+    public func assigned(_ ids: [TopicPartition], by consumer: any RecordConsumer) -> [TopicPartition: StartOffset] {
+        var starts: [TopicPartition: StartOffset] = [:]
+        do throws(BrokerError) {
+            let committed = try consumer.committed(ids, timeout: .seconds(10))
+            for id in ids {
+                let state = partitionState(id)
+                if let known = committed[id] {
+                    state.ledger.started(at: known.offset)
+                    state.ledger.didCommit(known.offset)
+                    starts[id] = .offset(known.offset)
+                } else {
+                    let range = try consumer.watermarks(id, timeout: .seconds(10))
+                    let start = configuration.startsAtEnd && !state.isRetry ? range.upperBound : range.lowerBound
+                    state.ledger.started(at: start)
+                    starts[id] = .offset(start)
+                }
+                partitions[id] = state
+            }
+        } catch {
+            notify(.clientError(error))
+            failure = .broker(error)
+        }
+        for id in ids where !TopicName.isRetry(id.topic) {
+            let twin = TopicPartition(TopicName.retry(of: id.topic), id.partition)
+            if failure == nil, partitions[twin] == nil { failure = .notCoPartitioned(id, twin: twin) }
+        }
+        isPaused = false
+        noteAssignment(.assigned)
+        notify(.assigned(ids.count))
+        return starts
+    }
+
+    /// Gives partitions back: what a handler or a produce is busy with may finish within a bound, the rest is dropped
+    /// unhandled, what is complete is committed.
+    public func revoked(_ ids: [TopicPartition], by consumer: any RecordConsumer) {
+        let leaving = ids.compactMap { partitions[$0] }
+        let dropped = dropWaiting(of: leaving)
+        let deadline = clock.now() + configuration.revocationTimeout
+        while leaving.contains(where: { $0.busy > 0 }) {
+            executor.runPending()
+            let now = clock.now()
+            retrySends(now)
+            guard leaving.contains(where: { $0.busy > 0 }), now < deadline else { break }
+            executor.wait(atMost: min(deadline - now, .milliseconds(50)))
+        }
+        commitNow(leaving)
+        let abandoned = dropped + leaving.reduce(0) { $0 + $1.busy }
+        forget(leaving)
+        noteAssignment(.revoked)
+        notify(.revoked(ids.count, abandoned: abandoned))
+    }
+
+    /// Drops partitions that are gone already, without side effects.
+    public func lost(_ ids: [TopicPartition], by consumer: any RecordConsumer) {
+        let leaving = ids.compactMap { partitions[$0] }
+        _ = dropWaiting(of: leaving)
+        forget(leaving)
+        noteAssignment(.lost)
+        notify(.lost(ids.count))
+    }
+
+    private func partitionState(_ id: TopicPartition) -> PartitionState {
+        let main = TopicName.main(of: id.topic)
+        let metrics = topicMetrics[main] ?? PartitionMetrics(meter: meter, mainTopic: main, group: configuration.group)
+        if topicMetrics[main] == nil {
+            topicMetrics[main] = metrics
+            deadLetterCounter.prepare(destination: SafeText(vetted: main), group: SafeText(vetted: configuration.group))
+        }
+        return PartitionState(
+            id, group: configuration.group, clientID: configuration.clientID, tracer: tracer, attemptTopic: main, metrics: metrics
+        )
+    }
+
+    private func dropWaiting(of leaving: [PartitionState]) -> Int {
+        let isLeaving: (Delivery) -> Bool = { delivery in leaving.contains { $0 === delivery.partition } }
+        let dropped = lanes.remove(where: isLeaving) + waiting.remove(where: isLeaving)
+        for delivery in dropped { bytesInFlight -= delivery.record.size }
+        return dropped.count
+    }
+
+    private func forget(_ leaving: [PartitionState]) {
+        for partition in leaving {
+            partition.isRevoked = true
+            partitions[partition.id] = nil
+        }
+        let orphans = sends.filter { $0.value.delivery.partition.isRevoked }
+        for (id, send) in orphans {
+            sends[id] = nil
+            release(send)
+        }
+        for send in resends.remove(where: { $0.delivery.partition.isRevoked }) { release(send) }
+        for send in unsent where send.delivery.partition.isRevoked { release(send) }
+        unsent.removeAll { $0.delivery.partition.isRevoked }
+    }
+
+    private func release(_ send: PendingSend) {
+        send.step.end(.abandoned, tracer: tracer, at: clock.now())
+        settle(send.delivery, lane: send.lane)
+    }
+}

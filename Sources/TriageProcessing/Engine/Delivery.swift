@@ -1,0 +1,120 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// One record on its way through the engine. Confined to the loop's thread, like the engine.
+final class Delivery {
+    let record: Record
+    let partition: PartitionState
+    /// The ledger's ticket.
+    let ticket: Int
+    /// The context that the record carries.
+    let context: TraceContext?
+    /// Set for retry records; a first delivery's is made when it is needed.
+    var knownHistory: EventHistory?
+    /// Decoded early, for lanes of records without a key.
+    var decoded: Result<PatientEvent, InvalidEvent>?
+    /// When a waiting record was due.
+    var due: Timestamp?
+    var lane = LaneKey(0)
+
+    init(record: Record, partition: PartitionState, ticket: Int, context: TraceContext?) {
+        self.record = record
+        self.partition = partition
+        self.ticket = ticket
+        self.context = context
+    }
+
+    var history: EventHistory { knownHistory ?? EventHistory(of: record) }
+}
+
+/// What the engine knows about an assigned partition. Confined to the loop's thread.
+final class PartitionState {
+    let id: TopicPartition
+    let mainTopic: String
+    let isRetry: Bool
+    let processTemplate: SpanTemplate
+    let waitTemplate: SpanTemplate
+    let metrics: PartitionMetrics
+    var ledger = OffsetLedger()
+    /// Deliveries that a handler or a produce is busy with.
+    var busy = 0
+    /// The position at which the end was seen; nil while there is more to read.
+    var end: Int64?
+    /// A retry partition must be read at least to here: we have written up to it.
+    var expectedEnd: Int64 = 0
+    var isRevoked = false
+
+    init(
+        _ id: TopicPartition, group: String, clientID: String?, tracer: Tracer, attemptTopic: String, metrics: PartitionMetrics
+    ) {
+        self.id = id
+        mainTopic = attemptTopic
+        isRetry = TopicName.isRetry(id.topic)
+        processTemplate = ProcessStep.template(
+            topic: id.topic, partition: id.partition, group: group, clientID: clientID, tracer: tracer
+        )
+        waitTemplate = WaitStep.template(retryTopic: TopicName.retry(of: attemptTopic), tracer: tracer)
+        self.metrics = metrics
+    }
+
+    /// Whether everything that is there has been read and is complete.
+    var isIdle: Bool {
+        guard let end else { return false }
+        return ledger.incomplete == 0 && end >= expectedEnd
+    }
+}
+
+/// The series of one origin topic, resolved once.
+struct PartitionMetrics {
+    let consumed: Counter
+    let processDuration: Histogram
+    let endToEnd: Histogram
+    let completedDeliveries: Counter
+    let completedEvents: Counter
+    let deadLetteredEvents: Counter
+    private let meter: Meter
+    private let attributes: [(StaticString, SafeText)]
+
+    init(meter: Meter, mainTopic: String, group: String) {
+        self.meter = meter
+        let topic = SafeText(vetted: mainTopic)
+        let group = SafeText(vetted: group)
+        attributes = [("messaging.destination.name", topic), ("messaging.consumer.group.name", group)]
+        let messaging: [(StaticString, SafeText)] = attributes + [("messaging.system", "kafka")]
+        consumed = meter.counter(
+            Metric.consumedMessages, MetricAttributes(messaging + [("messaging.operation.name", "poll")])
+        )
+        processDuration = meter.histogram(
+            Metric.processDuration, MetricAttributes(messaging + [("messaging.operation.name", "process")])
+        )
+        endToEnd = meter.histogram(Metric.endToEndDuration, MetricAttributes(attributes))
+        func outcome(_ metric: Metric, _ outcome: Outcome) -> Counter {
+            meter.counter(metric, MetricAttributes([("messaging.destination.name", topic), ("messaging.consumer.group.name", group), ("triage.outcome", SafeText(outcome))]))
+        }
+        completedDeliveries = outcome(Metric.deliveries, .completed)
+        completedEvents = outcome(Metric.eventsProcessed, .completed)
+        deadLetteredEvents = outcome(Metric.eventsProcessed, .deadLettered)
+    }
+
+    func deliveries(_ outcome: Outcome) -> Counter {
+        meter.counter(Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))]))
+    }
+
+    func retries(_ strategy: RetryPolicy.Strategy) -> Counter {
+        meter.counter(Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))]))
+    }
+
+    var waitDuration: Histogram { meter.histogram(Metric.retryWaitDuration, MetricAttributes(attributes)) }
+    var lateness: Histogram { meter.histogram(Metric.retryLateness, MetricAttributes(attributes)) }
+
+    func failedProcessDuration(_ failure: Failure) -> Histogram {
+        meter.histogram(
+            Metric.processDuration,
+            MetricAttributes(
+                attributes + [
+                    ("messaging.system", "kafka"), ("messaging.operation.name", "process"), ("error.type", failure.type),
+                ]
+            )
+        )
+    }
+}

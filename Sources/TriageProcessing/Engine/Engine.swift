@@ -1,0 +1,384 @@
+internal import DequeModule
+internal import Synchronization
+public import TriageEvents
+public import TriageTelemetry
+
+/// The processing loop: polls, hands events to the handler lane by lane, retries, dead-letters, commits.
+///
+/// Everything it decides is decided by pure machines (``KeyLanes``, ``OffsetLedger``, ``RetryPlan``, ``DueTimeHeap``);
+/// this type performs it. It blocks the thread that calls ``run()``, on which all its state lives:
+///
+/// `@unchecked Sendable`: all stored variables are confined to that thread. Workers run on the executor that the
+/// loop itself drives, completions of produces are posted to it, and ``stop()``, ``summary`` and the health readings go
+/// through atomics and a mutex.
+public final class Engine: AssignmentObserver, @unchecked Sendable {
+    let configuration: EngineConfiguration
+    let consumer: any RecordConsumer
+    let sink: TracedSink
+    let tracer: Tracer
+    let meter: Meter
+    let clock: any EventClock
+    let executor: PollingExecutor
+    let handler: EventHandler
+    let plan: RetryPlan
+    let decoder = EventDecoder()
+    let attemptTemplate: SpanTemplate
+    let commitTemplate: SpanTemplate
+    /// Identifies this run as a writer of retry records.
+    let writer: String
+    let laneSeed: UInt64
+    private let log: @Sendable (EngineNotice) -> Void
+
+    var lanes = KeyLanes<Delivery>()
+    var waiting = DueTimeHeap<Delivery>()
+    var partitions: [TopicPartition: PartitionState] = [:]
+    var topicMetrics: [String: PartitionMetrics] = [:]
+    let deadLetterCounter: DeadLetterCounter
+    var workers: [Worker] = []
+    var idleWorkers: [Int] = []
+    var sends: [Int: PendingSend] = [:]
+    var unsent = Deque<PendingSend>()
+    var resends = DueTimeHeap<PendingSend>()
+    var sendSequence = 0
+    var isWaitingForRoom = false
+    var commitsInFlight = Deque<CommitStep>()
+    var counts = EngineSummary()
+    var isPaused = false
+    var bytesInFlight = 0
+    var randomState: UInt64
+    var failure: EngineError?
+    private var pollStep: PollStep
+    private var lastCommit = Timestamp(nanoseconds: .min)
+    private var lastGauges = Timestamp(nanoseconds: .min)
+    private var aloneSequence: UInt64 = 0
+    var hasAssignment = false
+    var isDraining = false
+
+    private var gauges: EngineGauges
+    private let stopRequested = Atomic<Bool>(false)
+    private let lastPollNanoseconds = Atomic<Int64>(0)
+    private let assignedCount = Atomic<Int>(-1)
+    private let published = Mutex(EngineSummary())
+
+    /// An engine that hasn't started.
+    ///
+    /// - Parameters:
+    ///   - consumer: only used on the thread that calls ``run()``.
+    ///   - executor: what handlers run on; this engine's alone.
+    ///   - log: told about what an operator should know; called on the loop's thread.
+    public init(
+        _ configuration: EngineConfiguration, consumer: any RecordConsumer, sink: TracedSink, tracer: Tracer, meter: Meter,
+        executor: PollingExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },
+        handler: @escaping EventHandler
+    ) {
+        self.configuration = configuration
+        self.consumer = consumer
+        self.sink = sink
+        self.tracer = tracer
+        self.meter = meter
+        self.clock = tracer.clock
+        self.executor = executor
+        self.handler = handler
+        self.log = log
+        plan = RetryPlan(configuration.retry)
+        attemptTemplate = AttemptStep.template(tracer: tracer)
+        commitTemplate = CommitStep.template(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
+        pollStep = PollStep(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
+        deadLetterCounter = DeadLetterCounter(meter: meter)
+        gauges = EngineGauges(meter: meter, group: configuration.group)
+        let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
+        randomState = seed
+        laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
+        writer = IDGenerator(seed: configuration.seed).spanID().description
+    }
+
+    /// Asks the loop to finish what is in flight, commit and end; returns at once. May be called on any thread, repeatedly.
+    public func stop() {
+        stopRequested.store(true, ordering: .releasing)
+        consumer.waker()
+    }
+
+    /// What has been done so far; renewed at least once a second and at the end.
+    public var summary: EngineSummary { published.withLock { $0 } }
+    /// When the loop last polled; nil before the first time.
+    public var lastPoll: Timestamp? {
+        let nanoseconds = lastPollNanoseconds.load(ordering: .relaxed)
+        return nanoseconds == 0 ? nil : Timestamp(nanoseconds: nanoseconds)
+    }
+    /// How many partitions are assigned; nil before the first assignment.
+    public var assignedPartitions: Int? {
+        let count = assignedCount.load(ordering: .relaxed)
+        return count < 0 ? nil : count
+    }
+
+    /// Works until ``stop()`` is called or, with `endsWhenIdle`, everything is done. Blocks the calling thread.
+    ///
+    /// - Throws: ``EngineError`` if it can't go on. What was in flight is finished and committed as far as possible then too.
+    public func run() throws {
+        executor.bind(waker: consumer.waker)
+        let topics = configuration.topics + configuration.topics.map(TopicName.retry(of:))
+        do { try consumer.subscribe(to: topics, observer: self) } catch { throw EngineError.broker(error) }
+        var batch = PolledBatch()
+        while failure == nil, !stopRequested.load(ordering: .acquiring) {
+            work(until: clock.now())
+            if configuration.endsWhenIdle, isIdle { break }
+            poll(&batch, atMost: timeUntilNextWork(clock.now()))
+            ingest(&batch)
+        }
+        drain(&batch)
+        consumer.close()
+        executor.runPending()
+        publish()
+        if let failure { throw failure }
+    }
+
+    /// Performs everything that can be done now.
+    private func work(until now: Timestamp) {
+        executor.runPending()
+        retrySends(now)
+        while let (delivery, due) = waiting.popDue(at: now) {
+            delivery.due = due
+            lanes.enqueue(delivery, key: delivery.lane)
+        }
+        cancelOverdueAttempts(now)
+        dispatch()
+        balanceIntake()
+        commitIfDue(now)
+        if now - lastGauges >= .milliseconds(500) {
+            lastGauges = now
+            gauges.set(
+                inFlight: inFlight, waiting: waiting.count, paused: isPaused ? partitions.count : 0,
+                oldest: waiting.nextDue.map { max(.zero, now - $0) }
+            )
+            publish()
+        }
+    }
+
+    var inFlight: Int { lanes.waiting + partitions.values.reduce(0) { $0 + $1.busy } }
+
+    private var isIdle: Bool {
+        hasAssignment && waiting.count == 0 && sends.isEmpty && unsent.isEmpty && resends.count == 0 && lanes.waiting == 0
+            && partitions.values.allSatisfy { $0.isIdle && $0.busy == 0 }
+    }
+
+    private func timeUntilNextWork(_ now: Timestamp) -> Duration {
+        var wait = Duration.milliseconds(configuration.endsWhenIdle ? 50 : 200)
+        for due in [waiting.nextDue, resends.nextDue] {
+            if let due { wait = min(wait, max(.zero, due - now)) }
+        }
+        return lanes.hasReady && !idleWorkers.isEmpty ? .zero : wait
+    }
+
+    private func poll(_ batch: inout PolledBatch, atMost timeout: Duration) {
+        batch.removeAll()
+        let start = clock.now()
+        lastPollNanoseconds.store(start.nanoseconds, ordering: .relaxed)
+        // A job that came between the last run and now would otherwise wait for the whole poll.
+        let timeout = executor.willSleep() ? timeout : .zero
+        consumer.poll(into: &batch, maximum: configuration.pollSize, timeout: timeout)
+        executor.didWake()
+        pollStart = start
+    }
+    private var pollStart = Timestamp(nanoseconds: 0)
+
+    // MARK: Intake
+
+    private func ingest(_ batch: inout PolledBatch) {
+        let now = clock.now()
+        if !batch.records.isEmpty { ingestRecords(batch.records, now) }
+        for (id, offset) in batch.ends {
+            guard let partition = partitions[id] else { continue }
+            partition.end = offset
+            partition.ledger.reachedEnd(offset)
+        }
+        for (offsets, error) in batch.commits { committed(offsets, error: error, at: now) }
+        for error in batch.errors {
+            log(.clientError(error))
+            if error.isFatal { failure = .broker(error) }
+        }
+    }
+
+    private func ingestRecords(_ records: [Record], _ now: Timestamp) {
+        var sampled: [TraceContext] = []
+        var known: PartitionState?
+        var deliveredHere = 0
+        var isMixed = false
+        let tracing = tracer.isEnabled
+        for record in records {
+            if known == nil || known?.id.partition != record.partition || known?.id.topic != record.topic {
+                if known != nil, known?.id.topic != record.topic { isMixed = true }
+                if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }
+                deliveredHere = 0
+                known = partitions[record.topicPartition]
+                known?.end = nil
+            }
+            guard let partition = known, !isDraining else { continue }
+            guard let ticket = partition.ledger.delivered(record.offset) else {
+                counts.duplicates += 1
+                continue
+            }
+            deliveredHere += 1
+            let context = tracing || partition.isRetry ? TraceContext(headers: record.headers) : nil
+            if let context, context.isSampled, tracing { sampled.append(context) }
+            let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
+            bytesInFlight += record.size
+            delivery.lane = lane(of: delivery)
+            if partition.isRetry {
+                ingestRetry(delivery, now)
+            } else {
+                lanes.enqueue(delivery, key: delivery.lane)
+            }
+        }
+        if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }
+        pollStep.record(topic: isMixed ? nil : known?.id.topic, count: records.count, contexts: sampled, from: pollStart, to: now)
+    }
+
+    private func ingestRetry(_ delivery: Delivery, _ now: Timestamp) {
+        let history = EventHistory(of: delivery.record)
+        delivery.knownHistory = history
+        if let group = history.group, group != configuration.group {
+            counts.skipped += 1
+            delivery.partition.metrics.deliveries(.skipped).add(1)
+            complete(delivery)
+        } else {
+            // Without a due time a record is due at once; it takes the same way, so that its wait is a span too.
+            waiting.insert(delivery, due: history.dueAt ?? now)
+        }
+    }
+
+    /// The lane: the key's bytes; without a key the resource id; with neither it is alone (design §2).
+    private func lane(of delivery: Delivery) -> LaneKey {
+        if let key = delivery.record.key { return LaneKey(key.hash64(seed: laneSeed)) }
+        let decoded = decode(delivery)
+        if case .success(let event) = decoded, let id = event.resourceIDBytes { return LaneKey(id.hash64(seed: laneSeed)) }
+        aloneSequence += 1
+        return LaneKey(aloneSequence &* 0x9E37_79B9_7F4A_7C15 ^ laneSeed)
+    }
+
+    func decode(_ delivery: Delivery) -> Result<PatientEvent, InvalidEvent> {
+        if let decoded = delivery.decoded { return decoded }
+        let result: Result<PatientEvent, InvalidEvent>
+        do { result = .success(try decoder.decode(delivery.record)) } catch { result = .failure(error) }
+        if delivery.record.key == nil { delivery.decoded = result }
+        return result
+    }
+
+    /// Pauses every partition at the high mark and resumes at half of it.
+    private func balanceIntake() {
+        let count = inFlight
+        if !isPaused, count >= configuration.maximumInFlight || bytesInFlight >= configuration.maximumBytesInFlight {
+            isPaused = setPaused(true)
+        } else if isPaused, count <= configuration.maximumInFlight / 2, bytesInFlight <= configuration.maximumBytesInFlight / 2 {
+            isPaused = !setPaused(false)
+        }
+    }
+
+    private func setPaused(_ paused: Bool) -> Bool {
+        let all = Array(partitions.keys)
+        guard !all.isEmpty else { return true }
+        do {
+            if paused { try consumer.pause(all) } else { try consumer.resume(all) }
+            return true
+        } catch {
+            log(.clientError(error))
+            return false
+        }
+    }
+
+    /// Marks a delivery's offset complete and forgets the delivery.
+    func complete(_ delivery: Delivery) {
+        bytesInFlight -= delivery.record.size
+        if !delivery.partition.isRevoked { delivery.partition.ledger.complete(delivery.ticket) }
+    }
+
+    // MARK: Commits
+
+    private func commitIfDue(_ now: Timestamp) {
+        guard commitsInFlight.isEmpty, now - lastCommit >= configuration.commitInterval else { return }
+        let offsets = offsetsToCommit(partitions.values)
+        guard !offsets.isEmpty else { return }
+        lastCommit = now
+        let step = CommitStep(template: commitTemplate, partitions: offsets.count, tracer: tracer, at: now)
+        do {
+            try consumer.commit(offsets)
+            commitsInFlight.append(step)
+        } catch {
+            step.end(error, tracer: tracer, at: clock.now())
+            log(.clientError(error))
+        }
+    }
+
+    func offsetsToCommit(_ partitions: some Sequence<PartitionState>) -> [OffsetCommit] {
+        partitions.compactMap { state in state.ledger.toCommit().map { OffsetCommit(state.id, offset: $0) } }
+    }
+
+    private func committed(_ offsets: [OffsetCommit], error: BrokerError?, at now: Timestamp) {
+        commitsInFlight.popFirst()?.end(error, tracer: tracer, at: now)
+        gauges.commits(error).add(1)
+        if let error {
+            log(.commitFailed(error))
+        } else {
+            for offset in offsets { partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
+        }
+    }
+
+    /// Commits what is complete in these partitions and waits for the answer.
+    func commitNow(_ partitions: some Sequence<PartitionState>) {
+        let offsets = offsetsToCommit(partitions)
+        guard !offsets.isEmpty else { return }
+        let step = CommitStep(template: commitTemplate, partitions: offsets.count, tracer: tracer, at: clock.now())
+        do {
+            try consumer.commitAndWait(offsets)
+            step.end(nil, tracer: tracer, at: clock.now())
+            gauges.commits(nil).add(1)
+            for offset in offsets { self.partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
+        } catch {
+            step.end(error, tracer: tracer, at: clock.now())
+            gauges.commits(error).add(1)
+            log(.commitFailed(error))
+        }
+    }
+
+    // MARK: Stopping
+
+    /// Finishes what has been delivered and isn't waiting for its time, commits, and gives up the rest at the deadline.
+    private func drain(_ batch: inout PolledBatch) {
+        isDraining = true
+        let deadline = clock.now() + configuration.drainTimeout
+        if !isPaused { isPaused = setPaused(true) }
+        while clock.now() < deadline {
+            work(until: clock.now())
+            if lanes.waiting == 0, sends.isEmpty, unsent.isEmpty, resends.count == 0,
+                partitions.values.allSatisfy({ $0.busy == 0 })
+            {
+                break
+            }
+            poll(&batch, atMost: .milliseconds(20))
+            ingest(&batch)
+        }
+        abandonWorkers()
+        commitNow(partitions.values)
+    }
+
+    func notify(_ notice: EngineNotice) { log(notice) }
+
+    func noteAssignment(_ change: EngineGauges.Rebalance) {
+        hasAssignment = true
+        assignedCount.store(partitions.count, ordering: .relaxed)
+        gauges.rebalances(change).add(1)
+    }
+
+    private func publish() {
+        let counts = counts
+        published.withLock { $0 = counts }
+    }
+
+    /// A uniform number in 0..<1, by SplitMix64 (Steele, Lea, Flood, 2014).
+    func randomUnit() -> Double {
+        randomState &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = randomState
+        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+        return Double((mixed ^ mixed >> 31) >> 11) * 0x1p-53
+    }
+}

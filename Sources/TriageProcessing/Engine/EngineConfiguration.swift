@@ -1,0 +1,100 @@
+public import TriageEvents
+public import TriageTelemetry
+
+/// What the engine needs to know.
+public struct EngineConfiguration: Sendable {
+    /// The consumer group.
+    public var group: String
+    /// The topics to work on; their retry topics come along.
+    public var topics: [String]
+    /// When and how often to try again.
+    public var retry = RetryPolicy()
+    /// Handlers that may be suspended at the same time, 1 or more. Default 64.
+    public var concurrency = 64
+    /// How long an attempt may take before its task is cancelled; nil for no limit. Default 60 s.
+    public var attemptTimeout: Duration? = .seconds(60)
+    /// Records that one poll takes at most. Default 500.
+    public var pollSize = 500
+    /// Records in flight at which fetching is paused. Default 4,000; it goes on at half of that.
+    public var maximumInFlight = 4000
+    /// Bytes in flight at which fetching is paused. Default 64 MiB; it goes on at half of that.
+    public var maximumBytesInFlight = 64 << 20
+    /// Time between commits. Default 1 s.
+    public var commitInterval: Duration = .seconds(1)
+    /// How long a revoked partition's deliveries in flight may take to finish. Default 5 s.
+    public var revocationTimeout: Duration = .seconds(5)
+    /// How long a stop may take to finish what is in flight. Default 30 s.
+    public var drainTimeout: Duration = .seconds(30)
+    /// Where a main partition without a committed offset starts. Default the beginning.
+    public var startsAtEnd = false
+    /// End when every partition, retries included, has been worked to its end.
+    public var endsWhenIdle = false
+    /// `messaging.client.id`.
+    public var clientID: String?
+    /// Makes jitter and lane hashing reproducible; nil seeds them from the system.
+    public var seed: UInt64?
+
+    /// The defaults for `group` and `topics`.
+    public init(group: String, topics: [String]) {
+        self.group = group
+        self.topics = topics
+    }
+}
+
+/// What the engine has done so far.
+public struct EngineSummary: Sendable, Hashable {
+    /// Deliveries that were handled, retries included.
+    public var consumed = 0
+    /// Events whose handler is done with them.
+    public var completed = 0
+    /// Retries: retry records that were acknowledged, and tries in place.
+    public var retries = 0
+    /// Dead letters that were acknowledged.
+    public var deadLettered = 0
+    /// Records skipped: another group's retries.
+    public var skipped = 0
+    /// Deliveries of an offset that had been delivered before in the same assignment.
+    public var duplicates = 0
+    /// Produces of retry records or dead letters that failed and were tried again.
+    public var produceFailures = 0
+
+    /// Nothing done.
+    public init() {}
+}
+
+/// Why the engine ended by itself.
+public enum EngineError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// A main partition and its retry twin are not assigned together, so order can't be kept.
+    case notCoPartitioned(TopicPartition, twin: TopicPartition)
+    /// The client reported an error that it can't recover from.
+    case broker(BrokerError)
+
+    /// What happened and what to do.
+    public var description: String {
+        switch self {
+        case .notCoPartitioned(let partition, let twin):
+            """
+            \(partition) is assigned without \(twin): a topic and its .retry topic need equal partition counts, and every \
+            member of the group the same topics and the range assignor; `triage topics check` tells what differs
+            """
+        case .broker(let error): "the Kafka client can't go on: \(error)"
+        }
+    }
+}
+
+/// What a handler is told about a delivery beside the event.
+public struct HandlerContext: Sendable {
+    /// The record as it was read.
+    public let record: Record
+    /// The number of this attempt over all deliveries of the event: 1 for the first.
+    public let attempt: Int
+    /// Where the event was delivered first.
+    public let origin: RecordPosition
+    /// The attempt's span, to be annotated.
+    public let span: Span
+    /// Whether the record came through the retry topic.
+    public var isRetry: Bool { TopicName.isRetry(record.topic) }
+}
+
+/// Handles one event: returning means done, throwing means failed, as the error's class says.
+public typealias EventHandler = @Sendable (PatientEvent, HandlerContext) async throws -> Void

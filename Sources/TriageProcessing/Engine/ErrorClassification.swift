@@ -1,0 +1,84 @@
+public import TriageEvents
+public import TriageTelemetry
+
+/// An error that says itself what kind of failure it is. What a handler throws and does not classify is *system*.
+public protocol ClassifiedError: Error {
+    /// What kind of failure it is.
+    var errorClass: ErrorClass { get }
+    /// A code that may leave the process; part of the fingerprint.
+    var code: SafeText? { get }
+    /// When to try again, if the error knows; goes before the policy's delay.
+    var retryAt: Timestamp? { get }
+}
+
+extension ClassifiedError {
+    /// No code.
+    public var code: SafeText? { nil }
+    /// No time.
+    public var retryAt: Timestamp? { nil }
+}
+
+/// An attempt took longer than its time-out: transient.
+public struct AttemptTimeout: ClassifiedError {
+    /// Transient.
+    public var errorClass: ErrorClass { .transient }
+    /// A time-out.
+    public init() {}
+}
+
+/// Turns an error into what may be said about it.
+public enum ErrorClassification {
+    /// The failure that `error` stands for.
+    public static func failure(_ error: any Error, step: StaticString) -> Failure {
+        switch error {
+        case let invalid as InvalidEvent:
+            return Failure(
+                .persistent, type: "InvalidEvent", code: SafeText(invalid.rule), step: step, path: safePath(invalid.path)
+            )
+        case let classified as any ClassifiedError:
+            return Failure(
+                classified.errorClass, type: typeName(error), code: classified.code, step: step, retryAt: classified.retryAt
+            )
+        case let broker as BrokerError:
+            return Failure(
+                broker.isRetriable ? .transient : .system, type: typeName(error), code: SafeText(codeName(broker.name)), step: step
+            )
+        default:
+            return Failure(.system, type: typeName(error), code: caseName(error), step: step)
+        }
+    }
+
+    /// The unqualified type name, cut to letters, digits, `_`, `.`, `<`, `>`: no private context, no address, no payload.
+    static func typeName(_ error: any Error) -> SafeText {
+        let name = String(describing: type(of: error))
+        let kept = name.unicodeScalars.prefix { $0 != " " && $0 != "(" }.filter { scalar in
+            scalar.isASCII && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil || "_.<>".unicodeScalars.contains(scalar))
+        }
+        let text = String(String.UnicodeScalarView(kept.prefix(80)))
+        return text.isEmpty ? "_OTHER" : SafeText(vetted: text)
+    }
+
+    /// An enum's case: its name where the reflection has it, else the number the runtime gives it. Never a payload, which
+    /// printing the error might show.
+    static func caseName(_ error: any Error) -> SafeText? {
+        let mirror = Mirror(reflecting: error)
+        guard mirror.displayStyle == .enum else { return nil }
+        if let label = mirror.children.first?.label { return SafeText(codeName(label)) }
+        return "case \(error._code)"
+    }
+
+    private static func safePath(_ path: String) -> SafeText { SafeText(codeName(path)) }
+
+    private static func codeName(_ text: String) -> String {
+        String(text.utf8.prefix(120).compactMap { byte -> Character? in
+            switch byte {
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x5F, 0x2E, 0x2D, 0x5B, 0x5D: Character(Unicode.Scalar(byte))
+            default: nil
+            }
+        })
+    }
+}
+
+extension SafeText {
+    fileprivate init(_ code: String) { self.init(vetted: code) }
+}

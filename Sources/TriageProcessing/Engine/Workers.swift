@@ -1,0 +1,241 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// A task on the loop's executor that hands events to the handler, one after the other; parked when there is nothing to do.
+///
+/// Handlers that never suspend are all served by one worker, inline in the loop. Each one that suspends keeps its worker,
+/// and the loop wakes another, up to the concurrency limit. Confined to the loop's thread.
+final class Worker {
+    var parked: UnsafeContinuation<Void, Never>?
+    var task: Task<Void, Never>?
+    /// What it is busy with.
+    var current: Delivery?
+    /// When the current attempt is to be cancelled.
+    var deadline: Timestamp?
+    /// The current attempt was cancelled for its time-out; the worker's task is spent after it.
+    var isOverdue = false
+    /// The loop gave it up: whatever its handler still does has no effect.
+    var isAbandoned = false
+}
+
+extension Engine {
+    /// Wakes workers as long as there is something to hand out and a worker to do it.
+    func dispatch() {
+        while lanes.hasReady {
+            if let index = idleWorkers.popLast() {
+                let worker = workers[index]
+                let parked = worker.parked
+                worker.parked = nil
+                parked?.resume()
+            } else if workers.count < max(1, configuration.concurrency) {
+                let worker = Worker()
+                workers.append(worker)
+                let index = workers.count - 1
+                start(worker, at: index)
+            } else {
+                return
+            }
+            executor.runPending()
+        }
+    }
+
+    private func start(_ worker: Worker, at index: Int) {
+        // The box crosses into the task, whose executor is the loop's own thread: nothing is shared.
+        let box = Confined(worker)
+        worker.task = Task(executorPreference: executor) { await self.serve(box.value, at: index) }
+    }
+
+    private func serve(_ worker: Worker, at index: Int) async {
+        while true {
+            while let (lane, delivery) = lanes.next() {
+                worker.current = delivery
+                delivery.partition.busy += 1
+                await handle(delivery, lane: lane, by: worker)
+                worker.current = nil
+                if worker.isAbandoned { return }
+                if worker.isOverdue {
+                    // A cancelled task stays cancelled: the slot goes on with a new one.
+                    let successor = Worker()
+                    workers[index] = successor
+                    start(successor, at: index)
+                    return
+                }
+            }
+            await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                worker.parked = continuation
+                idleWorkers.append(index)
+            }
+            if worker.isAbandoned { return }
+        }
+    }
+
+    /// Cancels the attempts that have exceeded their time-out. The lane stays occupied until the handler returns.
+    func cancelOverdueAttempts(_ now: Timestamp) {
+        for worker in workers {
+            guard let deadline = worker.deadline, deadline <= now, !worker.isOverdue, let delivery = worker.current else { continue }
+            worker.isOverdue = true
+            worker.task?.cancel()
+            meter.counter(
+                Metric.handlerOverruns,
+                ["messaging.consumer.group.name": SafeText(vetted: configuration.group)]
+            ).add(1)
+            notify(.attemptOverdue(delivery.record.position))
+        }
+    }
+
+    /// Ends the parked workers and gives up those whose handlers did not return in time.
+    func abandonWorkers() {
+        var unfinished = 0
+        for worker in workers {
+            worker.isAbandoned = true
+            if worker.current != nil {
+                unfinished += 1
+                worker.task?.cancel()
+            }
+            let parked = worker.parked
+            worker.parked = nil
+            parked?.resume()
+        }
+        idleWorkers.removeAll()
+        executor.runPending()
+        if unfinished > 0 { notify(.drainIncomplete(unfinished)) }
+    }
+
+    /// One delivery, from its process span's start to its outcome or to the produce that will decide it.
+    private func handle(_ delivery: Delivery, lane: LaneKey, by worker: Worker) async {
+        let record = delivery.record
+        let partition = delivery.partition
+        let start = clock.now()
+        var step = ProcessStep(
+            template: partition.processTemplate, offset: record.offset, key: record.key, isTombstone: record.value == nil,
+            context: delivery.context, tracer: tracer, at: start
+        )
+        counts.consumed += 1
+        if partition.isRetry { noteRetry(delivery, step: &step, at: start) }
+        let event: PatientEvent
+        switch decode(delivery) {
+        case .success(let decoded): event = decoded
+        case .failure(let error):
+            let failure = ErrorClassification.failure(error, step: "decode")
+            step.failed(failure, at: start)
+            var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
+            attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
+            giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: delivery.knownHistory?.retries ?? 0, lane: lane)
+            return
+        }
+        step.describe(event)
+
+        var retries = delivery.knownHistory?.retries ?? 0
+        var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
+        while true {
+            let attemptStart = clock.now()
+            let attempt = AttemptStep(
+                template: attemptTemplate, number: retries + 1, process: step.context, previous: attempts.last, tracer: tracer,
+                at: attemptStart
+            )
+            if let timeout = configuration.attemptTimeout { worker.deadline = attemptStart + timeout }
+            let context = HandlerContext(
+                record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position, span: attempt.span
+            )
+            var thrown: (any Error)?
+            do { try await handler(event, context) } catch { thrown = error }
+            worker.deadline = nil
+            let end = clock.now()
+            guard let error = thrown else {
+                attempt.end(nil, tracer: tracer, at: end)
+                completed(delivery, step: step, lane: lane, start: start, at: end)
+                return
+            }
+            if worker.isAbandoned || partition.isRevoked {
+                attempt.end(nil, tracer: tracer, at: end)
+                abandon(delivery, step: step, lane: lane, at: end)
+                return
+            }
+            let failure = ErrorClassification.failure(worker.isOverdue ? AttemptTimeout() : error, step: "handle")
+            attempt.end(failure, tracer: tracer, at: end)
+            attempts.append(AttemptLedger.Entry(failure, at: end, in: attempt.span.context))
+            switch plan.failed(failure.errorClass, retries: retries, retryAt: failure.retryAt, now: end, unit: randomUnit()) {
+            case .again where !worker.isOverdue:
+                retries += 1
+                counts.retries += 1
+                partition.metrics.retries(.immediate).add(1)
+            case .again:
+                // The task is cancelled, so another try needs a fresh one: through the retry topic, due at once.
+                step.lastAttemptFailed(failure)
+                retry(
+                    delivery, step: step, failure: failure, attempts: attempts, count: retries + 1, at: end, strategy: .immediate,
+                    lane: lane
+                )
+                return
+            case .retry(let count, let due, let strategy):
+                step.lastAttemptFailed(failure)
+                retry(
+                    delivery, step: step, failure: failure, attempts: attempts, count: count, at: due, strategy: strategy, lane: lane
+                )
+                return
+            case .deadLetter:
+                step.lastAttemptFailed(failure)
+                giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: retries, lane: lane)
+                return
+            }
+        }
+    }
+
+    /// Writes the whole wait as a span and links the process to it and to the attempt before.
+    private func noteRetry(_ delivery: Delivery, step: inout ProcessStep, at now: Timestamp) {
+        let history = delivery.history
+        let since = delivery.record.timestamp ?? now
+        let lateness = delivery.due.map { now - $0 } ?? .zero
+        let wait = WaitStep.record(
+            template: delivery.partition.waitTemplate, sent: delivery.context,
+            reason: history.parkedBehind == nil ? .backoff : .parked, from: since, to: now, lateness: lateness, tracer: tracer
+        )
+        step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
+        delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds))
+        delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds))
+    }
+
+    private func completed(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, start: Timestamp, at now: Timestamp) {
+        let partition = delivery.partition
+        step.end(.completed, tracer: tracer, at: now)
+        counts.completed += 1
+        partition.metrics.processDuration.record((now - start).inSeconds)
+        partition.metrics.completedDeliveries.add(1)
+        partition.metrics.completedEvents.add(1)
+        if let first = delivery.knownHistory?.originTimestamp ?? delivery.record.timestamp {
+            partition.metrics.endToEnd.record(max(0, (now - first).inSeconds))
+        }
+        settle(delivery, lane: lane)
+    }
+
+    private func abandon(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, at now: Timestamp) {
+        step.end(.abandoned, tracer: tracer, at: now)
+        delivery.partition.metrics.deliveries(.abandoned).add(1)
+        delivery.partition.busy -= 1
+        bytesInFlight -= delivery.record.size
+        lanes.finished(lane)
+    }
+
+    /// The delivery's effect is acknowledged: its offset is complete and its lane free.
+    func settle(_ delivery: Delivery, lane: LaneKey) {
+        delivery.partition.busy -= 1
+        complete(delivery)
+        lanes.finished(lane)
+    }
+}
+
+/// Carries a value that is confined to the loop's thread into a task that runs on it.
+private struct Confined<Value>: @unchecked Sendable {
+    let value: Value
+
+    init(_ value: Value) { self.value = value }
+}
+
+extension AttemptLedger.Entry {
+    init(_ failure: Failure, at time: Timestamp, in context: TraceContext) {
+        self.init(
+            time: time, errorClass: failure.errorClass, fingerprint: failure.fingerprint, traceID: context.traceID,
+            spanID: context.spanID
+        )
+    }
+}

@@ -1,0 +1,67 @@
+internal import DequeModule
+
+/// The offsets of one partition that were delivered, and which of them are complete: out of order in, a contiguous watermark out.
+///
+/// Contiguous means over *delivered* records: control records and compaction leave gaps in the offsets, which nobody
+/// will ever complete.
+public struct OffsetLedger {
+    private struct Entry {
+        let offset: Int64
+        var isComplete: Bool
+    }
+    private var entries = Deque<Entry>()
+    private var firstSequence = 0
+    private var committed: Int64?
+    /// The next offset that may be committed: every delivered record before it is complete; nil before the first delivery.
+    public private(set) var watermark: Int64?
+    /// Delivered offsets that are not complete.
+    public private(set) var incomplete = 0
+
+    /// A ledger of a partition that nothing was delivered from.
+    public init() {}
+
+    /// Delivered offsets at or behind the watermark that still wait for an earlier one or for themselves.
+    public var span: Int { entries.count }
+
+    /// Reading starts at `offset`: what lies before it is complete. It counts as not yet committed, so that a resolved
+    /// start offset is committed at once (design §3).
+    public mutating func started(at offset: Int64) {
+        if entries.isEmpty { watermark = offset }
+    }
+
+    /// Notes a delivery.
+    ///
+    /// - Returns: the ticket to complete it with; nil if the offset doesn't lie behind the last one, which a consumer
+    ///   that was rewound by mistake would show.
+    public mutating func delivered(_ offset: Int64) -> Int? {
+        if let last = entries.last?.offset ?? watermark.map({ $0 - 1 }), offset <= last { return nil }
+        if watermark == nil { watermark = offset }
+        entries.append(Entry(offset: offset, isComplete: false))
+        incomplete += 1
+        return firstSequence + entries.count - 1
+    }
+
+    /// Completes a delivery. A second completion of the same one is ignored.
+    public mutating func complete(_ ticket: Int) {
+        let index = ticket - firstSequence
+        guard entries.indices.contains(index), !entries[index].isComplete else { return }
+        entries[index].isComplete = true
+        incomplete -= 1
+        while let first = entries.first, first.isComplete {
+            watermark = first.offset + 1
+            entries.removeFirst()
+            firstSequence += 1
+        }
+    }
+
+    /// The end of the partition was reached at `position`: with nothing incomplete the gap before it is passed as well.
+    public mutating func reachedEnd(_ position: Int64) {
+        if entries.isEmpty, position > watermark ?? -1 { watermark = position }
+    }
+
+    /// The offset to commit if it differs from the last one committed.
+    public func toCommit() -> Int64? { watermark == committed ? nil : watermark }
+
+    /// Notes that `offset` was committed.
+    public mutating func didCommit(_ offset: Int64) { committed = max(offset, committed ?? offset) }
+}

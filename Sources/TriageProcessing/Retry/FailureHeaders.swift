@@ -1,0 +1,95 @@
+public import TriageEvents
+public import TriageTelemetry
+
+/// What a retry record or dead letter says about itself: read from its headers, carried on to the next.
+public struct EventHistory: Sendable, Hashable {
+    /// The first delivery's position; immutable.
+    public let origin: RecordPosition
+    /// The first record's timestamp; immutable.
+    public let originTimestamp: Timestamp?
+    /// The `traceparent` value that the event was first created under; immutable.
+    public let originTraceparent: ByteSlice?
+    /// Retries so far.
+    public let retries: Int
+    /// Failed attempts so far.
+    public let attempts: AttemptLedger
+    /// Not to be handled before.
+    public let dueAt: Timestamp?
+    /// The origin of the record waited for.
+    public let parkedBehind: String?
+    /// The group that failed; nil on a first delivery.
+    public let group: String?
+
+    /// The history of a record: a first delivery's is itself.
+    public init(of record: Record) {
+        guard TopicName.isRetry(record.topic) else {
+            origin = record.position
+            originTimestamp = record.timestamp
+            originTraceparent = record.headers.last(HeaderName.traceparent)
+            retries = 0
+            attempts = AttemptLedger()
+            dueAt = nil
+            parkedBehind = nil
+            group = nil
+            return
+        }
+        let headers = record.headers
+        func integer(_ name: StaticString) -> Int64? { headers.text(name).flatMap { Int64($0) } }
+        origin = headers.text(HeaderName.origin).flatMap { RecordPosition($0) } ?? record.position
+        originTimestamp = integer(HeaderName.originTimestamp).map { Timestamp(milliseconds: $0) } ?? record.timestamp
+        originTraceparent = headers.last(HeaderName.originTraceparent)
+        retries = Int(clamping: max(0, integer(HeaderName.retryCount) ?? 0))
+        attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
+        dueAt = integer(HeaderName.dueAt).map { Timestamp(milliseconds: $0) }
+        parkedBehind = headers.text(HeaderName.parkedBehind)
+        group = headers.text(HeaderName.group)
+    }
+}
+
+/// Builds the headers of retry records and dead letters (design §2). Ours are replaced, foreign ones kept byte for byte.
+public enum FailureHeaders {
+    /// The headers of a retry record after a failure.
+    public static func retry(
+        _ history: EventHistory, failure: Failure, attempts: AttemptLedger, count: Int, dueAt: Timestamp, at now: Timestamp,
+        group: String, writer: String, processTraceparent: ByteSlice?
+    ) -> [Header] {
+        common(history, failure, attempts, count, now, group, processTraceparent) + [
+            Header("triage-due-at", text: "\(dueAt.milliseconds)"),
+            Header("triage-writer", text: writer),
+            Header("triage-parked-behind", nil),
+        ]
+    }
+
+    /// The headers of a dead letter.
+    public static func deadLetter(
+        _ history: EventHistory, failure: Failure, attempts: AttemptLedger, count: Int, at now: Timestamp, group: String,
+        processTraceparent: ByteSlice?
+    ) -> [Header] {
+        common(history, failure, attempts, count, now, group, processTraceparent) + [
+            Header("triage-due-at", nil), Header("triage-writer", nil), Header("triage-parked-behind", nil),
+        ]
+    }
+
+    private static func common(
+        _ history: EventHistory, _ failure: Failure, _ attempts: AttemptLedger, _ count: Int, _ now: Timestamp, _ group: String,
+        _ processTraceparent: ByteSlice?
+    ) -> [Header] {
+        var headers = [
+            Header("retryCount", text: "\(count)"),
+            Header("error", text: failure.message.text),
+            Header("failedAt", text: now.iso8601),
+            Header("triage-origin", text: history.origin.description),
+            Header("triage-error-class", text: failure.errorClass.rawValue),
+            Header("triage-error-fingerprint", text: failure.fingerprint),
+            Header("triage-attempts", text: attempts.text),
+            Header("triage-group", text: group),
+        ]
+        if let timestamp = history.originTimestamp {
+            headers.append(Header("triage-origin-timestamp", text: "\(timestamp.milliseconds)"))
+        }
+        if let traceparent = history.originTraceparent ?? processTraceparent {
+            headers.append(Header("triage-origin-traceparent", traceparent))
+        }
+        return headers
+    }
+}

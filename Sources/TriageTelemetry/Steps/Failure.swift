@@ -1,0 +1,48 @@
+public import TriageEvents
+
+/// What may be said about a failure outside the process: its class and names from the source, never a payload.
+public struct Failure: Sendable, Hashable {
+    /// What kind of failure it is.
+    public let errorClass: ErrorClass
+    /// The error's type name or rule: `error.type` of the semantic conventions.
+    public let type: SafeText
+    /// A case, code or rule, if the error has one.
+    public let code: SafeText?
+    /// Where it happened: `decode`, `handle`, `produce`.
+    public let step: StaticText
+    /// An index-free path, for validation failures.
+    public let path: SafeText?
+    /// When the error itself names a time to try again.
+    public let retryAt: Timestamp?
+    /// Sixteen hexadecimal digits over class, type, code, step and path: equal for the same bug on two patients, across
+    /// processes and builds.
+    public let fingerprint: String
+
+    /// A failure of these parts.
+    public init(
+        _ errorClass: ErrorClass, type: SafeText, code: SafeText? = nil, step: StaticString, path: SafeText? = nil,
+        retryAt: Timestamp? = nil
+    ) {
+        self.errorClass = errorClass
+        self.type = type
+        self.code = code
+        self.step = StaticText(step)
+        self.path = path
+        self.retryAt = retryAt
+        let parts = [errorClass.rawValue, type.text, code?.text ?? "", step.description, path?.text ?? ""]
+        fingerprint = Failure.fnv1a(parts.joined(separator: "\u{1F}")).hexadecimal
+    }
+
+    /// Type, code and path in one line: the text of the `error` header and of the exception event.
+    public var message: SafeText {
+        var text = type.text
+        if let code, code != type { text += " \(code.text)" }
+        if let path { text += " at \(path.text)" }
+        return SafeText(vetted: text)
+    }
+
+    /// FNV-1a, 64 bits (Fowler, Noll, Vo; draft-eastlake-fnv): identifies, doesn't protect.
+    private static func fnv1a(_ text: String) -> UInt64 {
+        text.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    }
+}

@@ -1,0 +1,107 @@
+public import TriageEvents
+
+/// The step *consume*: a CONSUMER span over one delivery, from taking it up to its outcome.
+public struct ProcessStep: Sendable {
+    /// The span; a handler never sees it, its attempts do.
+    private var span: SpanData
+
+    /// Begins the span under the context that the record carries, which it links to as well, first.
+    ///
+    /// - Parameters:
+    ///   - template: ``template(topic:partition:group:clientID:tracer:)`` of the record's partition.
+    ///   - context: the record's context; nil begins a new trace.
+    public init(
+        template: SpanTemplate, offset: Int64, key: ByteSlice?, isTombstone: Bool, context: TraceContext?, tracer: Tracer,
+        at start: Timestamp
+    ) {
+        span = tracer.start(template, parent: context, at: start)
+        guard span.isRecording else { return }
+        if let context { span.add(SpanLink(context)) }
+        span.reserveAttributes(8)
+        span.append("messaging.kafka.offset", .int(offset))
+        if let key { span.append("messaging.kafka.message.key", .identifier(key)) }
+        if isTombstone { span.append("messaging.kafka.message.tombstone", .bool(true)) }
+    }
+
+    /// The template of the spans of one partition.
+    public static func template(
+        topic: String, partition: Int32, group: String, clientID: String?, tracer: Tracer
+    ) -> SpanTemplate {
+        tracer.template(
+            "process \(topic)", kind: .consumer,
+            MessagingAttributes.common(
+                operation: "process", type: "process", destination: topic, partition: partition, group: group, clientID: clientID
+            )
+        )
+    }
+
+    /// The span's context: the parent of attempts and of what is sent on behalf of the delivery.
+    public var context: TraceContext { span.context }
+    /// Whether the span is recorded.
+    public var isRecording: Bool { span.isRecording }
+    /// When it began.
+    public var start: Timestamp { span.start }
+
+    /// Puts the guide's attributes on the span.
+    public mutating func describe(_ event: borrowing PatientEvent) { EventAttributes.describe(event, on: &span) }
+
+    /// Says that the delivery is a retry, with links to the previous attempt and to the wait before it.
+    public mutating func continues(retry count: Int, previousAttempt: TraceContext?, wait: TraceContext?) {
+        span.append("triage.retry.count", .int(Int64(count)))
+        if let previousAttempt { span.add(SpanLink(previousAttempt)) }
+        if let wait { span.add(SpanLink(wait)) }
+    }
+
+    /// Notes a failure that happened outside an attempt (decoding): attributes, and an exception event.
+    public mutating func failed(_ failure: Failure, at time: Timestamp) {
+        FailureAttributes.note(failure, on: &span, at: time)
+    }
+
+    /// Notes that the last attempt failed: error status and type, without repeating its exception.
+    public mutating func lastAttemptFailed(_ failure: Failure) {
+        FailureAttributes.mark(failure, on: &span)
+    }
+
+    /// Ends the span with its outcome.
+    public consuming func end(_ outcome: Outcome, tracer: Tracer, at time: Timestamp) {
+        guard span.isRecording else { return }
+        span.append("triage.outcome", .literal(ProcessStep.name(of: outcome)))
+        tracer.end(span, at: time)
+    }
+
+    private static func name(of outcome: Outcome) -> StaticText {
+        switch outcome {
+        case .completed: "completed"
+        case .retryScheduled: "retry_scheduled"
+        case .parked: "parked"
+        case .deadLettered: "dead_lettered"
+        case .deferred: "deferred"
+        case .abandoned: "abandoned"
+        case .skipped: "skipped"
+        }
+    }
+}
+
+/// How a failure shows on a span.
+enum FailureAttributes {
+    /// `error.type`, class, fingerprint and the status.
+    static func mark(_ failure: Failure, on span: inout SpanData) {
+        guard span.isRecording else { return }
+        span.set("error.type", .text(failure.type))
+        span.set("triage.error.class", .text(SafeText(failure.errorClass)))
+        span.set("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint)))
+        span.set(.error(failure.message))
+    }
+
+    /// The same and an `exception` event.
+    static func note(_ failure: Failure, on span: inout SpanData, at time: Timestamp) {
+        guard span.isRecording else { return }
+        mark(failure, on: &span)
+        span.add(
+            SpanEvent(
+                "exception", at: time,
+                [Attribute("exception.type", .text(failure.type)), Attribute("exception.message", .text(failure.message))]
+            )
+        )
+    }
+}
