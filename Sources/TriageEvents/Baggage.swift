@@ -80,15 +80,25 @@ public struct Baggage: Sendable, Hashable {
         (0x21...0x7E).contains(byte) && byte != 0x22 && byte != 0x2C && byte != 0x3B && byte != 0x5C
     }
 
+    /// Both cases, as RFC 3986 §2.1 has it; no signs, which the standard library's parser would take.
+    private static func hexadecimalDigit(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case 0x30...0x39: byte - 0x30
+        case 0x41...0x46: byte - 0x37
+        case 0x61...0x66: byte - 0x57
+        default: nil
+        }
+    }
+
     private static func percentDecode(_ bytes: ArraySlice<UInt8>) -> String? {
         guard bytes.allSatisfy(isValueByte) else { return nil }
         var decoded: [UInt8] = []
         var rest = bytes
         while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%"), rest.count >= 2,
-                let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+            if byte == UInt8(ascii: "%"), let high = rest.first.flatMap(hexadecimalDigit),
+                let low = rest.dropFirst().first.flatMap(hexadecimalDigit)
             {
-                decoded.append(value)
+                decoded.append(high << 4 | low)
                 rest = rest.dropFirst(2)
             } else {
                 decoded.append(byte)

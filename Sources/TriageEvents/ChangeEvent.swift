@@ -61,6 +61,8 @@ public struct PatientEvent: Sendable {
     public var eventIDBytes: ByteSlice? { fields[.eventID] }
     /// When the source says the change happened.
     public var timestamp: String? { fields.text(.timestamp) }
+    /// The timestamp's bytes: a FHIR dateTime, for ``Timestamp/init(instant:)``.
+    public var timestampBytes: ByteSlice? { fields[.timestamp] }
     /// Who sent the event, `metadata.source`.
     public var source: String? { fields.text(.source) }
     /// `metadata.correlationId`: the request that caused the event.
@@ -85,21 +87,24 @@ public struct PatientEvent: Sendable {
     }
 }
 
-/// The short texts that a decoder took out of an event, in one block.
+/// The short texts that a decoder took out of an event, in one block: a table of starts and counts, then the texts.
 struct DecodedFields: Sendable {
     /// The order is the order of `triage_field_index` in CSimdJSON.h.
     enum Field: Int, CaseIterable {
-        case type, action, resourceType, resourceID, versionID, lastUpdated, eventID, timestamp, source, correlationID
-        case gender, birthDate
+        case resourceID, versionID, lastUpdated, eventID, timestamp, source, correlationID, gender, birthDate
     }
 
-    let bytes: ByteSlice
-    /// Start and count of each field in ``bytes``; a start of −1 means absent.
-    let ranges: InlineArray<12, (start: Int16, count: Int16)>
+    /// For each field two `Int16`, its start in the block (negative: absent) and its count; then the texts.
+    let block: ByteSlice
 
     subscript(field: Field) -> ByteSlice? {
-        let range = ranges[field.rawValue]
-        return range.start < 0 ? nil : bytes.subslice(Int(range.start)..<Int(range.start) + Int(range.count))
+        let (start, count) = block.withUnsafeBytes {
+            (
+                Int($0.loadUnaligned(fromByteOffset: field.rawValue * 4, as: Int16.self)),
+                Int($0.loadUnaligned(fromByteOffset: field.rawValue * 4 + 2, as: Int16.self))
+            )
+        }
+        return start < 0 ? nil : block.subslice(start..<start + count)
     }
 
     func text(_ field: Field) -> String? { self[field]?.utf8Text }
@@ -113,8 +118,10 @@ public struct InvalidEvent: Error, Sendable, Hashable {
         case empty = "empty_value"
         /// A null value where a tombstone means nothing (a topic whose action is not known, without a key).
         case nullValue = "null_value"
-        /// Not one JSON text (RFC 8259), or nested deeper than 1,024.
+        /// Not one JSON text (RFC 8259), nested deeper than 1,024, or with a number beyond 64 bits and a double's range.
         case json = "invalid_json"
+        /// Longer than 64 MiB.
+        case tooLarge = "value_too_large"
         /// Not UTF-8.
         case utf8 = "invalid_utf8"
         /// The JSON text is no object.
@@ -127,7 +134,7 @@ public struct InvalidEvent: Error, Sendable, Hashable {
         case resourceTypeForeign = "resource_type_foreign"
         /// The resource is missing where one is needed.
         case resourceMissing = "resource_missing"
-        /// The id breaks the grammar `[A-Za-z0-9\-\.]{1,64}` (FHIR R4 §2.24.0.1, id).
+        /// An id, or a key that stands for one, breaks the grammar `[A-Za-z0-9\-\.]{1,64}` (FHIR R4 §2.24.0.1, id).
         case id = "invalid_id"
         /// An updated or deleted resource has no id, and the record no key.
         case idMissing = "id_missing"

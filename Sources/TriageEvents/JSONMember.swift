@@ -8,8 +8,8 @@ enum JSONMember {
             at = skipSpace(bytes, at + 1)
             while at < bytes.count, bytes[at] == UInt8(ascii: "\"") {
                 let nameEnd = endOfString(bytes, at)
-                let isMatch = nameEnd - at - 2 == name.utf8CodeUnitCount
-                    && triageEqualBytes(bytes.baseAddress! + at + 1, UnsafeRawPointer(name.utf8Start), name.utf8CodeUnitCount)
+                guard nameEnd - at >= 2 else { return nil }
+                let isMatch = isName(UnsafeRawBufferPointer(rebasing: bytes[at + 1..<nameEnd - 1]), name)
                 at = skipSpace(bytes, nameEnd)
                 guard at < bytes.count, bytes[at] == UInt8(ascii: ":") else { return nil }
                 at = skipSpace(bytes, at + 1)
@@ -21,6 +21,29 @@ enum JSONMember {
             }
             return nil
         }
+    }
+
+    /// Whether the text between the quotes of a JSON string says `name`, which is ASCII; escapes count as what they mean,
+    /// so that the member found is the one that the parser found.
+    private static func isName(_ text: UnsafeRawBufferPointer, _ name: StaticString) -> Bool {
+        guard text.contains(UInt8(ascii: "\\")) else { return FHIRGrammar.equals(text, name) }
+        var at = 0
+        for index in 0..<name.utf8CodeUnitCount {
+            guard at < text.count else { return false }
+            if text[at] != UInt8(ascii: "\\") {
+                guard text[at] == name.utf8Start[index] else { return false }
+                at += 1
+            } else {
+                // No letter of a name has a short escape, only the long one: \u0064.
+                guard at + 6 <= text.count, text[at + 1] == UInt8(ascii: "u"),
+                    text[at + 2] == UInt8(ascii: "0"), text[at + 3] == UInt8(ascii: "0"),
+                    let value = UInt8(String(decoding: text[at + 4..<at + 6], as: UTF8.self), radix: 16),
+                    value == name.utf8Start[index]
+                else { return false }
+                at += 6
+            }
+        }
+        return at == text.count
     }
 
     private static func skipSpace(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {

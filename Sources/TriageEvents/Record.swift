@@ -43,6 +43,8 @@ public struct RecordPosition: Hashable, Sendable, Comparable, CustomStringConver
             let offset = Int64(parts[2]), offset >= 0
         else { return nil }
         self.init(topic: String(parts[0]), partition: partition, offset: offset)
+        // Int also reads "+1" and "01", which would give one position two names.
+        guard description == text else { return nil }
     }
 
     /// `topic/partition/offset`.

@@ -55,6 +55,8 @@ public enum TopicName {
 
     /// The action that a topic's name implies: the last part of `fhir.Patient.created` or `fhir.created`.
     public static func action(of topic: String) -> ChangeAction? {
-        main(of: topic).split(separator: ".").last.flatMap { ChangeAction(rawValue: String($0)) }
+        let main = main(of: topic)
+        let start = main.utf8.lastIndex(of: UInt8(ascii: ".")).map { main.utf8.index(after: $0) } ?? main.startIndex
+        return ChangeAction(rawValue: String(main[start...]))
     }
 }
