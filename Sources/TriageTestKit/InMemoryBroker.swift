@@ -1,0 +1,251 @@
+internal import Synchronization
+public import TriageEvents
+public import TriageTelemetry
+
+/// A Kafka broker in memory: topics, partitions, groups with the range assignor, commits with metadata; no network, no threads.
+///
+/// It has what trips consumers up in real life: offsets with gaps, as control records and compaction leave them, and
+/// rebalances at any point. Acknowledgements come at once unless ``holdAcknowledgements`` says otherwise; faults are
+/// injected with ``failNextProduces(_:with:)`` and ``failNextCommits(_:with:)``.
+public final class InMemoryBroker: Sendable {
+    struct Partition {
+        var records: [Record] = []
+        var next: Int64 = 0
+    }
+    struct Member {
+        let id: Int
+        var topics: Set<String>
+        var assignment: Set<TopicPartition> = []
+        /// What it shall have after it has given up what it must.
+        var target: Set<TopicPartition>?
+        var wake: @Sendable () -> Void
+    }
+    struct State {
+        var topics: [String: [Partition]] = [:]
+        var groups: [String: [Member]] = [:]
+        var commits: [String: [TopicPartition: OffsetCommit]] = [:]
+        var nextMember = 0
+        var produceFaults: [BrokerError] = []
+        var commitFaults: [BrokerError] = []
+        var held: [@Sendable () -> Void]?
+        var maximumRecordSize = 1_000_000
+    }
+    let state = Mutex(State())
+    let clock: any EventClock
+    private let gapEvery: Int
+
+    /// A broker without topics.
+    ///
+    /// - Parameters:
+    ///   - clock: stamps records.
+    ///   - gapEvery: leaves out one offset after every so many records, as a transaction's control records would; 0 for no gaps.
+    public init(clock: any EventClock = SystemClock(), gapEvery: Int = 0) {
+        self.clock = clock
+        self.gapEvery = gapEvery
+    }
+
+    /// Creates a topic; one that exists keeps its records.
+    public func createTopic(_ name: String, partitions: Int) {
+        state.withLock { state in
+            if state.topics[name] == nil { state.topics[name] = Array(repeating: Partition(), count: max(1, partitions)) }
+        }
+        rebalanceAll()
+    }
+
+    /// All records of a topic, partition by partition.
+    public func records(in topic: String) -> [Record] {
+        state.withLock { ($0.topics[topic] ?? []).flatMap(\.records) }
+    }
+
+    /// The offset behind the last record of a partition.
+    public func end(of partition: TopicPartition) -> Int64 {
+        state.withLock { state in
+            guard let all = state.topics[partition.topic], all.indices.contains(Int(partition.partition)) else { return 0 }
+            return all[Int(partition.partition)].next
+        }
+    }
+
+    /// What a group has committed.
+    public func committed(group: String) -> [TopicPartition: OffsetCommit] { state.withLock { $0.commits[group] ?? [:] } }
+
+    /// Removes records, as compaction would: their offsets are never delivered.
+    public func compact(_ partition: TopicPartition, removing offsets: Set<Int64>) {
+        state.withLock { state in
+            state.topics[partition.topic]?[Int(partition.partition)].records.removeAll { offsets.contains($0.offset) }
+        }
+    }
+
+    /// Lets the next `count` produces fail.
+    public func failNextProduces(_ count: Int, with error: BrokerError) {
+        state.withLock { $0.produceFaults += Array(repeating: error, count: count) }
+    }
+
+    /// Lets the next `count` commits fail.
+    public func failNextCommits(_ count: Int, with error: BrokerError) {
+        state.withLock { $0.commitFaults += Array(repeating: error, count: count) }
+    }
+
+    /// The largest record that is accepted, in bytes. Default 1,000,000.
+    public func setMaximumRecordSize(_ bytes: Int) { state.withLock { $0.maximumRecordSize = bytes } }
+
+    /// From now on acknowledgements wait for ``releaseAcknowledgements()``; records are stored all the same.
+    public func holdAcknowledgements() { state.withLock { if $0.held == nil { $0.held = [] } } }
+
+    /// Delivers what was held and stops holding.
+    public func releaseAcknowledgements() {
+        let held = state.withLock { state in
+            let held = state.held ?? []
+            state.held = nil
+            return held
+        }
+        for acknowledge in held { acknowledge() }
+    }
+
+    /// A producer.
+    ///
+    /// - Parameter capacity: records it holds unacknowledged before its queue is full.
+    public func producer(capacity: Int = 100_000) -> any RecordProducer { InMemoryProducer(broker: self, capacity: capacity) }
+
+    /// A consumer of a group; it joins when it subscribes.
+    public func consumer(group: String, startsAtEnd: Bool = false) -> any RecordConsumer {
+        InMemoryConsumer(broker: self, group: group, startsAtEnd: startsAtEnd)
+    }
+
+    // MARK: Produce
+
+    func append(_ record: OutboundRecord) -> Result<Acknowledgement, BrokerError> {
+        let result: Result<Acknowledgement, BrokerError> = state.withLock { state in
+            if !state.produceFaults.isEmpty { return .failure(state.produceFaults.removeFirst()) }
+            let size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
+            guard size <= state.maximumRecordSize else {
+                return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce to \(record.topic)"))
+            }
+            guard let partitions = state.topics[record.topic] else {
+                return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce to \(record.topic)"))
+            }
+            let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: partitions.count)
+            guard partitions.indices.contains(Int(number)) else {
+                return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce to \(record.topic)"))
+            }
+            let offset = partitions[Int(number)].next
+            let stored = Record(
+                topic: record.topic, partition: number, offset: offset,
+                timestamp: Timestamp(milliseconds: clock.now().milliseconds), key: record.key, value: record.value,
+                headers: record.headers
+            )
+            state.topics[record.topic]?[Int(number)].records.append(stored)
+            let isGap = gapEvery > 0 && (Int(offset) + 1) % (gapEvery + 1) == gapEvery
+            state.topics[record.topic]?[Int(number)].next = offset + (isGap ? 2 : 1)
+            return .success(Acknowledgement(partition: number, offset: offset))
+        }
+        wakeAll()
+        return result
+    }
+
+    func acknowledge(_ body: @escaping @Sendable () -> Void) {
+        let isHeld = state.withLock { state in
+            state.held?.append(body)
+            return state.held != nil
+        }
+        if !isHeld { body() }
+    }
+
+    /// Java's murmur2, as Kafka's default partitioner uses it (`org.apache.kafka.common.utils.Utils.murmur2`).
+    static func partition(of key: ByteSlice?, among count: Int) -> Int32 {
+        guard let key, !key.isEmpty else { return Int32.random(in: 0..<Int32(count)) }
+        let multiplier: UInt32 = 0x5BD1_E995
+        var hash: UInt32 = 0x9747_B28C ^ UInt32(key.count)
+        let bytes = Array(key)
+        var index = 0
+        while index + 4 <= bytes.count {
+            var word = UInt32(bytes[index]) | UInt32(bytes[index + 1]) << 8 | UInt32(bytes[index + 2]) << 16 | UInt32(bytes[index + 3]) << 24
+            word = word &* multiplier
+            word ^= word >> 24
+            hash = hash &* multiplier ^ word &* multiplier
+            index += 4
+        }
+        let rest = bytes.count - index
+        if rest > 2 { hash ^= UInt32(bytes[index + 2]) << 16 }
+        if rest > 1 { hash ^= UInt32(bytes[index + 1]) << 8 }
+        if rest > 0 {
+            hash ^= UInt32(bytes[index])
+            hash = hash &* multiplier
+        }
+        hash ^= hash >> 13
+        hash = hash &* multiplier
+        hash ^= hash >> 15
+        return Int32(hash & 0x7FFF_FFFF) % Int32(count)
+    }
+
+    // MARK: Groups
+
+    func join(group: String, topics: [String], wake: @escaping @Sendable () -> Void) -> Int {
+        let id = state.withLock { state in
+            state.nextMember += 1
+            state.groups[group, default: []].append(Member(id: state.nextMember, topics: Set(topics), wake: wake))
+            return state.nextMember
+        }
+        rebalanceAll()
+        return id
+    }
+
+    func leave(group: String, member: Int) {
+        state.withLock { $0.groups[group]?.removeAll { $0.id == member } }
+        rebalanceAll()
+    }
+
+    /// The range assignor, topic by topic: members in order of joining get contiguous runs of partitions.
+    private func rebalanceAll() {
+        state.withLock { state in
+            for (group, members) in state.groups {
+                var targets: [Int: Set<TopicPartition>] = [:]
+                for topic in Set(members.flatMap(\.topics)) {
+                    guard let partitions = state.topics[topic] else { continue }
+                    let takers = members.filter { $0.topics.contains(topic) }.map(\.id).sorted()
+                    let (each, extra) = partitions.count.quotientAndRemainder(dividingBy: takers.count)
+                    var next = 0
+                    for (index, taker) in takers.enumerated() {
+                        for number in next..<next + each + (index < extra ? 1 : 0) {
+                            targets[taker, default: []].insert(TopicPartition(topic, Int32(number)))
+                        }
+                        next += each + (index < extra ? 1 : 0)
+                    }
+                }
+                for index in members.indices { state.groups[group]?[index].target = targets[members[index].id] ?? [] }
+            }
+        }
+        wakeAll()
+    }
+
+    /// The next step of a member's rebalance: first it gives up, then, when nobody else has it any more, it takes over.
+    func rebalanceStep(group: String, member: Int) -> (revoke: Set<TopicPartition>, assign: Set<TopicPartition>)? {
+        state.withLock { state in
+            guard let members = state.groups[group], let index = members.firstIndex(where: { $0.id == member }),
+                let target = members[index].target
+            else { return nil }
+            let current = members[index].assignment
+            let revoke = current.subtracting(target)
+            if !revoke.isEmpty { return (revoke, []) }
+            let others = members.filter { $0.id != member }.reduce(into: Set<TopicPartition>()) { $0.formUnion($1.assignment) }
+            let missing = target.subtracting(current)
+            if missing.isEmpty {
+                state.groups[group]?[index].target = nil
+                return nil
+            }
+            return missing.isDisjoint(with: others) ? ([], missing) : nil
+        }
+    }
+
+    func setAssignment(_ assignment: Set<TopicPartition>, group: String, member: Int) {
+        state.withLock { state in
+            guard let index = state.groups[group]?.firstIndex(where: { $0.id == member }) else { return }
+            state.groups[group]?[index].assignment = assignment
+        }
+        wakeAll()
+    }
+
+    private func wakeAll() {
+        let wakes = state.withLock { $0.groups.values.flatMap { $0.map(\.wake) } }
+        for wake in wakes { wake() }
+    }
+}
