@@ -1,0 +1,233 @@
+import CRdKafka
+import Synchronization
+import TriageEvents
+
+/// The consumer's calls of librdkafka, typed; all but ``waker`` on the polling thread.
+final class ConsumerHandle {
+    /// Told in the middle of ``poll(into:maximum:milliseconds:)`` and ``close()``.
+    struct Callbacks {
+        /// Partitions are about to be assigned; returns where to start and what to pause at once.
+        var assigning: ([TopicPartition]) -> [TopicPartition: StartOffset]
+        /// The assignment was made.
+        var assigned: () -> Void
+        /// Partitions are about to be taken away, or (lost) are already gone; returns those to resume before they go.
+        var revoking: (_ partitions: [TopicPartition], _ isLost: Bool) -> [TopicPartition]
+    }
+
+    private let handle: ClientHandle
+    private let queue: OpaquePointer
+    private let wakeTarget: WakeTarget
+    private let intake = MessageIntake()
+    private var commits: [(offsets: [OffsetCommit], error: BrokerError?)] = []
+    private var errors: [BrokerError] = []
+    /// Set before the first poll, taken away before the end.
+    var callbacks: Callbacks?
+    private var isClosed = false
+
+    init(properties: [Property], log: KafkaLog?) throws(KafkaConfigurationError) {
+        handle = try ClientHandle(.consumer, properties: properties, log: log)
+        rd_kafka_poll_set_consumer(handle.client)
+        guard let queue = rd_kafka_queue_get_consumer(handle.client) else {
+            throw KafkaConfigurationError(key: "group.id", value: "", expected: "the name of a consumer group")
+        }
+        self.queue = queue
+        wakeTarget = WakeTarget(queue)
+        handle.context.failed = { [unowned self] error in
+            errors.append(error)
+            rd_kafka_queue_yield(queue)
+        }
+        handle.context.rebalanced = { [unowned self] assigns, list in rebalance(assigns, list) }
+    }
+
+    deinit { close() }
+
+    /// Ends a waiting poll; does nothing once the consumer is closed.
+    var waker: @Sendable () -> Void {
+        let target = wakeTarget
+        return { target.wake() }
+    }
+
+    func subscribe(to topics: [String]) throws(BrokerError) {
+        let list = PartitionList(topics: topics)
+        try check(rd_kafka_subscribe(handle.client, list.pointer), "subscribe")
+    }
+
+    func poll(into batch: inout PolledBatch, maximum: Int, milliseconds: Int32) {
+        guard maximum > 0 else { return }
+        take(into: &batch, maximum: maximum, milliseconds: 0)
+        guard batch.isEmpty, milliseconds > 0 else { return }
+        take(into: &batch, maximum: 1, milliseconds: milliseconds)
+        take(into: &batch, maximum: maximum - batch.records.count, milliseconds: 0)
+    }
+
+    func pause(_ partitions: [TopicPartition]) throws(BrokerError) {
+        let list = PartitionList(partitions)
+        try check(rd_kafka_pause_partitions(handle.client, list.pointer), "pause")
+        if let error = list.firstError(operation: "pause") { throw error }
+    }
+
+    func resume(_ partitions: [TopicPartition]) throws(BrokerError) {
+        let list = PartitionList(partitions)
+        try check(rd_kafka_resume_partitions(handle.client, list.pointer), "resume")
+        if let error = list.firstError(operation: "resume") { throw error }
+    }
+
+    func commit(_ offsets: [OffsetCommit]) throws(BrokerError) {
+        let list = PartitionList(offsets)
+        let code = rd_kafka_commit_queue(
+            handle.client, list.pointer, queue,
+            { _, code, list, opaque in
+                guard let opaque, let list else { return }
+                Unmanaged<ConsumerHandle>.fromOpaque(opaque).takeUnretainedValue().committed(code, list)
+            }, Unmanaged.passUnretained(self).toOpaque()
+        )
+        try check(code, "commit")
+    }
+
+    func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {
+        let list = PartitionList(offsets)
+        try check(rd_kafka_commit(handle.client, list.pointer, 0), "commit")
+        if let error = list.firstError(operation: "commit") { throw error }
+    }
+
+    func committed(_ partitions: [TopicPartition], milliseconds: Int32) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
+        try handle.committed(partitions, milliseconds: milliseconds)
+    }
+
+    func watermarks(_ partition: TopicPartition, milliseconds: Int32) throws(BrokerError) -> Range<Int64> {
+        try handle.watermarks(partition, milliseconds: milliseconds)
+    }
+
+    /// The error after which the consumer can't go on, if it has one.
+    var fatalError: BrokerError? { handle.fatalError }
+
+    /// Leaves the group, with the revocation reported through ``callbacks``.
+    func close() {
+        guard !isClosed else { return }
+        rd_kafka_consumer_close(handle.client)
+        isClosed = true
+        callbacks = nil
+        handle.context.rebalanced = nil
+        handle.context.failed = nil
+        wakeTarget.disarm()
+        rd_kafka_queue_destroy(queue)
+    }
+
+    private func take(into batch: inout PolledBatch, maximum: Int, milliseconds: Int32) {
+        intake.take(from: queue, client: handle.client, into: &batch, maximum: maximum, milliseconds: milliseconds)
+        if !commits.isEmpty {
+            batch.commits += commits
+            commits.removeAll()
+        }
+        if !errors.isEmpty {
+            batch.errors += errors
+            errors.removeAll()
+        }
+    }
+
+    private func check(_ code: rd_kafka_resp_err_t, _ operation: String) throws(BrokerError) {
+        guard code != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
+        throw BrokerError(code: code, client: handle.client, operation: operation)
+    }
+
+    private func rebalance(_ assigns: Bool, _ list: OpaqueList) {
+        // A callback alone doesn't end a blocking take, and a rebalance is an event that a poll waits for.
+        rd_kafka_queue_yield(queue)
+        if assigns {
+            for (partition, start) in callbacks?.assigning(list.partitions) ?? [:] {
+                guard let entry = rd_kafka_topic_partition_list_find(list, partition.topic, partition.partition) else { continue }
+                switch start {
+                case .committed: break
+                case .beginning: entry.pointee.offset = Int64(RD_KAFKA_OFFSET_BEGINNING)
+                case .offset(let offset): entry.pointee.offset = offset
+                }
+            }
+            note(rd_kafka_assign(handle.client, list), "assign")
+            callbacks?.assigned()
+        } else {
+            let isLost = rd_kafka_assignment_lost(handle.client) != 0
+            let paused = callbacks?.revoking(list.partitions, isLost) ?? []
+            // The pause flag outlives the assignment; a partition that comes back later must not come back paused.
+            if !paused.isEmpty { _ = rd_kafka_resume_partitions(handle.client, PartitionList(paused).pointer) }
+            intake.revoked()
+            note(rd_kafka_assign(handle.client, nil), "unassign")
+        }
+    }
+
+    /// Hands an error to the next batch.
+    func report(_ error: BrokerError) { errors.append(error) }
+
+    private func note(_ code: rd_kafka_resp_err_t, _ operation: String) {
+        guard code != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
+        errors.append(BrokerError(code: code, client: handle.client, operation: operation))
+    }
+
+    private func committed(_ code: rd_kafka_resp_err_t, _ list: OpaqueList) {
+        rd_kafka_queue_yield(queue)
+        let all = list.elements
+        guard code != RD_KAFKA_RESP_ERR_NO_ERROR else {
+            commits.append((list.commits, nil))
+            return
+        }
+        // The list's error is that of one partition; others may have succeeded, unless none has an error of its own.
+        let failed = all.filter { $0.err != RD_KAFKA_RESP_ERR_NO_ERROR }
+        guard !failed.isEmpty else {
+            commits.append((list.commits, BrokerError(code: code, client: handle.client, operation: "commit")))
+            return
+        }
+        let succeeded = all.filter { $0.err == RD_KAFKA_RESP_ERR_NO_ERROR }.compactMap(\.commit)
+        if !succeeded.isEmpty { commits.append((succeeded, nil)) }
+        for (error, entries) in Dictionary(grouping: failed, by: \.err.rawValue) {
+            let error = BrokerError(code: rd_kafka_resp_err_t(error), client: handle.client, operation: "commit")
+            commits.append((entries.compactMap(\.commit), error))
+        }
+    }
+}
+
+extension PolledBatch {
+    /// Whether nothing at all came.
+    var isEmpty: Bool { records.isEmpty && ends.isEmpty && commits.isEmpty && errors.isEmpty }
+}
+
+/// The queue to wake, as long as there is one.
+///
+/// The pointer is only reached under the lock, and taken away under it before the queue is destroyed, so a late
+/// waker finds nothing instead of freed memory.
+private final class WakeTarget: Sendable {
+    private let queue: Mutex<UInt>
+
+    init(_ queue: OpaquePointer) { self.queue = Mutex(UInt(bitPattern: queue)) }
+
+    func wake() {
+        queue.withLock { address in
+            if let queue = OpaquePointer(bitPattern: address) { rd_kafka_queue_yield(queue) }
+        }
+    }
+
+    func disarm() { queue.withLock { $0 = 0 } }
+}
+
+extension ClientHandle {
+    /// The committed offsets of this client's group; partitions without one are missing.
+    func committed(_ partitions: [TopicPartition], milliseconds: Int32) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
+        guard !partitions.isEmpty else { return [:] }
+        let list = PartitionList(partitions)
+        let code = rd_kafka_committed(client, list.pointer, milliseconds)
+        if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw BrokerError(code: code, client: client, operation: "committed") }
+        if let error = list.firstError(operation: "committed") { throw error }
+        var found: [TopicPartition: OffsetCommit] = [:]
+        for commit in list.pointer.commits { found[commit.topicPartition] = commit }
+        return found
+    }
+
+    /// The first offset that exists and the one behind the last, asked of the broker.
+    func watermarks(_ partition: TopicPartition, milliseconds: Int32) throws(BrokerError) -> Range<Int64> {
+        var low: Int64 = 0
+        var high: Int64 = 0
+        let code = rd_kafka_query_watermark_offsets(client, partition.topic, partition.partition, &low, &high, milliseconds)
+        if code != RD_KAFKA_RESP_ERR_NO_ERROR {
+            throw BrokerError(code: code, client: client, operation: "watermarks of \(partition)")
+        }
+        return low..<max(low, high)
+    }
+}

@@ -1,0 +1,39 @@
+import Glibc
+import Synchronization
+
+/// A thread of our own, for calls that block: they must never hold up the cooperative pool.
+final class NativeThread: Sendable {
+    private final class Body: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    private let thread: pthread_t
+
+    /// Starts a thread that runs `body`; nil if the system has none left.
+    init?(_ body: @escaping @Sendable () -> Void) {
+        let box = Unmanaged.passRetained(Body(body))
+        var thread = pthread_t()
+        let code = pthread_create(
+            &thread, nil,
+            { opaque in
+                if let opaque { Unmanaged<Body>.fromOpaque(opaque).takeRetainedValue().run() }
+                return nil
+            }, box.toOpaque()
+        )
+        guard code == 0 else {
+            box.release()
+            return nil
+        }
+        self.thread = thread
+    }
+
+    /// Whether the caller runs on this thread.
+    var isCurrent: Bool { pthread_equal(pthread_self(), thread) != 0 }
+
+    /// Waits until the thread has ended; to be called once, unless ``detach()`` was.
+    func join() { pthread_join(thread, nil) }
+
+    /// Gives up waiting: the thread frees itself when it ends. To be called once, unless ``join()`` was.
+    func detach() { pthread_detach(thread) }
+}
