@@ -156,7 +156,8 @@ public final class EventDecoder {
     private func checkGrammars(deceased: triage_text) throws(InvalidEvent) {
         try check(field(triage_field_resource_id), FHIRGrammar.isID, .id, at: "Patient.id")
         try check(field(triage_field_version_id), FHIRGrammar.isID, .id, at: "Patient.meta.versionId")
-        try check(field(triage_field_last_updated), { FHIRGrammar.instant($0) != nil }, .timestamp, at: "Patient.meta.lastUpdated")
+        let isInstant = { (text: UnsafeRawBufferPointer) in FHIRGrammar.instant(text) != nil }
+        try check(field(triage_field_last_updated), isInstant, .timestamp, at: "Patient.meta.lastUpdated")
         try check(field(triage_field_gender), FHIRGrammar.isGender, .gender, at: "Patient.gender")
         try check(field(triage_field_birth_date), FHIRGrammar.isDate, .birthDate, at: "Patient.birthDate")
         try check(deceased, FHIRGrammar.isDateTime, .timestamp, at: "Patient.deceasedDateTime")

@@ -21,10 +21,26 @@ public enum FHIRGrammar {
 
     /// What an instant says, in numbers that are in range.
     struct Instant {
+        var day: CivilDay
+        /// Of the day as written, 0 to 86,400 (a leap second at its end).
+        var secondOfDay: Int
+        /// Of the second; further digits of the fraction are cut off.
+        var nanoseconds: Int
+        /// Seconds east of UTC.
+        var offset: Int
+
         /// Seconds since the Unix epoch; a leap second counts as the first second of the next minute.
-        var seconds: Int64
-        /// Nanoseconds of that second; further digits of the fraction are cut off.
-        var nanoseconds: Int64
+        var seconds: Int64 {
+            let days = Timestamp.days(year: Int64(day.year), month: Int64(day.month), day: Int64(day.day))
+            return days * 86_400 + Int64(secondOfDay - offset)
+        }
+    }
+
+    /// A day of the proleptic Gregorian calendar that exists.
+    struct CivilDay {
+        var year: Int
+        var month: Int
+        var day: Int
     }
 
     // Bit n of the two words: whether ASCII character n, or 64 + n, may stand in an id.
@@ -52,14 +68,25 @@ public enum FHIRGrammar {
     }
 
     static func isDate(_ text: UnsafeRawBufferPointer) -> Bool {
-        guard text.count == 4 || text.count == 7 || text.count == 10, let year = number(text, 0, 4), year >= 1 else {
-            return false
+        switch text.count {
+        case 10: return day(text) != nil
+        case 7:
+            guard let month = number(text, 5, 2) else { return false }
+            return text[4] == UInt8(ascii: "-") && (1...12).contains(month) && number(text, 0, 4) ?? 0 >= 1
+        case 4: return number(text, 0, 4) ?? 0 >= 1
+        default: return false
         }
-        guard text.count > 4 else { return true }
-        guard text[4] == UInt8(ascii: "-"), let month = number(text, 5, 2), (1...12).contains(month) else { return false }
-        guard text.count > 7 else { return true }
-        guard text[7] == UInt8(ascii: "-"), let day = number(text, 8, 2) else { return false }
-        return day >= 1 && day <= days(inMonth: month, of: year)
+    }
+
+    /// The day that the first ten bytes, which must be there, write as `YYYY-MM-DD`.
+    @inline(__always)
+    private static func day(_ text: UnsafeRawBufferPointer) -> CivilDay? {
+        let dash = UInt8(ascii: "-")
+        guard let year = number(text, 0, 4), text[4] == dash, let month = number(text, 5, 2), text[7] == dash,
+            let day = number(text, 8, 2), year >= 1, month >= 1, month <= 12, day >= 1,
+            day <= 28 || day <= days(inMonth: month, of: year)
+        else { return nil }
+        return CivilDay(year: year, month: month, day: day)
     }
 
     static func isDateTime(_ text: UnsafeRawBufferPointer) -> Bool {
@@ -68,11 +95,10 @@ public enum FHIRGrammar {
 
     static func instant(_ text: UnsafeRawBufferPointer) -> Instant? {
         let colon = UInt8(ascii: ":")
-        guard text.count >= 20, isDate(UnsafeRawBufferPointer(rebasing: text[..<10])), text[10] == UInt8(ascii: "T"),
+        guard text.count >= 20, let day = day(text), text[10] == UInt8(ascii: "T"),
             let hour = number(text, 11, 2), hour <= 23, text[13] == colon,
             let minute = number(text, 14, 2), minute <= 59, text[16] == colon,
-            let second = number(text, 17, 2), second <= 60,
-            let year = number(text, 0, 4), let month = number(text, 5, 2), let day = number(text, 8, 2)
+            let second = number(text, 17, 2), second <= 60
         else { return nil }
 
         var at = 19
@@ -101,9 +127,8 @@ public enum FHIRGrammar {
         default:
             return nil
         }
-        let days = Timestamp.days(year: Int64(year), month: Int64(month), day: Int64(day))
         return Instant(
-            seconds: days * 86_400 + Int64(hour * 3600 + minute * 60 + second - offset), nanoseconds: Int64(nanoseconds)
+            day: day, secondOfDay: hour * 3600 + minute * 60 + second, nanoseconds: nanoseconds, offset: offset
         )
     }
 
@@ -143,7 +168,7 @@ extension Timestamp {
     public init?(instant: ByteSlice) {
         guard let parsed = instant.withUnsafeBytes({ FHIRGrammar.instant($0) }) else { return nil }
         let (product, overflow) = parsed.seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        let (sum, overflowed) = product.addingReportingOverflow(parsed.nanoseconds)
+        let (sum, overflowed) = product.addingReportingOverflow(Int64(parsed.nanoseconds))
         guard !overflow, !overflowed else { return nil }
         self.init(nanoseconds: sum)
     }

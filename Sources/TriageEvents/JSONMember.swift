@@ -13,6 +13,7 @@ enum JSONMember {
                 at = skipSpace(bytes, nameEnd)
                 guard at < bytes.count, bytes[at] == UInt8(ascii: ":") else { return nil }
                 at = skipSpace(bytes, at + 1)
+                guard at < bytes.count else { return nil }
                 let end = endOfValue(bytes, at)
                 if isMatch { return bytes[at] == UInt8(ascii: "n") ? nil : at..<end }
                 at = skipSpace(bytes, end)

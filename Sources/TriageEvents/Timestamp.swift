@@ -52,7 +52,8 @@ public struct Timestamp: Hashable, Sendable, Comparable {
         func two(_ value: Int64) -> String { value < 10 ? "0\(value)" : "\(value)" }
         let fraction = rest < 10 ? "00\(rest)" : rest < 100 ? "0\(rest)" : "\(rest)"
         let yearText = year < 1000 ? String(repeating: "0", count: max(0, 4 - "\(year)".count)) + "\(year)" : "\(year)"
-        return "\(yearText)-\(two(month))-\(two(day))T\(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)).\(fraction)Z"
+        let time = "\(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)).\(fraction)"
+        return "\(yearText)-\(two(month))-\(two(day))T\(time)Z"
     }
 
     /// Days since the epoch to year, month and day in the proleptic Gregorian calendar (Howard Hinnant,

@@ -79,7 +79,10 @@ struct ByteSliceTests {
 @Suite("Headers")
 struct HeadersTests {
     let headers: Headers = [
-        Header("a", text: "1"), Header("b", nil), Header("a", text: "2"), Header("c", text: ""), Header("é", ByteSlice([0xFF, 0])),
+        Header("a", text: "1"), Header("b", nil), Header("a", text: "2"), Header("c", text: ""),
+        Header(
+            "é",
+            ByteSlice([0xFF, 0])),
     ]
 
     @Test("the last header of a name counts; null is not empty")
@@ -165,7 +168,8 @@ struct RecordTests {
         #expect(RecordPosition(position.description) == position)
         #expect(RecordPosition("t/0/0") == RecordPosition(topic: "t", partition: 0, offset: 0))
         for text in [
-            "", "t", "t/0", "t/0/0/0", "/0/0", "t//0", "t/0/", "t/-1/0", "t/0/-1", "t/+1/0", "t/1/+2", "t/01/0", "t/0/00", "t/a/0",
+            "", "t", "t/0", "t/0/0/0", "/0/0", "t//0", "t/0/", "t/-1/0", "t/0/-1", "t/+1/0", "t/1/+2", "t/01/0", "t/0/00",
+            "t/a/0",
             "t/0/9223372036854775808", "t/2147483648/0", "t/0/1 ", "t/ 0/1", "t/0x1/0",
         ] {
             #expect(RecordPosition(text) == nil, "\(text)")
@@ -193,7 +197,9 @@ struct TopicNameTests {
         #expect(TopicName.retry(of: "a.b") == "a.b.retry" && TopicName.deadLetter(of: "a.b") == "a.b.dlq")
         #expect(TopicName.isRetry("a.retry") && !TopicName.isRetry("a.dlq") && !TopicName.isRetry("retry"))
         #expect(TopicName.isDeadLetter("a.dlq") && !TopicName.isDeadLetter("a.retry"))
-        #expect(TopicName.main(of: "a.b.retry") == "a.b" && TopicName.main(of: "a.b.dlq") == "a.b" && TopicName.main(of: "a.b") == "a.b")
+        #expect(
+            TopicName.main(of: "a.b.retry") == "a.b" && TopicName.main(of: "a.b.dlq") == "a.b"
+                && TopicName.main(of: "a.b") == "a.b")
     }
 
     @Test("the action that a name implies")
@@ -205,7 +211,10 @@ struct TopicNameTests {
                 #expect(TopicName.action(of: TopicName.deadLetter(of: name)) == action)
             }
         }
-        for name in ["fhir.Patient", "fhir.created.Patient", "fhir.Created", "fhir.Patient.", "", ".", "fhir.xcreated", "created.x"] {
+        for name in [
+            "fhir.Patient", "fhir.created.Patient", "fhir.Created", "fhir.Patient.", "", ".", "fhir.xcreated",
+            "created.x",
+        ] {
             #expect(TopicName.action(of: name) == nil, "\(name)")
         }
     }

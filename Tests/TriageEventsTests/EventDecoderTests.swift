@@ -37,7 +37,8 @@ struct EventDecoderTests {
         let data = #"{"resourceType":"Patient","id":"1","name":[{"family":"a\"}]\\","given":["{[\u0022"]}]}"#
         for text in [
             envelope(data: data), #"{"metadata":{"x":"}\"data\":{"},"data":\#(data),"type":"PatientCreated"}"#,
-            " \n\t{\"data\" :\r\n \(data) ,\"type\":\"PatientCreated\"} \n", #"{"type":"PatientCreated","d\u0061t\u0061":\#(data)}"#,
+            " \n\t{\"data\" :\r\n \(data) ,\"type\":\"PatientCreated\"} \n",
+            #"{"type":"PatientCreated","d\u0061t\u0061":\#(data)}"#,
             #"{"n":-1.5e+3,"t":true,"a":[],"data":\#(data),"type":"PatientCreated","data":{}}"#,
         ] {
             let event = try decode(text).get()
@@ -130,7 +131,8 @@ struct EventDecoderTests {
         ).get()
         #expect(event.resourceID == "p1")
         let keyed = try decode(
-            envelope("PatientDeleted", data: #"{"resourceType":"Patient","gender":"male"}"#, metadata: #"{"source":"s"}"#), key: "k"
+            envelope("PatientDeleted", data: #"{"resourceType":"Patient","gender":"male"}"#, metadata: #"{"source":"s"}"#),
+            key: "k"
         ).get()
         #expect(keyed.resourceID == "k" && keyed.gender == "male" && keyed.source == "s")
     }
@@ -205,7 +207,10 @@ struct EventDecoderTests {
         let long = String(repeating: "x", count: 257)
         let limit = String(repeating: "y", count: 256)
         let event = try decode(
-            envelope(data: patient(), metadata: #"{"eventId":"\#(long)","source":5,"correlationId":"\#(limit)","timestamp":null}"#)
+            envelope(
+                data: patient(),
+                metadata: #"{"eventId":"\#(long)","source":5,"correlationId":"\#(limit)","timestamp":null}"#
+            )
         ).get()
         #expect(event.eventID == nil && event.source == nil && event.timestamp == nil)
         #expect(event.correlationID == limit)

@@ -6,7 +6,10 @@ import Testing
 @Suite("Event decoder: what comes from outside")
 struct EventRobustnessTests {
     static func patients() throws -> [ByteSlice] {
-        let url = try #require(Bundle.module.url(forResource: "hl7-r4-patients", withExtension: "ndjson", subdirectory: "Fixtures"))
+        let url = try #require(
+            Bundle.module.url(
+                forResource: "hl7-r4-patients", withExtension: "ndjson",
+                subdirectory: "Fixtures"))
         return try Data(contentsOf: url).split(separator: UInt8(ascii: "\n")).map { ByteSlice($0) }
     }
 
@@ -25,7 +28,9 @@ struct EventRobustnessTests {
                 value: ByteSlice(envelope("PatientCreated", data: json)), key: nil, topicAction: nil
             )
             #expect(wrapped.resource == patient)
-            #expect(wrapped.resourceID == event.resourceID && wrapped.gender == event.gender && wrapped.birthDate == event.birthDate)
+            #expect(
+                wrapped.resourceID == event.resourceID && wrapped.gender == event.gender
+                    && wrapped.birthDate == event.birthDate)
             let object = try #require(try JSONSerialization.jsonObject(with: Data(patient)) as? [String: Any])
             #expect(event.resourceID == object["id"] as? String)
             #expect(event.gender == object["gender"] as? String)
@@ -36,9 +41,12 @@ struct EventRobustnessTests {
     @Test(
         "texts that RFC 8259 forbids",
         arguments: [
-            "{", "}", "{}{}", "{} x", #"{"a":1,}"#, #"{"a":[1,]}"#, #"{,"a":1}"#, #"{"a" 1}"#, #"{a:1}"#, #"{'a':1}"#, #"{"a":01}"#,
-            #"{"a":.5}"#, #"{"a":1.}"#, #"{"a":+1}"#, #"{"a":NaN}"#, #"{"a":tru}"#, #"{"a":nulll}"#, #"{"a":"\x"}"#, #"{"a":"\u12"}"#,
-            "{\"a\":\"\u{1}\"}", "{\"a\":\"\0\"}", "{\"a\":\"\n\"}", #"{"a":"b}"#, "\u{FEFF}{}", "{\"a\":1}\0", "// c\n{}", #"{"a":/**/1}"#,
+            "{", "}", "{}{}", "{} x", #"{"a":1,}"#, #"{"a":[1,]}"#, #"{,"a":1}"#, #"{"a" 1}"#, #"{a:1}"#, #"{'a':1}"#,
+            #"{"a":01}"#,
+            #"{"a":.5}"#, #"{"a":1.}"#, #"{"a":+1}"#, #"{"a":NaN}"#, #"{"a":tru}"#, #"{"a":nulll}"#, #"{"a":"\x"}"#,
+            #"{"a":"\u12"}"#,
+            "{\"a\":\"\u{1}\"}", "{\"a\":\"\0\"}", "{\"a\":\"\n\"}", #"{"a":"b}"#, "\u{FEFF}{}", "{\"a\":1}\0", "// c\n{}",
+            #"{"a":/**/1}"#,
             #"{"a":"\ud800"}"#, #"{"a":"\ud800\u0041"}"#, #"{"a":"\ud800\ud800"}"#, #"{"a":"\udc00"}"#, #"{"a":1e999}"#,
             "{\"a\":1\u{C}}", "{\u{A0}}", #"{"a":123456789012345678901234567890}"#,
         ]
@@ -55,7 +63,13 @@ struct EventRobustnessTests {
         ] as [[UInt8]]
     )
     func notUTF8(bad: [UInt8]) {
-        for (before, after) in [(#"{"resourceType":"Patient","id":""#, "\"}"), ("{", "}"), ("", ""), ("{\"a\":\"", ""), ("[[[", "")] {
+        for (before, after) in [
+            (#"{"resourceType":"Patient","id":""#, "\"}"), ("{", "}"), ("", ""), ("{\"a\":\"", ""),
+            (
+                "[[[",
+                ""
+            ),
+        ] {
             #expect(decode(bytes: Array(before.utf8) + bad + Array(after.utf8), topic: .created).broken == "invalid_utf8@")
         }
     }
@@ -124,7 +138,8 @@ struct EventRobustnessTests {
         var generator = SeededGenerator(state: seed)
         var samples = try EventRobustnessTests.patients().prefix(10).map { Array($0) }
         samples.append(Array(fullEnvelope.utf8))
-        let flat = #"{"resourceType":"Patient","action":"created","timestamp":"2024-01-02","resource":\#(patient(#""gender":"male""#))}"#
+        let inner = patient(#""gender":"male""#)
+        let flat = #"{"resourceType":"Patient","action":"created","timestamp":"2024-01-02","resource":\#(inner)}"#
         samples.append(Array(flat.utf8))
         samples.append(Array(envelope("PatientDeleted", data: "null", metadata: #"{"eventId":"e"}"#).utf8))
         let interesting = Array(#"{}[]",:\u0eE+-. tfn"#.utf8) + [0, 0x0A, 0x7F, 0x80, 0xC3, 0xFF]
@@ -148,16 +163,16 @@ struct EventRobustnessTests {
             let value = ByteSlice(bytes)
             guard let event = try? decoder.decode(value: value, key: ByteSlice("key-1"), topicAction: .created) else { continue }
             valid += 1
-            let where_ = "TRIAGE_TEST_SEED=\(seed), round \(round)"
-            #expect(event.resourceIDBytes.map(FHIRGrammar.isID) ?? (event.action == .created), "\(where_)")
-            #expect(["male", "female", "other", "unknown", nil].contains(event.gender), "\(where_)")
-            #expect(value.utf8Text != nil, "\(where_)")
+            let context = "TRIAGE_TEST_SEED=\(seed), round \(round)"
+            #expect(event.resourceIDBytes.map(FHIRGrammar.isID) ?? (event.action == .created), "\(context)")
+            #expect(["male", "female", "other", "unknown", nil].contains(event.gender), "\(context)")
+            #expect(value.utf8Text != nil, "\(context)")
             if event.form != .resource, let resource = event.resource {
                 let inner = try? decoder.decode(value: resource, key: ByteSlice("key-1"), topicAction: event.action)
                 // A resource with a member `action` or `resource` reads as the flat form when it stands alone.
                 guard let inner, inner.form == .resource else { continue }
-                #expect(inner.resourceID == event.resourceID && inner.gender == event.gender, "\(where_)")
-                #expect(inner.versionID == event.versionID && inner.birthDate == event.birthDate, "\(where_)")
+                #expect(inner.resourceID == event.resourceID && inner.gender == event.gender, "\(context)")
+                #expect(inner.versionID == event.versionID && inner.birthDate == event.birthDate, "\(context)")
             }
         }
         #expect(valid > 1000, "TRIAGE_TEST_SEED=\(seed): too few of the mutations were valid to mean anything")

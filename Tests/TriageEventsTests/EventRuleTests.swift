@@ -77,7 +77,8 @@ struct EventRuleTests {
     @Test("every element has the JSON type that FHIR gives it, in every form; null is none")
     func elementTypes() {
         let all = [
-            "null", "true", "1", "1.5", "18446744073709551615", #""text""#, "[]", "[1]", "[null]", "[[]]", "[{},\"x\"]", "{}", "[{}]",
+            "null", "true", "1", "1.5", "18446744073709551615", #""text""#, "[]", "[1]", "[null]", "[[]]", "[{},\"x\"]", "{}",
+            "[{}]",
         ]
         for (name, good) in EventRuleTests.elements {
             for value in good {
@@ -86,7 +87,12 @@ struct EventRuleTests {
             let kind = good[0].first
             for value in all where !good.contains(value) {
                 // Texts, numbers and the like of the right type are judged by their grammar, in another test.
-                if kind == "\"" && value.first == "\"" || kind == "t" && value == "true" || kind == "{" && value == "{}" { continue }
+                if kind == "\"" && value.first == "\"" || kind == "t" && value == "true"
+                    || kind == "{"
+                        && value == "{}"
+                {
+                    continue
+                }
                 let member = #""\#(name)":\#(value)"#
                 let broken = "invalid_element_type@Patient.\(name)"
                 #expect(decode(patient(member), topic: .created).broken == broken, "\(name) \(value)")

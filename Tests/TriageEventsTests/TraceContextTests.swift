@@ -31,7 +31,13 @@ struct TraceContextTests {
 
     @Test(
         "only the two defined flags are read, copied unchanged, and sent",
-        arguments: [("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("04", "00"), ("fc", "00"), ("ff", "03"), ("09", "01"), ("0a", "02")]
+        arguments: [
+            ("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("04", "00"), ("fc", "00"), ("ff", "03"),
+            (
+                "09",
+                "01"
+            ), ("0a", "02"),
+        ]
     )
     func flags(incoming: String, outgoing: String) throws {
         let context = try #require(parse(TraceContextTests.value(flags: incoming)))
@@ -42,10 +48,19 @@ struct TraceContextTests {
 
     @Test("a higher version is read as far as it is known, and sent on as version 00")
     func higherVersions() throws {
-        for text in [TraceContextTests.value("01"), TraceContextTests.value("cc") + "-what-the-future-brings", TraceContextTests.value("fe") + "-"] {
+        for text in [
+            TraceContextTests.value("01"), TraceContextTests.value("cc") + "-what-the-future-brings",
+            TraceContextTests.value("fe") + "-",
+        ] {
             #expect(try #require(parse(text)).traceparent.utf8Text == TraceContextTests.value())
         }
-        #expect(try #require(parse(TraceContextTests.value("01", flags: "ff"))).traceparent.utf8Text == TraceContextTests.value(flags: "03"))
+        #expect(
+            try #require(
+                parse(
+                    TraceContextTests.value(
+                        "01",
+                        flags: "ff"))
+            ).traceparent.utf8Text == TraceContextTests.value(flags: "03"))
     }
 
     @Test("spaces and tabs around the value are tolerated", arguments: [" ", "\t", " \t "])
@@ -56,12 +71,15 @@ struct TraceContextTests {
     @Test(
         "what starts a new trace",
         arguments: [
-            "", " ", "00", value() + "-", value() + "-00", value() + "x", String(value().dropLast()), value("ff"), value("0"), value("000"),
+            "", " ", "00", value() + "-", value() + "-00", value() + "x", String(value().dropLast()), value("ff"), value("0"),
+            value("000"),
             value("0A"), value("0g"), value("FF"), value("01") + "x", value("01") + ".extra", String(value("01").dropLast()),
             value(trace: String(repeating: "0", count: 32)), value(span: String(repeating: "0", count: 16)),
             value(trace: trace.uppercased()), value(span: "00F067aa0ba902b7"), value(trace: "4bf92f3577b34da6a3ce929d0e0e473g"),
-            value(span: "00f067aa0ba902b"), value(trace: trace + "0"), value(flags: "0"), value(flags: "0g"), value(flags: "0A"), value(flags: "1"),
-            value(flags: "001"), value().replacing("-", with: "_"), "00_" + value().dropFirst(3), value(span: "+0f067aa0ba902b7"), "00-" + value(),
+            value(span: "00f067aa0ba902b"), value(trace: trace + "0"), value(flags: "0"), value(flags: "0g"), value(flags: "0A"),
+            value(flags: "1"),
+            value(flags: "001"), value().replacing("-", with: "_"), "00_" + value().dropFirst(3), value(span: "+0f067aa0ba902b7"),
+            "00-" + value(),
             value().replacing("4bf9", with: "4b 9"), "é" + value().dropFirst(2),
         ]
     )
@@ -75,7 +93,9 @@ struct TraceContextTests {
         #expect(TraceContext(headers: [Header("traceparent", text: "bad"), Header("tracestate", text: "a=1")]) == nil)
         #expect(TraceContext(headers: [Header("traceparent", nil), Header("tracestate", text: "a=1")]) == nil)
         #expect(TraceContext(headers: [Header("traceparent", ByteSlice([0xFF, 0xFE]))]) == nil)
-        #expect(TraceContext(headers: [Header("Traceparent", text: TraceContextTests.value())]) == nil, "names are case-sensitive")
+        #expect(
+            TraceContext(headers: [Header("Traceparent", text: TraceContextTests.value())]) == nil,
+            "names are case-sensitive")
     }
 
     @Test("a bad tracestate leaves the traceparent in use")
@@ -100,7 +120,8 @@ struct TraceContextTests {
     func joinedStates() throws {
         let context = try #require(
             TraceContext(headers: [
-                Header("tracestate", text: "a=1,b=2"), Header("traceparent", text: TraceContextTests.value()), Header("tracestate", nil),
+                Header("tracestate", text: "a=1,b=2"), Header("traceparent", text: TraceContextTests.value()),
+                Header("tracestate", nil),
                 Header("tracestate", text: ""), Header("tracestate", text: "c=3"),
             ])
         )
@@ -110,14 +131,20 @@ struct TraceContextTests {
     @Test("injecting replaces what was there, once each, and removes a stale tracestate")
     func injection() throws {
         let stale: Headers = [
-            Header("traceparent", text: "old"), Header("k", text: "v"), Header("traceparent", text: "older"), Header("tracestate", text: "x=y"),
+            Header("traceparent", text: "old"), Header("k", text: "v"), Header("traceparent", text: "older"),
+            Header(
+                "tracestate",
+                text: "x=y"),
             Header("baggage", text: "a=b"),
         ]
         let ids = (TraceID(high: 0x0102_0304_0506_0708, low: 9), SpanID(0xFF))
         let plain = TraceContext(traceID: ids.0, spanID: ids.1, flags: [])
         let text = "00-01020304050607080000000000000009-00000000000000ff-00"
         #expect(
-            stale.replacing(plain.injectedHeaders) == [Header("k", text: "v"), Header("baggage", text: "a=b"), Header("traceparent", text: text)],
+            stale.replacing(plain.injectedHeaders) == [
+                Header("k", text: "v"), Header("baggage", text: "a=b"),
+                Header("traceparent", text: text),
+            ],
             "a context that isn't sampled is injected as well"
         )
         let state = try #require(TraceState("v=1"))
@@ -125,7 +152,9 @@ struct TraceContextTests {
         let injected = stale.replacing(full.injectedHeaders)
         #expect(injected.count(of: "traceparent") == 1 && injected.text("tracestate") == "v=1")
         let extracted = try #require(TraceContext(headers: injected))
-        #expect(extracted.traceID == ids.0 && extracted.spanID == ids.1 && extracted.flags == full.flags && extracted.traceState == state)
+        #expect(
+            extracted.traceID == ids.0 && extracted.spanID == ids.1 && extracted.flags == full.flags
+                && extracted.traceState == state)
         #expect(extracted.isRemote && !full.isRemote)
         #expect(injected.text("traceparent") == text.dropLast() + "3")
     }
@@ -140,10 +169,18 @@ struct TraceContextTests {
 
     @Test("ids as text")
     func ids() {
-        for text in ["", TraceContextTests.trace + "0", TraceContextTests.trace.uppercased(), String(repeating: "0", count: 32), TraceContextTests.span] {
+        for text in [
+            "", TraceContextTests.trace + "0", TraceContextTests.trace.uppercased(), String(repeating: "0", count: 32),
+            TraceContextTests.span,
+        ] {
             #expect(TraceID(text) == nil)
         }
-        for text in ["", TraceContextTests.span + "0", "00F067AA0BA902B7", String(repeating: "0", count: 16)] { #expect(SpanID(text) == nil) }
+        for text in [
+            "", TraceContextTests.span + "0", "00F067AA0BA902B7",
+            String(
+                repeating: "0",
+                count: 16),
+        ] { #expect(SpanID(text) == nil) }
         #expect(TraceID(high: 0, low: 10).description == "0000000000000000000000000000000a")
         #expect(UInt64(0xABC).hexadecimal == "0000000000000abc")
     }
@@ -154,9 +191,14 @@ struct TraceStateTests {
     @Test(
         "lists that are kept, and how they are sent on",
         arguments: [
-            ("a=1", "a=1"), ("a=1,b=2", "a=1,b=2"), (" a=1 ,\tb=2\t", "a=1,b=2"), (",a=1,,b=2,", "a=1,b=2"), ("a= 1", "a= 1"), ("a=  x  ", "a=  x"),
+            ("a=1", "a=1"), ("a=1,b=2", "a=1,b=2"), (" a=1 ,\tb=2\t", "a=1,b=2"), (",a=1,,b=2,", "a=1,b=2"), ("a= 1", "a= 1"),
+            ("a=  x  ", "a=  x"),
             ("0a=1", "0a=1"), ("a_-*/@z=1", "a_-*/@z=1"), ("tenant@system=1", "tenant@system=1"), ("a=1,a=2", "a=1,a=2"),
-            ("a=!\"#$%&'()*+-./:;<>?@[\\]^_`{|}~", "a=!\"#$%&'()*+-./:;<>?@[\\]^_`{|}~"), ("ot=th:8;rv:1234567890abcd", "ot=th:8;rv:1234567890abcd"),
+            ("a=!\"#$%&'()*+-./:;<>?@[\\]^_`{|}~", "a=!\"#$%&'()*+-./:;<>?@[\\]^_`{|}~"),
+            (
+                "ot=th:8;rv:1234567890abcd",
+                "ot=th:8;rv:1234567890abcd"
+            ),
         ]
     )
     func valid(text: String, sent: String) {
@@ -166,7 +208,8 @@ struct TraceStateTests {
     @Test(
         "lists that are dropped",
         arguments: [
-            "", ",", " , ", "a", "a=", "=1", "a=1,b", "A=1", "aB=1", "_a=1", "@a=1", "a b=1", "a =1", "a=1=2", "a=\u{1F}", "a=\u{7F}", "a=é", "é=1", "a=\t1",
+            "", ",", " , ", "a", "a=", "=1", "a=1,b", "A=1", "aB=1", "_a=1", "@a=1", "a b=1", "a =1", "a=1=2", "a=\u{1F}",
+            "a=\u{7F}", "a=é", "é=1", "a=\t1",
             "a.b=1", "a=1;b,c",
         ]
     )
@@ -213,7 +256,12 @@ struct BaggageTests {
         #expect(parse("!#$%&'*+-.^_`|~09azAZ=1") == ["!#$%&'*+-.^_`|~09azAZ": "1"])
     }
 
-    @Test("members that break the grammar are dropped whole, the others stay", arguments: ["=v", "k", "k k=v", "k=\"v\"", "k=a b", "k=a\\b", "k=é", "é=1", "(k)=1", ";k=v", ""])
+    @Test(
+        "members that break the grammar are dropped whole, the others stay",
+        arguments: [
+            "=v", "k", "k k=v", "k=\"v\"", "k=a b",
+            "k=a\\b", "k=é", "é=1", "(k)=1", ";k=v", "",
+        ])
     func invalid(member: String) {
         #expect(parse("a=1,\(member),b=2") == ["a": "1", "b": "2"])
     }
