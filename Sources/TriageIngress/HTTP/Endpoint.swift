@@ -1,0 +1,83 @@
+internal import HTTPTypes
+internal import Hummingbird
+
+/// What one path answers to GET and HEAD.
+struct Endpoint: Sendable {
+    /// A path without query, such as `/metrics`.
+    let path: String
+    /// Makes the answer.
+    let answer: @Sendable () -> Answer
+}
+
+/// An answer that is not yet in the server's terms.
+struct Answer: Sendable, Equatable {
+    var status: HTTPResponse.Status
+    var contentType = "application/json"
+    /// Value of the header `Allow`, if there is one.
+    var allow: String?
+    var body: [UInt8]
+    /// Whether the connection ends with this answer.
+    var closes = false
+
+    /// JSON `{"status":…}`, with reasons or without. Every text in it is a literal of ours: nothing needs escaping.
+    static func json(_ status: HTTPResponse.Status, _ word: StaticString, reasons: [String] = []) -> Answer {
+        let list = reasons.isEmpty ? "" : #","reasons":["# + reasons.map { "\"\($0)\"" }.joined(separator: ",") + "]"
+        return Answer(status: status, body: Array("{\"status\":\"\(word)\"\(list)}\n".utf8))
+    }
+}
+
+/// Chooses the endpoint for a request. A pure function, so that each rule can be tested without a socket.
+struct EndpointTable: Sendable {
+    let endpoints: [Endpoint]
+
+    /// The answer to a request.
+    ///
+    /// A request with a body is refused and its connection closed: no endpoint takes one, and reading it to its end, only to
+    /// keep the connection, would let a client feed us without bounds.
+    func answer(method: HTTPRequest.Method, path: String, hasBody: Bool) -> Answer {
+        guard !hasBody else {
+            var answer = Answer.json(.contentTooLarge, "content_too_large")
+            answer.closes = true
+            return answer
+        }
+        guard let endpoint = endpoints.first(where: { $0.path == path }) else { return .json(.notFound, "not_found") }
+        guard method == .get || method == .head else {
+            var answer = Answer.json(.methodNotAllowed, "method_not_allowed")
+            answer.allow = "GET, HEAD"
+            return answer
+        }
+        return endpoint.answer()
+    }
+}
+
+/// Hands requests to an ``EndpointTable``. It logs nothing: no path, no query, no header of a client.
+struct EndpointResponder: HTTPResponder {
+    typealias Context = BasicRequestContext
+
+    let table: EndpointTable
+
+    func respond(to request: Request, context: BasicRequestContext) async throws -> Response {
+        let hasBody = request.headers[.transferEncoding] != nil || (request.headers[.contentLength] ?? "0") != "0"
+        let answer = table.answer(method: request.method, path: request.uri.path, hasBody: hasBody)
+        var headers = HTTPFields()
+        headers[.contentType] = answer.contentType
+        headers[.cacheControl] = "no-store"
+        if let allow = answer.allow { headers[.allow] = allow }
+        if answer.closes { headers[.connection] = "close" }
+        let buffer = ByteBuffer(bytes: answer.body)
+        let body =
+            answer.closes
+            ? ResponseBody(contentLength: buffer.readableBytes) { writer in
+                try await writer.write(buffer)
+                try await writer.finish(nil)
+                // The answer is complete; a thrown error is how Hummingbird closes a connection without reading on.
+                throw ConnectionClosed()
+            }
+            : ResponseBody(byteBuffer: buffer)
+        let response = Response(status: answer.status, headers: headers, body: body)
+        return request.method == .head && !answer.closes ? response.createHeadResponse() : response
+    }
+}
+
+/// Ends a connection after its answer.
+private struct ConnectionClosed: Error {}

@@ -1,0 +1,63 @@
+public import TriageEvents
+
+/// Why a probe fails: a closed vocabulary, so that nothing else gets into an answer.
+public enum HealthReason: String, Sendable, CaseIterable {
+    /// No partition is assigned yet, or any more.
+    case notAssigned = "not_assigned"
+    /// The consumer hasn't come back to poll for too long.
+    case notPolling = "not_polling"
+    /// The processor is shutting down.
+    case stopping
+}
+
+/// A probe's answer.
+public enum HealthStatus: Sendable, Hashable {
+    /// 200.
+    case ok
+    /// 503, for these reasons.
+    case failing([HealthReason])
+}
+
+/// Decides from the consumer's progress whether the process lives and whether it is ready. A pure machine: time is an argument.
+///
+/// - Live: a poll came back within ``maxPollSilence``, or the process has not run that long. A poll that brings no record
+///   counts: an idle topic is no failure. Neither is a closed outage gate, since a restart would heal nothing.
+/// - Ready: live, partitions are assigned, and it isn't stopping.
+public struct Health: Sendable, Equatable {
+    /// How long no poll may come back: 60 s by default, well within Kafka's `max.poll.interval.ms` of 5 min.
+    public let maxPollSilence: Duration
+    private var lastSign: Timestamp
+    private var isAssigned = false
+    private var isStopping = false
+
+    /// A process that began at `start`.
+    ///
+    /// - Parameter maxPollSilence: how long no poll may come back; longer is more patient with a blocked consumer.
+    public init(start: Timestamp, maxPollSilence: Duration = .seconds(60)) {
+        lastSign = start
+        self.maxPollSilence = maxPollSilence
+    }
+
+    /// A poll came back, with records or without.
+    public mutating func polled(at now: Timestamp) { lastSign = max(lastSign, now) }
+
+    /// The assignment changed.
+    public mutating func assignmentChanged(hasPartitions: Bool) { isAssigned = hasPartitions }
+
+    /// The shutdown began.
+    public mutating func stopping() { isStopping = true }
+
+    /// Whether the process should be left running.
+    public func liveness(at now: Timestamp) -> HealthStatus {
+        now - lastSign > maxPollSilence ? .failing([.notPolling]) : .ok
+    }
+
+    /// Whether the process does its work.
+    public func readiness(at now: Timestamp) -> HealthStatus {
+        var reasons: [HealthReason] = []
+        if isStopping { reasons.append(.stopping) }
+        if !isAssigned { reasons.append(.notAssigned) }
+        if now - lastSign > maxPollSilence { reasons.append(.notPolling) }
+        return reasons.isEmpty ? .ok : .failing(reasons)
+    }
+}

@@ -1,0 +1,131 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import HummingbirdCore
+public import Logging
+internal import NIOCore
+internal import Synchronization
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// The server for Prometheus and for probes: `/metrics`, `/health/live`, `/health/ready`.
+///
+/// | request | answer |
+/// | --- | --- |
+/// | `GET /metrics` | 200, Prometheus text 0.0.4 |
+/// | `GET /health/live` | 200 `{"status":"ok"}` or 503 `{"status":"unavailable","reasons":["not_polling"]}` |
+/// | `GET /health/ready` | the same, with `not_assigned`, `not_polling`, `stopping` |
+/// | another path | 404 |
+/// | another method | 405 with `Allow: GET, HEAD` |
+/// | a request with a body | 413, and the connection ends |
+///
+/// Scrapes and probes make neither spans nor metrics: there is one every few seconds, none belongs to an event, and they would
+/// bury the traces that do. Nothing about a request is logged.
+///
+/// A request head has at most ``Configuration/maximumHeadBytes`` bytes, else the connection ends with 400; a connection that
+/// is silent, or slow to send its head, for ``Configuration/idleTimeout`` is closed; beyond
+/// ``Configuration/maximumConnections`` new ones wait to be accepted.
+public struct AdminServer: Sendable {
+    /// Where the server listens and what it bears.
+    public struct Configuration: Sendable, Hashable {
+        /// The address to listen on: `127.0.0.1` by default, since whoever reaches it can read the metrics.
+        public var host: String
+        /// The port, 0 to 65,535; 0 lets the system choose. OpenTelemetry's exporters for Prometheus use 9464.
+        public var port: Int
+        /// How long a connection may be silent: 30 s by default, longer than common scrape intervals, so that they reuse it.
+        public var idleTimeout: Duration
+        /// Bytes of a request's head: 16 KiB by default.
+        public var maximumHeadBytes: Int
+        /// Connections at a time: 64 by default.
+        public var maximumConnections: Int
+
+        /// Where to listen; see the properties.
+        public init(
+            host: String = "127.0.0.1", port: Int = 9464, idleTimeout: Duration = .seconds(30),
+            maximumHeadBytes: Int = 16 * 1024, maximumConnections: Int = 64
+        ) {
+            self.host = host
+            self.port = port
+            self.idleTimeout = idleTimeout
+            self.maximumHeadBytes = maximumHeadBytes
+            self.maximumConnections = maximumConnections
+        }
+    }
+
+    private let configuration: Configuration
+    private let logger: Logger
+    private let table: EndpointTable
+    private let onListening: @Sendable (Int) -> Void
+
+    /// A server that doesn't listen yet.
+    ///
+    /// - Parameters:
+    ///   - logger: for the server's start and end.
+    ///   - metrics: makes the body of `/metrics`, called once for each scrape: text 0.0.4.
+    ///   - liveness: answers `/health/live`.
+    ///   - readiness: answers `/health/ready`.
+    ///   - onListening: called once with the port that is listened on.
+    public init(
+        configuration: Configuration = Configuration(), logger: Logger,
+        metrics: @escaping @Sendable () -> [UInt8],
+        liveness: @escaping @Sendable () -> HealthStatus,
+        readiness: @escaping @Sendable () -> HealthStatus,
+        onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
+    ) {
+        self.configuration = configuration
+        self.logger = logger
+        self.onListening = onListening
+        table = EndpointTable(endpoints: [
+            Endpoint(path: "/metrics") {
+                Answer(status: .ok, contentType: PrometheusText.contentType, body: metrics())
+            },
+            Endpoint(path: "/health/live") { AdminServer.answer(liveness()) },
+            Endpoint(path: "/health/ready") { AdminServer.answer(readiness()) },
+        ])
+    }
+
+    /// Listens and answers until graceful shutdown, which lets open requests end, or until the task is cancelled.
+    ///
+    /// - Throws: a ``ListenError`` if the address can't be listened on.
+    public func run() async throws {
+        let (host, port) = (configuration.host, configuration.port)
+        guard (0...65_535).contains(port) else { throw ListenError(code: .failed, host: host, port: port) }
+        let listening = Flag()
+        let application = Application(
+            responder: EndpointResponder(table: table),
+            server: .http1(
+                configuration: HTTP1Channel.Configuration(
+                    idleTimeout: .nanoseconds(configuration.idleTimeout.wholeNanoseconds),
+                    httpDecoderConfiguration: .init(
+                        maxHeaderFieldSize: configuration.maximumHeadBytes,
+                        maxHeaderListSize: configuration.maximumHeadBytes, maxHeaderFieldCount: 100))),
+            configuration: ApplicationConfiguration(
+                address: .hostname(host, port: port),
+                availableConnectionsDelegate: .maximum(configuration.maximumConnections, logger: logger)),
+            onServerRunning: { [onListening] channel in
+                listening.set()
+                onListening(channel.localAddress?.port ?? port)
+            },
+            logger: logger)
+        do {
+            try await application.run()
+        } catch is CancellationError {
+            return
+        } catch where !listening.isSet {
+            throw ListenError(error, host: host, port: port)
+        }
+    }
+
+    private static func answer(_ status: HealthStatus) -> Answer {
+        switch status {
+        case .ok: .json(.ok, "ok")
+        case .failing(let reasons): .json(.serviceUnavailable, "unavailable", reasons: reasons.map(\.rawValue))
+        }
+    }
+}
+
+/// A flag that one closure sets and another code reads.
+private final class Flag: Sendable {
+    private let state = Atomic(false)
+    var isSet: Bool { state.load(ordering: .acquiring) }
+    func set() { state.store(true, ordering: .releasing) }
+}
