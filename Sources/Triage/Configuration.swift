@@ -1,0 +1,80 @@
+public import TriageEvents
+public import TriageKafka
+public import TriageProcessing
+
+/// Everything a ``Processor`` can be told.
+///
+/// Made in code, or by ``ConfigurationLoader`` from flags over `TRIAGE_*` environment variables over a YAML file over
+/// these defaults.
+public struct Configuration: Sendable {
+    /// Brokers, TLS, SASL, and any further property of librdkafka but those the design forbids.
+    public var kafka: KafkaConfiguration
+    /// The consumer group. Instances with the same name share the partitions. Default `triage`; `TRIAGE_GROUP`.
+    public var group = "triage"
+    /// The topics to work on; their `.retry` and `.dlq` topics come along. Default the hybrid pattern's three; `TRIAGE_TOPICS`.
+    public var topics = TopicPattern.hybrid.patientTopics
+    /// When and how often a failed event is tried again. Default exponential, 3 retries from 1 s to 60 s; `TRIAGE_RETRY`.
+    public var retry = RetryPolicy()
+    /// Handlers that may be suspended at the same time, 1 to 10,000. Default 64; `TRIAGE_CONCURRENCY`. One patient's events
+    /// are handled one at a time whatever this is.
+    public var concurrency = 64
+    /// How long one attempt may take before its task is cancelled. Default 60 s, 0 for no limit; `TRIAGE_ATTEMPT_TIMEOUT`.
+    public var attemptTimeout: Duration? = .seconds(60)
+    /// How long a stop may take to finish what is in flight. Default 30 s; `TRIAGE_GRACE_PERIOD`.
+    public var gracePeriod: Duration = .seconds(30)
+    /// Time between commits. Default 1 s; `TRIAGE_COMMIT_INTERVAL`. After a crash, what was handled since is handled again.
+    public var commitInterval: Duration = .seconds(1)
+    /// Where `/metrics` and `/health` are served; nil serves nothing. Default 127.0.0.1:9464; `TRIAGE_HTTP`.
+    public var http: HTTPAddress? = HTTPAddress(host: "127.0.0.1", port: 9464)
+    /// End when every partition, retries included, has been worked to its end. Default false.
+    public var endsWhenIdle = false
+
+    /// The defaults, for the brokers of `kafka`.
+    public init(kafka: KafkaConfiguration) { self.kafka = kafka }
+
+    /// A host and a port to listen on.
+    public struct HTTPAddress: Sendable, Hashable, CustomStringConvertible {
+        /// The address or name to bind to.
+        public var host: String
+        /// The port; 0 lets the system choose.
+        public var port: Int
+
+        /// `host:port`.
+        public init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+
+        /// Parses `host:port`, `[v6]:port` or `:port` (127.0.0.1); nil for anything else.
+        public init?(_ text: String) {
+            guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]), (0...65535).contains(port)
+            else { return nil }
+            var host = String(text[..<colon])
+            if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+            self.init(host: host.isEmpty ? "127.0.0.1" : host, port: port)
+        }
+
+        /// `host:port`.
+        public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    }
+}
+
+/// A value that can't be used: which key, which value, and what was expected instead.
+public struct ConfigurationError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The key as the user wrote it: a flag, a variable or a path in the file.
+    public let key: String
+    /// The value that was found; secrets redacted.
+    public let value: String
+    /// What would have been accepted.
+    public let expected: String
+
+    /// `value` of `key` can't be used.
+    public init(key: String, value: String, expected: String) {
+        self.key = key
+        self.value = value
+        self.expected = expected
+    }
+
+    /// Key, value and expectation in one line.
+    public var description: String { "\(key)=\(value): expected \(expected)" }
+}

@@ -1,0 +1,200 @@
+internal import Configuration
+internal import SystemPackage
+public import TriageEvents
+public import TriageKafka
+public import TriageProcessing
+
+/// Reads a ``Configuration`` from flags over `TRIAGE_*` environment variables over a YAML file over the defaults.
+///
+/// A key is written `group` in the file, `TRIAGE_GROUP` in the environment; `attempt-timeout` is `TRIAGE_ATTEMPT_TIMEOUT`.
+public struct ConfigurationLoader: Sendable {
+    /// The keys, each with what it means; the README's table is made of them.
+    public static let keys: [(key: String, meaning: String)] = [
+        ("brokers", "brokers to ask first, host:port separated by commas"),
+        ("group", "consumer group"),
+        ("topics", "topics to work on, separated by commas"),
+        ("retry", "none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2"),
+        ("concurrency", "handlers that may be suspended at the same time, 1 to 10000"),
+        ("attempt-timeout", "time for one attempt, such as 60s; 0 for no limit"),
+        ("grace-period", "time for a stop to finish what is in flight, such as 30s"),
+        ("commit-interval", "time between commits, such as 1s"),
+        ("http", "where /metrics and /health are served, host:port, or off"),
+        ("identifiers", "how resource ids show in telemetry: hashed, plain or omitted"),
+        ("identifier-key-file", "file with at least 32 bytes that ids are hashed with"),
+    ]
+
+    private let reader: ConfigReader
+
+    /// A loader over these layers.
+    ///
+    /// - Parameters:
+    ///   - flags: what the command line said, by key; goes before everything else.
+    ///   - environment: variables, such as the process's.
+    ///   - file: the path of a YAML file, or nil.
+    /// - Throws: ``ConfigurationError`` if the file can't be read or is no YAML mapping, or has a key that isn't known.
+    public init(flags: [String: String] = [:], environment: [String: String], file: String? = nil) async throws {
+        var layers: [any ConfigProvider] = [
+            InMemoryProvider(
+                name: "flags",
+                values: Dictionary(
+                    uniqueKeysWithValues: flags.map { (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false)) }
+                )
+            ),
+            EnvironmentVariablesProvider(environmentVariables: environment),
+        ]
+        if let file {
+            do {
+                layers.append(KeyMappingProvider(upstream: try await FileProvider<YAMLSnapshot>(filePath: FilePath(file))) { key in
+                    AbsoluteConfigKey(Array(key.components.dropFirst()), context: key.context)
+                })
+            } catch {
+                throw ConfigurationError(key: "--config", value: file, expected: "a readable YAML file with a mapping at the top")
+            }
+        }
+        reader = ConfigReader(providers: layers)
+    }
+
+    /// The text of a key in the first layer that has it; an empty one counts as not set.
+    public func text(_ key: String) -> String? {
+        let found = reader.string(forKey: ConfigKey(["triage", key]))
+            ?? reader.stringArray(forKey: ConfigKey(["triage", key]))?.joined(separator: ",")
+        return found?.isEmpty == true ? nil : found
+    }
+
+    /// The configuration, each value checked.
+    ///
+    /// - Throws: ``ConfigurationError`` naming the first key that can't be used.
+    public func configuration() throws(ConfigurationError) -> Configuration {
+        let brokers = text("brokers") ?? "localhost:9092"
+        guard !brokers.split(separator: ",").isEmpty, brokers.split(separator: ",").allSatisfy(ConfigurationLoader.isBroker) else {
+            throw ConfigurationError(key: "brokers", value: brokers, expected: "host:port, several separated by commas")
+        }
+        var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
+        if let group = text("group") { configuration.group = group }
+        if let topics = text("topics") {
+            configuration.topics = topics.split(separator: ",").map { $0.trimmingSpaces() }.filter { !$0.isEmpty }
+            try ConfigurationLoader.check(topics: configuration.topics)
+        }
+        if let retry = text("retry") { configuration.retry = try ConfigurationLoader.retryPolicy(retry) }
+        if let concurrency = text("concurrency") {
+            guard let number = Int(concurrency), (1...10_000).contains(number) else {
+                throw ConfigurationError(key: "concurrency", value: concurrency, expected: "a number from 1 to 10000")
+            }
+            configuration.concurrency = number
+        }
+        if let timeout = try duration("attempt-timeout") { configuration.attemptTimeout = timeout == .zero ? nil : timeout }
+        if let grace = try duration("grace-period") { configuration.gracePeriod = grace }
+        if let interval = try duration("commit-interval") { configuration.commitInterval = max(interval, .milliseconds(10)) }
+        if let http = text("http") {
+            if http == "off" {
+                configuration.http = nil
+            } else if let address = Configuration.HTTPAddress(http) {
+                configuration.http = address
+            } else {
+                throw ConfigurationError(key: "http", value: http, expected: "host:port with a port from 0 to 65535, or off")
+            }
+        }
+        return configuration
+    }
+
+    private func duration(_ key: String) throws(ConfigurationError) -> Duration? {
+        guard let text = text(key) else { return nil }
+        guard let duration = Duration(triage: text) else {
+            throw ConfigurationError(key: key, value: text, expected: "a duration such as 500ms, 30s, 5m or 2h")
+        }
+        return duration
+    }
+
+    /// Parses `none`, `immediate:N`, `exponential:N,base=1s,cap=60s,jitter=0.2`.
+    ///
+    /// - Throws: ``ConfigurationError`` naming the part that can't be used.
+    public static func retryPolicy(_ text: String) throws(ConfigurationError) -> RetryPolicy {
+        func refuse(_ value: String, _ expected: String) -> ConfigurationError {
+            ConfigurationError(key: "retry", value: value, expected: expected)
+        }
+        if text == "none" { return .none }
+        let parts = text.split(separator: ",")
+        let head = (parts.first ?? "").split(separator: ":", maxSplits: 1)
+        guard let name = head.first, let strategy = RetryPolicy.Strategy(rawValue: String(name)), strategy != .scheduled else {
+            throw refuse(text, "none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2")
+        }
+        var policy = RetryPolicy(strategy)
+        if head.count == 2 {
+            guard let retries = Int(head[1]), (0...100).contains(retries) else {
+                throw refuse(String(head[1]), "a number of retries from 0 to 100")
+            }
+            policy.retries = retries
+        }
+        for part in parts.dropFirst() {
+            let pair = part.split(separator: "=", maxSplits: 1).map(String.init)
+            guard pair.count == 2, strategy == .exponential else { throw refuse(String(part), "base=…, cap=… or jitter=… of exponential") }
+            switch pair[0] {
+            case "base", "cap":
+                guard let duration = Duration(triage: pair[1]), duration > .zero else {
+                    throw refuse(String(part), "a duration such as 500ms, 1s or 5m")
+                }
+                if pair[0] == "base" { policy.base = duration } else { policy.cap = duration }
+            case "jitter":
+                guard let jitter = Double(pair[1]), (0...1).contains(jitter) else { throw refuse(String(part), "a number from 0 to 1") }
+                policy.jitter = jitter
+            default: throw refuse(String(part), "base=…, cap=… or jitter=…")
+            }
+        }
+        return policy
+    }
+
+    /// Refuses topics that can't be worked on: empty, with characters Kafka doesn't allow, or retry and dead letter topics.
+    public static func check(topics: [String]) throws(ConfigurationError) {
+        guard !topics.isEmpty else { throw ConfigurationError(key: "topics", value: "", expected: "at least one topic") }
+        for topic in topics {
+            let isLegal = topic.utf8.count <= 243 && topic != "." && topic != ".."
+                && topic.utf8.allSatisfy {
+                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || ".-_".utf8.contains($0)
+                }
+            guard isLegal, !topic.isEmpty else {
+                throw ConfigurationError(key: "topics", value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
+            }
+            guard !TopicName.isRetry(topic), !TopicName.isDeadLetter(topic) else {
+                throw ConfigurationError(
+                    key: "topics", value: topic, expected: "the main topic's name: its .retry topic comes along by itself"
+                )
+            }
+        }
+    }
+
+    private static func isBroker(_ text: Substring) -> Bool {
+        let text = text.trimmingSpaces()
+        guard !text.isEmpty, !text.contains(" ") else { return false }
+        guard let colon = text.lastIndex(of: ":"), !text.hasSuffix("]") else { return true }
+        guard let port = Int(text[text.index(after: colon)...]) else { return false }
+        return (1...65535).contains(port)
+    }
+}
+
+extension Substring {
+    fileprivate func trimmingSpaces() -> String {
+        var text = self
+        while text.first == " " { text = text.dropFirst() }
+        while text.last == " " { text = text.dropLast() }
+        return String(text)
+    }
+}
+
+extension Duration {
+    /// Parses `250ms`, `30s`, `5m`, `2h` or `0`; nil for anything else, negative ones included.
+    public init?(triage text: String) {
+        if text == "0" {
+            self = .zero
+            return
+        }
+        let digits = text.prefix { $0.isNumber || $0 == "." }
+        guard let number = Double(digits), number >= 0, number.isFinite, number < 1e9 else { return nil }
+        switch text.dropFirst(digits.count) {
+        case "ms": self = .nanoseconds(Int64(number * 1e6))
+        case "s": self = .nanoseconds(Int64(number * 1e9))
+        case "m": self = .nanoseconds(Int64(number * 60e9))
+        case "h": self = .seconds(Int64(number * 3600))
+        default: return nil
+        }
+    }
+}

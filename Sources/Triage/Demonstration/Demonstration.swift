@@ -1,0 +1,212 @@
+public import Logging
+internal import TriageEvents
+internal import TriageIngress
+internal import TriageKafka
+internal import TriageProcessing
+public import TriageTelemetry
+
+/// What a demonstration shall do.
+public struct DemonstrationOptions: Sendable {
+    /// Events to produce, 1 or more. Default 1,000.
+    public var events = 1000
+    /// The seed of everything that is random in it. Default 1.
+    public var seed: UInt64 = 1
+    /// Share of events whose handler fails at first, 0 to 1. Default 0.05.
+    public var transient = 0.05
+    /// Share of events that are invalid or refused, 0 to 1. Default 0.01.
+    public var persistent = 0.01
+    /// Partitions of each topic. Default 6, as `triage topics create` makes them.
+    public var partitions = 6
+
+    /// The defaults.
+    public init() {}
+}
+
+/// How far a demonstration is.
+public struct DemonstrationProgress: Sendable {
+    /// Events acknowledged by the broker.
+    public let produced: Int
+    /// Events that the handler is done with.
+    public let completed: Int
+    /// Events that were dead-lettered.
+    public let deadLettered: Int
+    /// Retries so far.
+    public let retries: Int
+    /// Events that will be produced in all.
+    public let total: Int
+}
+
+/// How a demonstration ended.
+public struct DemonstrationReport: Sendable {
+    /// Events acknowledged by the broker.
+    public let produced: Int
+    /// Distinct events that the handler is done with.
+    public let completed: Int
+    /// Dead letters: the sum of the dead letter topics' end offsets.
+    public let deadLettered: Int
+    /// Retries, in place or through the retry topics.
+    public let retries: Int
+    /// Events that the handler was done with more than once.
+    public let duplicates: Int
+    /// Spans that a collector took; 0 if none is configured.
+    public let spansExported: Int
+    /// Spans that were dropped or that the collector didn't take.
+    public let spansDropped: Int
+    /// From the first event produced to the last one finished.
+    public let duration: Duration
+    /// The spans of one dead-lettered event's trace; empty if there was none.
+    public let exampleTrace: [SpanData]
+    /// Whether nothing was lost and nothing doubled.
+    public var isBalanced: Bool { produced == completed + deadLettered }
+}
+
+/// The whole of Triage on one machine: an embedded broker, synthetic patients, injected failures, retries, dead letters, traces.
+public final class Demonstration: Sendable {
+    /// The embedded broker's address.
+    public let brokers: String
+    private let options: DemonstrationOptions
+    private let telemetry: Telemetry
+    private let logger: Logger
+    private let cluster: EmbeddedCluster
+    private let recorder: TraceRecorder
+    private let topics = TopicPattern.hybrid.patientTopics
+
+    /// The consumer group that the demonstration works as.
+    public static let group = "triage-demo"
+
+    /// Starts the embedded broker and creates the topics.
+    ///
+    /// - Parameters:
+    ///   - telemetry: one of whose processors is `recorder`.
+    ///   - recorder: keeps the trace that is shown at the end.
+    public init(
+        _ options: DemonstrationOptions, telemetry: Telemetry, recorder: TraceRecorder, logger: Logger
+    ) throws {
+        self.options = options
+        self.telemetry = telemetry
+        self.recorder = recorder
+        self.logger = logger
+        cluster = try EmbeddedCluster()
+        brokers = cluster.bootstrapServers
+        for topic in topics {
+            for name in [topic, TopicName.retry(of: topic), TopicName.deadLetter(of: topic)] {
+                try cluster.createTopic(name, partitions: options.partitions)
+            }
+        }
+    }
+
+    /// Produces all events, waits until each is completed or dead-lettered, and reports.
+    ///
+    /// - Parameter progress: told a few times a second how far it is.
+    /// - Throws: what keeps the processor or the producer from going on, or ``DemonstrationStalled``.
+    public func run(progress: @escaping @Sendable (DemonstrationProgress) -> Void) async throws -> DemonstrationReport {
+        let handler = DemonstrationHandler()
+        var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
+        configuration.kafka.additional = [
+            // The embedded broker's group coordinator answers at once: no reason to wait as long as a real one needs.
+            "topic.metadata.refresh.interval.ms": "1000", "session.timeout.ms": "6000", "heartbeat.interval.ms": "500",
+        ]
+        configuration.group = Demonstration.group
+        configuration.topics = topics
+        configuration.retry = RetryPolicy(base: .milliseconds(200), cap: .seconds(2))
+        configuration.commitInterval = .milliseconds(200)
+        configuration.http = nil
+        let processor = try Processor(configuration, telemetry: telemetry, logger: logger) { event, context in
+            try handler.handle(event, context)
+        }
+        let producer = DemonstrationProducer(
+            sink: TracedSink(
+                producer: try KafkaProducer(configuration.kafka), tracer: telemetry.tracer, meter: telemetry.meter,
+                clientID: "triage-demo"
+            ),
+            options: options, handler: handler, recorder: recorder
+        )
+        let begin = telemetry.tracer.clock.now()
+        @Sendable func tell() {
+            let summary = processor.summary
+            progress(
+                DemonstrationProgress(
+                    produced: producer.produced, completed: handler.completed, deadLettered: summary.deadLettered,
+                    retries: summary.retries, total: options.events
+                )
+            )
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await processor.run() }
+            group.addTask {
+                defer { processor.stop() }
+                try await producer.run { processor.watermarks }
+                try await Demonstration.waitForEnd(of: processor, expected: producer.produced, handler: handler, tell: tell)
+            }
+            do {
+                try await group.next()
+                try await group.next()
+            } catch {
+                processor.stop()
+                throw error
+            }
+        }
+        let duration = telemetry.tracer.clock.now() - begin
+        producer.close()
+        tell()
+        await telemetry.flush()
+        let counts = telemetry.spanCounts
+        return DemonstrationReport(
+            produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),
+            retries: processor.summary.retries, duplicates: handler.duplicates, spansExported: counts.exported,
+            spansDropped: counts.dropped + counts.failed + counts.rejected, duration: duration, exampleTrace: recorder.example()
+        )
+    }
+
+    /// Waits until every event is completed or dead-lettered; without any progress for a minute it gives up.
+    private static func waitForEnd(
+        of processor: Processor, expected: Int, handler: DemonstrationHandler, tell: @Sendable () -> Void
+    ) async throws {
+        var lastCount = -1
+        var lastChange = ContinuousClock.now
+        while true {
+            tell()
+            let summary = processor.summary
+            let count = handler.completed + summary.deadLettered
+            if count >= expected { return }
+            if count + summary.retries != lastCount {
+                lastCount = count + summary.retries
+                lastChange = ContinuousClock.now
+            } else if ContinuousClock.now - lastChange > .seconds(60) {
+                throw DemonstrationStalled(finished: count, expected: expected)
+            }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
+    private func deadLettersByWatermark() async throws -> Int {
+        let admin = try KafkaAdmin(KafkaConfiguration(bootstrapServers: brokers))
+        defer { admin.close() }
+        return try await admin.watermarks(of: topics.map(TopicName.deadLetter(of:))).values.reduce(0) { $0 + Int($1.upperBound) }
+    }
+
+    /// Serves `/metrics` and `/health` until the task is cancelled; the embedded broker stays up as long.
+    public func serve(at address: Configuration.HTTPAddress, onListening: @escaping @Sendable (Int) -> Void) async throws {
+        let server = telemetry.adminServer(
+            at: address, logger: logger,
+            health: { now in
+                var health = Health(start: now)
+                health.assignmentChanged(hasPartitions: true)
+                return health
+            },
+            onListening: onListening
+        )
+        try await server.run()
+    }
+
+    /// Ends the embedded broker.
+    public func close() { cluster.close() }
+}
+
+/// The demonstration made no progress for a minute.
+public struct DemonstrationStalled: Error, CustomStringConvertible {
+    let finished: Int
+    let expected: Int
+    /// How far it came.
+    public var description: String { "no progress for a minute: \(finished) of \(expected) events are finished" }
+}

@@ -1,0 +1,48 @@
+public import TriageEvents
+public import TriageProcessing
+public import TriageTelemetry
+
+/// Thrown by a handler for a failure that may heal: a network error, a time-out, an overloaded service. *Transient*.
+///
+/// ```swift
+/// throw RetryableError("http_503", after: .seconds(30))
+/// ```
+public struct RetryableError: ClassifiedError, CustomStringConvertible {
+    /// Transient.
+    public var errorClass: ErrorClass { .transient }
+    /// What failed, in a word; part of the fingerprint.
+    public let code: SafeText?
+    /// When to try again; nil leaves it to the policy.
+    public let retryAt: Timestamp?
+
+    /// A transient failure.
+    ///
+    /// - Parameter after: how long to wait at least; nil leaves it to the policy.
+    public init(_ code: SafeText, after delay: Duration? = nil) {
+        self.code = code
+        retryAt = delay.map { SystemClock().now() + $0 }
+    }
+
+    /// A transient failure that is to be tried again at a given time.
+    public init(_ code: SafeText, at time: Timestamp) {
+        self.code = code
+        retryAt = time
+    }
+
+    /// The code.
+    public var description: String { "retryable: \(code?.text ?? "")" }
+}
+
+/// Thrown by a handler for an event that will never be accepted: a rule of the business. *Persistent*: no retry.
+public struct RejectedError: ClassifiedError, CustomStringConvertible {
+    /// Persistent.
+    public var errorClass: ErrorClass { .persistent }
+    /// Which rule, in a word; part of the fingerprint.
+    public let code: SafeText?
+
+    /// A rejection.
+    public init(_ code: SafeText) { self.code = code }
+
+    /// The code.
+    public var description: String { "rejected: \(code?.text ?? "")" }
+}

@@ -1,0 +1,48 @@
+internal import Glibc
+
+/// Runs blocking work on a thread of its own, so that the cooperative pool never waits for Kafka.
+enum LoopThread {
+    /// Runs `body` on a new thread named `name` and waits for its end without blocking.
+    static func run<Success: Sendable>(
+        _ name: String, _ body: @escaping @Sendable () throws -> Success
+    ) async throws -> Success {
+        try await withCheckedThrowingContinuation { continuation in
+            let work = Unmanaged.passRetained(
+                Work {
+                    pthread_setname_np(pthread_self(), name)
+                    continuation.resume(with: Result(catching: body))
+                }
+            )
+            var attributes = pthread_attr_t()
+            pthread_attr_init(&attributes)
+            pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+            // Handlers run on this thread; the default of 8 MiB is what a main thread has, too.
+            pthread_attr_setstacksize(&attributes, 8 << 20)
+            var thread = pthread_t()
+            let status = pthread_create(
+                &thread, &attributes,
+                { pointer in
+                    guard let pointer else { return nil }
+                    Unmanaged<Work>.fromOpaque(pointer).takeRetainedValue().body()
+                    return nil
+                }, work.toOpaque()
+            )
+            pthread_attr_destroy(&attributes)
+            if status != 0 {
+                work.release()
+                continuation.resume(throwing: ThreadUnavailable(status: status))
+            }
+        }
+    }
+
+    private final class Work: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+}
+
+/// The system gave no thread.
+struct ThreadUnavailable: Error, CustomStringConvertible {
+    let status: Int32
+    var description: String { "the system gave no thread (errno \(status)); raise the limit on processes" }
+}

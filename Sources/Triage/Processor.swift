@@ -1,0 +1,135 @@
+public import Logging
+public import ServiceLifecycle
+internal import Synchronization
+public import TriageEvents
+internal import TriageIngress
+public import TriageKafka
+public import TriageProcessing
+internal import TriageTelemetry
+
+/// Consumes Patient events and hands them to a handler: in order per patient, with retries, dead letters and a trace of every step.
+///
+/// ```swift
+/// let processor = try Processor(configuration, telemetry: telemetry) { event, context in
+///     guard let id = event.resourceID else { throw RejectedError("no_id") }
+///     try await index.update(id, with: event.resource)
+/// }
+/// try await processor.run()
+/// ```
+///
+/// Delivery is at-least-once: after a crash some events are handled again. A clean stop leaves none.
+public final class Processor: Service, Sendable {
+    /// What it was told.
+    public let configuration: Configuration
+    private let telemetry: Telemetry
+    private let logger: Logger
+    private let engine: Engine
+    private let sink: TracedSink
+    private let onListening: @Sendable (Int) -> Void
+
+    /// A processor that hasn't connected to anything yet.
+    ///
+    /// - Parameters:
+    ///   - telemetry: where spans and metrics go; the caller shuts it down after the processor has ended.
+    ///   - onListening: told the port that `/metrics` and `/health` are served on.
+    ///   - handler: what is done with each event. Returning means done; ``RetryableError`` and ``RejectedError`` say what
+    ///     kind of failure it is; any other error is *system* and retried.
+    /// - Throws: ``KafkaConfigurationError`` naming the property that can't be used.
+    public init(
+        _ configuration: Configuration, telemetry: Telemetry, logger: Logger = Logger(label: "triage"),
+        onListening: @escaping @Sendable (Int) -> Void = { _ in }, handler: @escaping EventHandler
+    ) throws(KafkaConfigurationError) {
+        self.configuration = configuration
+        self.telemetry = telemetry
+        self.logger = logger
+        self.onListening = onListening
+        var kafka = configuration.kafka
+        kafka.groupID = configuration.group
+        let kafkaLog: KafkaLog = { level, facility, text in
+            logger.log(level: level <= 3 ? .error : level <= 5 ? .warning : .debug, "\(facility): \(text)")
+        }
+        let consumer = try KafkaConsumer(kafka, log: kafkaLog)
+        let producer = try KafkaProducer(kafka, log: kafkaLog)
+        sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
+        var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
+        settings.retry = configuration.retry
+        settings.concurrency = configuration.concurrency
+        settings.attemptTimeout = configuration.attemptTimeout
+        settings.drainTimeout = configuration.gracePeriod
+        settings.commitInterval = configuration.commitInterval
+        settings.startsAtEnd = kafka.autoOffsetReset == .latest
+        settings.endsWhenIdle = configuration.endsWhenIdle
+        settings.clientID = kafka.clientID
+        engine = Engine(
+            settings, consumer: consumer, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
+            log: { notice in logger.log(level: notice.isWarning ? .warning : .info, "\(notice)") }, handler: handler
+        )
+    }
+
+    /// Works until ``stop()``, graceful shutdown, cancellation or, with ``Configuration/endsWhenIdle``, until all is done.
+    ///
+    /// What is in flight is finished within ``Configuration/gracePeriod``, then offsets are committed.
+    ///
+    /// - Throws: ``EngineError`` if it can't go on; the admin server's error if its address can't be listened on.
+    public func run() async throws {
+        try await withGracefulShutdownHandler {
+            try await withTaskCancellationHandler {
+                try await work()
+            } onCancel: {
+                engine.stop()
+            }
+        } onGracefulShutdown: {
+            self.engine.stop()
+        }
+    }
+
+    /// Asks it to finish what is in flight and end; returns at once.
+    public func stop() { engine.stop() }
+
+    /// What has been done so far; renewed several times a second.
+    public var summary: EngineSummary { engine.summary }
+
+    /// The next offset of each assigned partition that isn't complete; renewed several times a second.
+    public var watermarks: [TopicPartition: Int64] { engine.watermarks }
+
+    private func work() async throws {
+        let start = telemetry.tracer.clock.now()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            if let http = configuration.http {
+                let server = telemetry.adminServer(
+                    at: http, logger: logger, health: { [engine] now in engine.health(since: start) }, onListening: onListening
+                )
+                group.addTask {
+                    do { try await server.run() } catch {
+                        self.engine.stop()
+                        throw error
+                    }
+                }
+            }
+            group.addTask {
+                try await LoopThread.run("triage-loop") { try self.engine.run() }
+            }
+            // The loop's end ends everything; the server only ends early if it can't listen.
+            var failure: (any Error)?
+            do { try await group.next() } catch { failure = error }
+            if configuration.http != nil, failure == nil {
+                group.cancelAll()
+            }
+            do { try await group.waitForAll() } catch { failure = failure ?? error }
+            _ = await sink.flush(timeout: configuration.gracePeriod)
+            sink.close()
+            if let failure { throw failure }
+        }
+    }
+}
+
+extension Engine {
+    /// Live and ready, judged from the loop's last poll and assignment.
+    func health(since start: Timestamp) -> Health {
+        var health = Health(start: start)
+        if let lastPoll { health.polled(at: lastPoll) }
+        health.assignmentChanged(hasPartitions: (assignedPartitions ?? 0) > 0)
+        if isStopping { health.stopping() }
+        return health
+    }
+}

@@ -1,0 +1,136 @@
+internal import Logging
+public import TriageEvents
+internal import TriageIngress
+internal import TriageOTLP
+public import TriageTelemetry
+
+/// Where spans and metrics are made and where they go: one for each process.
+public final class Telemetry: Sendable {
+    /// Makes spans.
+    public let tracer: Tracer
+    /// Makes metrics.
+    public let meter: Meter
+    /// What it was told.
+    public let configuration: TelemetryConfiguration
+    private let spans: BatchSpanProcessor?
+    private let reader: PeriodicMetricReader?
+    private let prometheus: PrometheusText
+
+    /// Telemetry as `configuration` says.
+    ///
+    /// - Parameters:
+    ///   - identifiers: how resource ids and keys show.
+    ///   - processors: see every sampled span beside the exporter, such as a recorder.
+    ///   - warn: told, at most once in five minutes for each kind, what keeps telemetry from going out.
+    public init(
+        _ configuration: TelemetryConfiguration, identifiers: IdentifierPolicy = .omitted, processors: [any SpanProcessor] = [],
+        seed: UInt64? = nil, warn: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
+        self.configuration = configuration
+        let clock = SystemClock()
+        let meter = Meter(clock: clock)
+        let resource = configuration.resource
+        let encoder = OTLPSpanEncoder(identifiers: identifiers)
+        var spans: BatchSpanProcessor?
+        var reader: PeriodicMetricReader?
+        if !configuration.isDisabled {
+            if let traces = configuration.traces {
+                let exporter = OTLPSpanExporter(traces, resource: resource, onWarning: warn)
+                spans = BatchSpanProcessor(encoder: encoder, exporter: exporter, limits: configuration.queue)
+            }
+            if let metrics = configuration.metrics {
+                reader = PeriodicMetricReader(
+                    exporter: OTLPMetricExporter(metrics, resource: resource, onWarning: warn),
+                    interval: configuration.metricInterval
+                ) { meter.collect(at: clock.now()) }
+            }
+        }
+        let tracer = Tracer(
+            sampler: configuration.sampler, limits: configuration.limits, clock: clock, ids: IDGenerator(seed: seed),
+            encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, isEnabled: !configuration.isDisabled
+        )
+        self.meter = meter
+        self.tracer = tracer
+        self.spans = spans
+        self.reader = reader
+        prometheus = PrometheusText(resource: configuration.prometheusResource)
+        ProcessMetrics.register(on: meter)
+        if !configuration.isDisabled { tracer.counts.register(on: meter) }
+        if let spans { Telemetry.register(spans, on: meter) }
+    }
+
+    /// What became of the ended spans; all zero if nothing is exported.
+    public var spanCounts: SpanExportCounts { spans?.counts ?? SpanExportCounts() }
+
+    /// The metrics in Prometheus' text format 0.0.4.
+    public func scrape() -> [UInt8] { prometheus.write(meter.collect(at: tracer.clock.now())) }
+
+    /// Exports everything that has ended so far; tells whether that worked within `timeout`.
+    @discardableResult
+    public func flush(timeout: Duration = .seconds(10)) async -> Bool {
+        let flushed = await spans?.forceFlush(timeout: timeout) ?? true
+        let read = await reader?.forceFlush(timeout: timeout) ?? true
+        return flushed && read
+    }
+
+    /// Exports what is left and ends the exporters, within `timeout` for each signal.
+    public func shutdown(timeout: Duration = .seconds(10)) async {
+        await spans?.shutdown(timeout: timeout)
+        await reader?.shutdown(timeout: timeout)
+    }
+
+    func adminServer(
+        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> Health,
+        onListening: @escaping @Sendable (Int) -> Void
+    ) -> AdminServer {
+        let clock = tracer.clock
+        return AdminServer(
+            configuration: AdminServer.Configuration(host: address.host, port: address.port), logger: logger,
+            metrics: { self.scrape() },
+            liveness: {
+                let now = clock.now()
+                return health(now).liveness(at: now)
+            },
+            readiness: {
+                let now = clock.now()
+                return health(now).readiness(at: now)
+            },
+            onListening: onListening
+        )
+    }
+
+    /// `otel.sdk.processor.span.*` and `otel.sdk.exporter.span.*` (semantic conventions, otel/sdk-metrics).
+    private static func register(_ spans: BatchSpanProcessor, on meter: Meter) {
+        let processor: [(StaticString, SafeText)] = [
+            ("otel.component.name", "batching_span_processor/0"), ("otel.component.type", "batching_span_processor"),
+        ]
+        let exporter: [(StaticString, SafeText)] = [
+            ("otel.component.name", "otlp_http_span_exporter/0"), ("otel.component.type", "otlp_http_span_exporter"),
+        ]
+        func with(_ base: [(StaticString, SafeText)], error: SafeText) -> MetricAttributes {
+            MetricAttributes(base + [("error.type", error)])
+        }
+        meter.observe(.sdkProcessorSpanQueueSize) {
+            [(MetricAttributes(processor), .int(Int64(spans.counts.queued)))]
+        }
+        meter.observe(.sdkProcessorSpanProcessed) {
+            let counts = spans.counts
+            let handedOver = counts.exported + counts.failed + counts.rejected + counts.inFlight
+            return [(MetricAttributes(processor), .int(Int64(handedOver)))]
+                + SpanQueue.DropReason.allCases.map { reason in
+                    (with(processor, error: SafeText(reason)), .int(Int64(counts.dropped(reason))))
+                }
+        }
+        meter.observe(.sdkExporterSpanInflight) {
+            [(MetricAttributes(exporter), .int(Int64(spans.counts.inFlight)))]
+        }
+        meter.observe(.sdkExporterSpanExported) {
+            let counts = spans.counts
+            return [
+                (MetricAttributes(exporter), .int(Int64(counts.exported))),
+                (with(exporter, error: "_OTHER"), .int(Int64(counts.failed))),
+                (with(exporter, error: "rejected"), .int(Int64(counts.rejected))),
+            ]
+        }
+    }
+}
