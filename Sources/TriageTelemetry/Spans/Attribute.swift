@@ -58,6 +58,24 @@ public struct Attribute: Sendable, Hashable {
     }
 }
 
+extension Attribute {
+    /// The attribute with at most `length` Unicode scalars of text; nil is unlimited.
+    func limited(to length: Int?) -> Attribute {
+        guard let length else { return self }
+        let text: String
+        switch value {
+        case .literal(let literal): text = literal.description
+        case .text(let safe): text = safe.text
+        case .int, .double, .bool, .uuid, .identifier: return self
+        }
+        var limited = self
+        if text.unicodeScalars.count > length {
+            limited.value = .text(SafeText(vetted: String(String.UnicodeScalarView(text.unicodeScalars.prefix(max(0, length))))))
+        }
+        return limited
+    }
+}
+
 extension AttributeValue {
     /// `text` as a UUID if it is one (8-4-4-4-12 hexadecimal digits, either case), else nil.
     public static func uuid(_ text: ByteSlice) -> AttributeValue? {

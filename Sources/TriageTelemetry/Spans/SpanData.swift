@@ -129,7 +129,8 @@ public struct SpanData: Sendable {
     public private(set) var droppedLinks: UInt32 = 0
     /// Whether it will be handed to the processors; a span that isn't ignores every change.
     public let isRecording: Bool
-    private let limits: SpanLimits
+    /// The bounds on it; those on single values and on events and links are applied by the encoder.
+    public let limits: SpanLimits
 
     /// A span of these parts; a tracer's work, public for tests of processors and encoders.
     public init(

@@ -50,8 +50,9 @@ public final class Tracer: Sendable {
         self.isEnabled = isEnabled
     }
 
-    /// A template for spans of one step at one place.
+    /// A template for spans of one step at one place. Its attributes are cut to the limits here, once.
     public func template(_ name: String, kind: SpanKind, _ attributes: [Attribute]) -> SpanTemplate {
+        let attributes = attributes.prefix(max(0, limits.attributes)).map { $0.limited(to: limits.valueLength) }
         let packed = isEnabled ? encoder?.pack(name: name, kind: kind, attributes: attributes) : nil
         return SpanTemplate(name: name, kind: kind, attributes: attributes, packed: packed ?? ByteSlice(""))
     }
