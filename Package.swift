@@ -72,6 +72,7 @@ let package = Package(
             dependencies: [
                 "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),

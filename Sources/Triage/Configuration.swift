@@ -1,4 +1,4 @@
-public import TriageEvents
+internal import TriageEvents
 public import TriageKafka
 public import TriageProcessing
 

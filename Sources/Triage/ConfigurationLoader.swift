@@ -1,7 +1,7 @@
 internal import Configuration
 internal import SystemPackage
-public import TriageEvents
-public import TriageKafka
+internal import TriageEvents
+internal import TriageKafka
 public import TriageProcessing
 
 /// Reads a ``Configuration`` from flags over `TRIAGE_*` environment variables over a YAML file over the defaults.

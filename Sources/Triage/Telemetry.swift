@@ -1,5 +1,5 @@
 internal import Logging
-public import TriageEvents
+internal import TriageEvents
 internal import TriageIngress
 internal import TriageOTLP
 public import TriageTelemetry
@@ -40,8 +40,8 @@ public final class Telemetry: Sendable {
             }
             if let metrics = configuration.metrics {
                 reader = PeriodicMetricReader(
-                    exporter: OTLPMetricExporter(metrics, resource: resource, onWarning: warn),
-                    interval: configuration.metricInterval
+                    interval: configuration.metricInterval,
+                    exporter: OTLPMetricExporter(metrics, resource: resource, onWarning: warn)
                 ) { meter.collect(at: clock.now()) }
             }
         }
@@ -107,7 +107,7 @@ public final class Telemetry: Sendable {
         let exporter: [(StaticString, SafeText)] = [
             ("otel.component.name", "otlp_http_span_exporter/0"), ("otel.component.type", "otlp_http_span_exporter"),
         ]
-        func with(_ base: [(StaticString, SafeText)], error: SafeText) -> MetricAttributes {
+        @Sendable func with(_ base: [(StaticString, SafeText)], error: SafeText) -> MetricAttributes {
             MetricAttributes(base + [("error.type", error)])
         }
         meter.observe(.sdkProcessorSpanQueueSize) {

@@ -58,7 +58,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
     private let assignedCount = Atomic<Int>(-1)
-    private let published = Mutex(EngineSummary())
+    private let published = Mutex((summary: EngineSummary(), watermarks: [TopicPartition: Int64]()))
 
     /// An engine that hasn't started.
     ///
@@ -98,8 +98,12 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         consumer.waker()
     }
 
-    /// What has been done so far; renewed at least once a second and at the end.
-    public var summary: EngineSummary { published.withLock { $0 } }
+    /// Whether it was asked to end.
+    public var isStopping: Bool { stopRequested.load(ordering: .relaxed) }
+    /// What has been done so far; renewed several times a second and at the end.
+    public var summary: EngineSummary { published.withLock { $0.summary } }
+    /// The next offset of each assigned partition that isn't complete; renewed with the summary.
+    public var watermarks: [TopicPartition: Int64] { published.withLock { $0.watermarks } }
     /// When the loop last polled; nil before the first time.
     public var lastPoll: Timestamp? {
         let nanoseconds = lastPollNanoseconds.load(ordering: .relaxed)
@@ -144,7 +148,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         dispatch()
         balanceIntake()
         commitIfDue(now)
-        if now - lastGauges >= .milliseconds(500) {
+        if now - lastGauges >= .milliseconds(100) {
             lastGauges = now
             gauges.set(
                 inFlight: inFlight, waiting: waiting.count, paused: isPaused ? partitions.count : 0,
@@ -369,8 +373,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     }
 
     private func publish() {
-        let counts = counts
-        published.withLock { $0 = counts }
+        let state = (counts, partitions.compactMapValues(\.ledger.watermark))
+        published.withLock { $0 = state }
     }
 
     /// A uniform number in 0..<1, by SplitMix64 (Steele, Lea, Flood, 2014).

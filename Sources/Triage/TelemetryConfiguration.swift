@@ -1,0 +1,195 @@
+internal import Glibc
+public import TriageOTLP
+public import TriageTelemetry
+
+/// What OpenTelemetry's variables say (specification, configuration/sdk-environment-variables).
+///
+/// A value that can't be used is named in ``rejected`` with what was expected, and its default is used.
+public struct TelemetryConfiguration: Sendable {
+    /// `OTEL_SDK_DISABLED=true`: no spans, contexts are only passed on. Metrics are still scraped.
+    public var isDisabled = false
+    /// Where spans go; nil sends none (`OTEL_TRACES_EXPORTER=none`).
+    public var traces: OTLPConfiguration.Signal?
+    /// Where metrics go; nil sends none (`OTEL_METRICS_EXPORTER=none`).
+    public var metrics: OTLPConfiguration.Signal?
+    /// `OTEL_TRACES_SAMPLER`; default parent-based, always on.
+    public var sampler = Sampler.parentBased(root: .alwaysOn)
+    /// Bounds on spans (`OTEL_SPAN_*`, `OTEL_ATTRIBUTE_*`).
+    public var limits = SpanLimits()
+    /// Bounds on the span queue (`OTEL_BSP_*`); without them 32 MiB of encoded spans.
+    public var queue = SpanQueue.Limits()
+    /// Time between metric exports (`OTEL_METRIC_EXPORT_INTERVAL`). Default 60 s.
+    public var metricInterval: Duration = .seconds(60)
+    /// `service.name` (`OTEL_SERVICE_NAME`). Default `triage`.
+    public var serviceName = "triage"
+    /// Further resource attributes (`OTEL_RESOURCE_ATTRIBUTES`), in order.
+    public var resourceAttributes: [(key: String, value: String)] = []
+    /// Unique for this process.
+    public let instanceID: String
+    /// What was rejected, each with what was expected.
+    public private(set) var rejected: [ConfigurationError] = []
+
+    /// Reads the variables.
+    ///
+    /// - Parameter exportsByDefault: whether to export to the specification's default endpoint if none is configured; the
+    ///   service does, the demonstration doesn't.
+    public init(environment: [String: String], exportsByDefault: Bool) {
+        instanceID = TelemetryConfiguration.randomUUID()
+        let otlp = OTLPConfiguration(environment: environment)
+        rejected = otlp.rejected.map { ConfigurationError(key: $0.key, value: $0.value, expected: $0.expected) }
+        traces = exportsByDefault || otlp.traces.isEndpointConfigured ? otlp.traces : nil
+        metrics = exportsByDefault || otlp.metrics.isEndpointConfigured ? otlp.metrics : nil
+        var reader = VariableReader(environment: environment)
+        isDisabled = reader.text("OTEL_SDK_DISABLED")?.lowercased() == "true"
+        if reader.choice("OTEL_TRACES_EXPORTER", of: ["otlp", "none"]) == "none" { traces = nil }
+        if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true { metrics = nil }
+        if let sampler = reader.sampler() { self.sampler = sampler }
+        readLimits(&reader)
+        readQueue(&reader)
+        if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) { metricInterval = .milliseconds(interval) }
+        for (key, value) in reader.resourceAttributes() {
+            if key == "service.name" { serviceName = value } else { resourceAttributes.append((key, value)) }
+        }
+        if let name = reader.text("OTEL_SERVICE_NAME") { serviceName = name }
+        rejected += reader.rejected
+    }
+
+    private mutating func readLimits(_ reader: inout VariableReader) {
+        if let count = reader.number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
+            ?? reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
+        {
+            limits.attributes = count
+        }
+        if let count = reader.number("OTEL_SPAN_EVENT_COUNT_LIMIT", 0...100_000) { limits.events = count }
+        if let count = reader.number("OTEL_SPAN_LINK_COUNT_LIMIT", 0...100_000) { limits.links = count }
+        if let count = reader.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.eventAttributes = count }
+        if let count = reader.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.linkAttributes = count }
+        limits.valueLength = reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+            ?? reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+    }
+
+    private mutating func readQueue(_ reader: inout VariableReader) {
+        if let spans = reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 1...10_000_000) { queue.spans = spans }
+        if let spans = reader.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { queue.batchSpans = spans }
+        if let delay = reader.number("OTEL_BSP_SCHEDULE_DELAY", 0...3_600_000) { queue.delay = .milliseconds(max(1, delay)) }
+    }
+
+    /// The resource as OTLP has it.
+    var resource: OTLPResource {
+        var attributes: [(String, ResourceValue)] = [
+            ("service.name", .string(serviceName)), ("service.instance.id", .string(instanceID)),
+            ("service.version", .string(TriageVersion.current)), ("telemetry.sdk.name", "triage"),
+            ("telemetry.sdk.language", "swift"), ("telemetry.sdk.version", .string(TriageVersion.current)),
+            ("process.pid", .int(Int64(getpid()))),
+        ]
+        let own = Set(attributes.map(\.0))
+        attributes += resourceAttributes.filter { !own.contains($0.key) }.map { ($0.key, .string($0.value)) }
+        return OTLPResource(attributes: attributes, version: TriageVersion.current)
+    }
+
+    /// The resource as `target_info` has it.
+    var prometheusResource: [(key: String, value: String)] {
+        [
+            ("service.name", serviceName), ("service.instance.id", instanceID), ("service.version", TriageVersion.current),
+            ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"),
+        ] + resourceAttributes
+    }
+
+    private static func randomUUID() -> String {
+        let high = UInt64.random(in: .min ... .max).hexadecimal
+        let low = UInt64.random(in: .min ... .max).hexadecimal
+        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-4\(high.suffix(3))-a\(low.prefix(3))-\(low.suffix(12))"
+    }
+}
+
+/// Triage's own version.
+public enum TriageVersion {
+    /// The version, as `triage --version` prints it and telemetry carries it.
+    public static let current = "0.1.0"
+}
+
+/// Reads variables by the specification's rules: empty counts as not set, an unusable value is reported and ignored.
+private struct VariableReader {
+    let environment: [String: String]
+    var rejected: [ConfigurationError] = []
+
+    init(environment: [String: String]) { self.environment = environment }
+
+    func text(_ key: String) -> String? {
+        guard let text = environment[key], !text.allSatisfy(\.isWhitespace) else { return nil }
+        return text
+    }
+
+    mutating func number(_ key: String, _ range: ClosedRange<Int>) -> Int? {
+        guard let text = text(key) else { return nil }
+        if let number = Int(text), range.contains(number) { return number }
+        rejected.append(
+            ConfigurationError(key: key, value: text, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+        )
+        return nil
+    }
+
+    mutating func choice(_ key: String, of choices: [String]) -> String? {
+        guard let text = text(key)?.lowercased() else { return nil }
+        if choices.contains(text) { return text }
+        rejected.append(ConfigurationError(key: key, value: text, expected: choices.joined(separator: " or ")))
+        return nil
+    }
+
+    mutating func sampler() -> Sampler? {
+        let names = [
+            "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+        ]
+        guard let name = choice("OTEL_TRACES_SAMPLER", of: names) else { return nil }
+        var ratio = 1.0
+        if name.hasSuffix("traceidratio"), let text = text("OTEL_TRACES_SAMPLER_ARG") {
+            if let number = Double(text), (0...1).contains(number) {
+                ratio = number
+            } else {
+                rejected.append(ConfigurationError(key: "OTEL_TRACES_SAMPLER_ARG", value: text, expected: "a number from 0 to 1"))
+            }
+        }
+        let root: Sampler =
+            switch name.replacing("parentbased_", with: "") {
+            case "always_off": .alwaysOff
+            case "traceidratio": .traceIDRatio(ratio)
+            default: .alwaysOn
+            }
+        return name.hasPrefix("parentbased_") ? .parentBased(root: root) : root
+    }
+
+    /// `k=v,k=v` with percent-encoded values; one error discards the whole variable (specification, resource/sdk).
+    mutating func resourceAttributes() -> [(key: String, value: String)] {
+        guard let text = text("OTEL_RESOURCE_ATTRIBUTES") else { return [] }
+        var attributes: [(key: String, value: String)] = []
+        for member in text.split(separator: ",") {
+            let pair = member.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard pair.count == 2, let key = percentDecoded(pair[0]), let value = percentDecoded(pair[1]), !key.isEmpty else {
+                rejected.append(
+                    ConfigurationError(
+                        key: "OTEL_RESOURCE_ATTRIBUTES", value: text, expected: "k1=v1,k2=v2 with commas and equal signs percent-encoded"
+                    )
+                )
+                return []
+            }
+            attributes.append((key, value))
+        }
+        return attributes
+    }
+
+    private func percentDecoded(_ text: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = Substring(text.drop { $0 == " " }).utf8
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard rest.count >= 2, let value = UInt8(String(rest.prefix(2)) ?? "", radix: 16) else { return nil }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        while bytes.last == 0x20 { bytes.removeLast() }
+        return String(validating: bytes, as: UTF8.self)
+    }
+}
