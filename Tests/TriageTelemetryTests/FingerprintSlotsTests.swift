@@ -48,9 +48,10 @@ import TriageEvents
         }
         func seen() -> [String: MetricData.Value] {
             let points = meter.collect(at: at(0)).metrics[0].points
-            return Dictionary(uniqueKeysWithValues: points.filter { $0.value != .sum(0) }.map { point in
-                (point.attributes.pairs.first { $0.key == "triage.error.fingerprint" }?.value ?? "", point.value)
-            })
+            return Dictionary(
+                uniqueKeysWithValues: points.filter { $0.value != .sum(0) }.map { point in
+                    (point.attributes.pairs.first { $0.key == "triage.error.fingerprint" }?.value ?? "", point.value)
+                })
         }
         count("a", 0)
         count("a", 1)

@@ -48,12 +48,14 @@ import TriageEvents
         #expect(PrometheusNames.family(of: Metric(name, instrument, unit: unit, "Help.")) == expected)
     }
 
-    @Test(arguments: [
-        (0.00001, "1e-05"), (0.0001, "0.0001"), (0.25, "0.25"), (0.005, "0.005"), (0, "0"), (1, "1"), (7.5, "7.5"), (10, "10"),
-        (86_400, "86400"), (100_000, "100000"), (1_000_000, "1e+06"), (1_500_000, "1.5e+06"), (123_456.5, "123456.5"),
-        (1e100, "1e+100"), (-2.5, "-2.5"), (0.1 + 0.2, "0.30000000000000004"), (.infinity, "+Inf"), (-.infinity, "-Inf"),
-        (.nan, "NaN"),
-    ] as [(Double, String)])
+    @Test(
+        arguments: [
+            (0.00001, "1e-05"), (0.0001, "0.0001"), (0.25, "0.25"), (0.005, "0.005"), (0, "0"), (1, "1"), (7.5, "7.5"),
+            (10, "10"),
+            (86_400, "86400"), (100_000, "100000"), (1_000_000, "1e+06"), (1_500_000, "1.5e+06"), (123_456.5, "123456.5"),
+            (1e100, "1e+100"), (-2.5, "-2.5"), (0.1 + 0.2, "0.30000000000000004"), (.infinity, "+Inf"), (-.infinity, "-Inf"),
+            (.nan, "NaN"),
+        ] as [(Double, String)])
     func canonicalNumbers(value: Double, expected: String) {
         #expect(PrometheusText.canonical(value) == expected)
     }

@@ -51,7 +51,7 @@ public struct ListenError: Error, Sendable, Hashable, CustomStringConvertible {
         let place = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         switch code {
         case .addressInUse:
-            return "can't listen on \(place): the port is in use; end the other process or choose another port, 0 for any free one"
+            return "can't listen on \(place): the port is in use; end that process or choose another port, 0 for any free one"
         case .addressNotAvailable:
             return "can't listen on \(place): the host is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all addresses"
         case .permissionDenied:

@@ -110,7 +110,7 @@ public struct AdminServer: Sendable {
             try await application.run()
         } catch is CancellationError {
             return
-        } catch where !listening.isSet {
+        } catch  where !listening.isSet {
             throw ListenError(error, host: host, port: port)
         }
     }

@@ -7,7 +7,7 @@ protocol Series: AnyObject, Sendable {
     var value: MetricData.Value? { get }
 }
 
-/// Counts what only grows. Adding takes neither a lock nor memory, on any thread; about 5 ns when no other thread adds.
+/// Counts what only grows. Adding takes neither a lock nor memory, on any thread; about 2 ns, 11 when two threads add.
 public final class Counter: Series {
     private let total = Atomic<Int64>(0)
 
@@ -62,7 +62,7 @@ public final class Gauge: Series {
     var value: MetricData.Value? { current.map { .gauge($0) } }
 }
 
-/// Counts values in buckets. Recording takes neither a lock nor memory, on any thread; about 15 ns when no other thread records.
+/// Counts values in buckets. Recording takes neither a lock nor memory, on any thread; about 5 ns, 40 when two threads record.
 ///
 /// Bucket *i* holds the values in (boundary *i* − 1, boundary *i*]; the last one those above all boundaries (specification,
 /// metrics/sdk, explicit bucket histogram).

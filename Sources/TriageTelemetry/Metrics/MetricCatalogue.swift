@@ -1,4 +1,4 @@
-// The one place where a metric is named. Instruments, OTLP, Prometheus, the docs table and the dashboards' test read it from here.
+// The one place where a metric is named: instruments, OTLP, Prometheus, the docs table and the dashboards' test read it here.
 //
 // Conventional metrics: OpenTelemetry semantic conventions, messaging, http, process and otel.sdk. Everything else is in the
 // namespace `triage`, since the conventions know neither retries, dead letters nor lag. Units are UCUM: `s`, `By`, and an

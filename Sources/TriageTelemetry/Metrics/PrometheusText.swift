@@ -36,14 +36,15 @@ public struct PrometheusText: Sendable {
             let family = PrometheusNames.family(of: data.metric)
             guard families.insert(family).inserted else { continue }
             output.metadata(family: family, type: PrometheusText.type(of: data.metric, family), help: data.metric.help)
+            let limits = data.metric.boundaries.map { PrometheusText.canonical($0) }
             for point in data.points {
                 let labels = Output.labels(point.attributes.pairs.map { ($0.key, $0.value) })
                 switch point.value {
                 case .sum(let value): output.sample(family, "", labels, nil, integer: value)
                 case .doubleSum(let value), .gauge(let value): output.sample(family, "", labels, nil, value)
                 case .histogram(let counts, let sum, let count, _, _):
-                    guard data.metric.instrument == .histogram, counts.count == data.metric.boundaries.count + 1 else { continue }
-                    output.histogram(family, labels, data.metric.boundaries, counts, sum, count)
+                    guard data.metric.instrument == .histogram, counts.count == limits.count + 1 else { continue }
+                    output.histogram(family, labels, limits, counts, sum, count)
                 }
             }
         }
@@ -123,12 +124,12 @@ private struct Output {
     }
 
     mutating func histogram(
-        _ family: String, _ labels: [UInt8], _ boundaries: [Double], _ counts: [UInt64], _ sum: Double, _ count: UInt64
+        _ family: String, _ labels: [UInt8], _ limits: [String], _ counts: [UInt64], _ sum: Double, _ count: UInt64
     ) {
         var cumulative: UInt64 = 0
-        for (boundary, count) in zip(boundaries, counts) {
+        for (limit, count) in zip(limits, counts) {
             cumulative &+= count
-            sample(family, "_bucket", labels, PrometheusText.canonical(boundary), integer: cumulative)
+            sample(family, "_bucket", labels, limit, integer: cumulative)
         }
         sample(family, "_bucket", labels, "+Inf", integer: count)
         sample(family, "_sum", labels, nil, sum)
