@@ -23,6 +23,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
@@ -62,8 +63,10 @@ let package = Package(
             dependencies: [
                 "TriageEvents", "TriageTelemetry",
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
             ],
             swiftSettings: strict
         ),
@@ -90,6 +93,25 @@ let package = Package(
                 "Triage", "TriageEvents", "TriageTelemetry", "TriageKafka", "TriageProcessing", "TriageIngress",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict
+        ),
+
+        // Tests, one target for each room.
+        .testTarget(
+            name: "TriageEventsTests", dependencies: ["TriageEvents"], resources: [.copy("Fixtures")], swiftSettings: strict
+        ),
+        .testTarget(
+            name: "TriageTelemetryTests", dependencies: ["TriageEvents", "TriageTelemetry"], swiftSettings: strict
+        ),
+        .testTarget(
+            name: "TriageIngressTests",
+            dependencies: [
+                "TriageEvents", "TriageTelemetry", "TriageIngress",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict
         ),

@@ -3,6 +3,7 @@ internal import SystemPackage
 internal import TriageEvents
 internal import TriageKafka
 public import TriageProcessing
+public import TriageTelemetry
 
 /// Reads a ``Configuration`` from flags over `TRIAGE_*` environment variables over a YAML file over the defaults.
 ///
@@ -195,6 +196,28 @@ extension Duration {
         case "m": self = .nanoseconds(Int64(number * 60e9))
         case "h": self = .seconds(Int64(number * 3600))
         default: return nil
+        }
+    }
+}
+
+extension ConfigurationLoader {
+    /// How resource ids show in telemetry (design §6): as `identifiers` says, with the key of `identifier-key-file`.
+    ///
+    /// - Parameter warn: told if ids are omitted for want of a key, which is the default without one.
+    /// - Returns: nil if nothing was said.
+    /// - Throws: ``ConfigurationError`` for an unknown word; the key's own error if its file can't be used.
+    public func identifierPolicy(_ warn: (String) -> Void) throws -> IdentifierPolicy? {
+        let keyFile = text("identifier-key-file")
+        switch text("identifiers") {
+        case "plain": return .plain
+        case "omitted": return .omitted
+        case "hashed", nil:
+            if let keyFile { return .hashed(try IdentifierKey(contentsOfFile: keyFile)) }
+            if text("identifiers") == nil { return nil }
+            warn("identifiers=hashed without identifier-key-file: resource ids are omitted from telemetry")
+            return .omitted
+        case let other?:
+            throw ConfigurationError(key: "identifiers", value: other, expected: "hashed, plain or omitted")
         }
     }
 }

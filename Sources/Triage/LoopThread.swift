@@ -13,22 +13,18 @@ enum LoopThread {
                     continuation.resume(with: Result(catching: body))
                 }
             )
-            var attributes = pthread_attr_t()
-            pthread_attr_init(&attributes)
-            pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-            // Handlers run on this thread; the default of 8 MiB is what a main thread has, too.
-            pthread_attr_setstacksize(&attributes, 8 << 20)
-            var thread = pthread_t()
+            var thread: pthread_t = 0
             let status = pthread_create(
-                &thread, &attributes,
+                &thread, nil,
                 { pointer in
                     guard let pointer else { return nil }
                     Unmanaged<Work>.fromOpaque(pointer).takeRetainedValue().body()
                     return nil
                 }, work.toOpaque()
             )
-            pthread_attr_destroy(&attributes)
-            if status != 0 {
+            if status == 0 {
+                pthread_detach(thread)
+            } else {
                 work.release()
                 continuation.resume(throwing: ThreadUnavailable(status: status))
             }

@@ -57,7 +57,8 @@ public final class Processor: Service, Sendable {
         settings.attemptTimeout = configuration.attemptTimeout
         settings.drainTimeout = configuration.gracePeriod
         settings.commitInterval = configuration.commitInterval
-        settings.startsAtEnd = kafka.autoOffsetReset == .latest
+        let reset = kafka.additional["auto.offset.reset"] ?? kafka.autoOffsetReset.rawValue
+        settings.startsAtEnd = ["latest", "largest", "end"].contains(reset)
         settings.endsWhenIdle = configuration.endsWhenIdle
         settings.clientID = kafka.clientID
         engine = Engine(

@@ -34,7 +34,7 @@ public struct TelemetryConfiguration: Sendable {
     /// - Parameter exportsByDefault: whether to export to the specification's default endpoint if none is configured; the
     ///   service does, the demonstration doesn't.
     public init(environment: [String: String], exportsByDefault: Bool) {
-        instanceID = TelemetryConfiguration.randomUUID()
+        instanceID = randomUUID()
         let otlp = OTLPConfiguration(environment: environment)
         rejected = otlp.rejected.map { ConfigurationError(key: $0.key, value: $0.value, expected: $0.expected) }
         traces = exportsByDefault || otlp.traces.isEndpointConfigured ? otlp.traces : nil
@@ -93,12 +93,6 @@ public struct TelemetryConfiguration: Sendable {
             ("service.name", serviceName), ("service.instance.id", instanceID), ("service.version", TriageVersion.current),
             ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"),
         ] + resourceAttributes
-    }
-
-    private static func randomUUID() -> String {
-        let high = UInt64.random(in: .min ... .max).hexadecimal
-        let low = UInt64.random(in: .min ... .max).hexadecimal
-        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-4\(high.suffix(3))-a\(low.prefix(3))-\(low.suffix(12))"
     }
 }
 

@@ -123,11 +123,7 @@ struct PatientGenerator {
 
     private mutating func pick(_ values: [String]) -> String { values[Int(random.next() % UInt64(values.count))] }
 
-    private mutating func uuid() -> String {
-        let high = random.next().hexadecimal
-        let low = random.next().hexadecimal
-        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-4\(high.suffix(3))-a\(low.prefix(3))-\(low.suffix(12))"
-    }
+    private mutating func uuid() -> String { randomUUID(using: &random) }
 }
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): small, seeded, the same everywhere.

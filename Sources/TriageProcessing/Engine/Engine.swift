@@ -189,7 +189,13 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
 
     private func ingest(_ batch: inout PolledBatch) {
         let now = clock.now()
-        if !batch.records.isEmpty { ingestRecords(batch.records, now) }
+        if !batch.records.isEmpty {
+            if counts.firstRecord == nil {
+                counts.firstRecord = now
+                counts.cpuSecondsAtFirstRecord = ResourceUsage.now().cpuSeconds
+            }
+            ingestRecords(batch.records, now)
+        }
         for (id, offset) in batch.ends {
             guard let partition = partitions[id] else { continue }
             partition.end = offset

@@ -57,6 +57,10 @@ public struct EngineSummary: Sendable, Hashable {
     public var duplicates = 0
     /// Produces of retry records or dead letters that failed and were tried again.
     public var produceFailures = 0
+    /// When the first record came; nil before that.
+    public var firstRecord: Timestamp?
+    /// CPU seconds that the process had used by then: what starting up cost.
+    public var cpuSecondsAtFirstRecord = 0.0
 
     /// Nothing done.
     public init() {}

@@ -1,0 +1,44 @@
+internal import TriageEvents
+public import TriageKafka
+
+/// Creates and checks the topics of a ``TopicPlan``.
+public struct TopicAdministrator: Sendable {
+    private let kafka: KafkaConfiguration
+
+    /// An administrator at these brokers.
+    public init(_ kafka: KafkaConfiguration) { self.kafka = kafka }
+
+    /// Creates what is missing; what exists is left as it is.
+    ///
+    /// - Parameter replicationFactor: copies of each partition; −1 for the broker's default.
+    /// - Returns: how it ended for each topic of the plan, in its order.
+    public func create(
+        _ plan: TopicPlan, replicationFactor: Int = -1, timeout: Duration = .seconds(30)
+    ) async throws -> [(topic: TopicPlan.Topic, result: TopicCreation)] {
+        let admin = try KafkaAdmin(kafka)
+        defer { admin.close() }
+        let results = try await admin.createTopics(
+            plan.topics.map {
+                NewTopic($0.name, partitions: $0.partitions, replicationFactor: replicationFactor, configuration: $0.configuration)
+            },
+            timeout: timeout
+        )
+        return plan.topics.map { topic in
+            (topic, results[topic.name] ?? .failed(BrokerError("_NO_ANSWER", operation: "create \(topic.name)")))
+        }
+    }
+
+    /// What differs from the plan at the brokers.
+    public func check(_ plan: TopicPlan, timeout: Duration = .seconds(30)) async throws -> [TopicPlan.Difference] {
+        let admin = try KafkaAdmin(kafka)
+        defer { admin.close() }
+        let names = plan.topics.map(\.name)
+        let described = try await admin.describeTopics(names, timeout: timeout)
+        let configurations = try await admin.configuration(of: described.map(\.name), timeout: timeout)
+        var found: [String: TopicPlan.Found] = [:]
+        for topic in described {
+            found[topic.name] = TopicPlan.Found(partitions: topic.partitions, configuration: configurations[topic.name] ?? [:])
+        }
+        return plan.differences(from: found)
+    }
+}

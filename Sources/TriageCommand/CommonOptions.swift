@@ -1,0 +1,121 @@
+public import ArgumentParser
+import Foundation
+public import Logging
+import Triage
+import TriageKafka
+import TriageTelemetry
+
+/// How results are printed on stdout.
+enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
+    case text
+    case json
+}
+
+/// The options of every command that talks to brokers.
+struct BrokerOptions: ParsableArguments {
+    @Option(name: [.customShort("b"), .long], help: "Brokers to ask first, host:port separated by commas (TRIAGE_BROKERS).")
+    var brokers: String?
+
+    @Option(
+        name: .customShort("X"),
+        help: ArgumentHelp(
+            "Any property of librdkafka, such as security.protocol=SASL_SSL; a value @FILE is read from that file.",
+            valueName: "name=value"
+        )
+    )
+    var properties: [String] = []
+
+    @Option(help: ArgumentHelp("YAML file with the keys of the environment, lower case and without TRIAGE_.", valueName: "file"))
+    var config: String?
+
+    @Option(help: ArgumentHelp("What is narrated on stderr: trace, debug, info, notice, warning, error.", valueName: "level"))
+    var logLevel: Logger.Level = .notice
+
+    /// The configuration from flags over environment over file over defaults.
+    func load(_ flags: [String: String?]) async throws -> (Configuration, ConfigurationLoader) {
+        var set = flags.compactMapValues { $0 }
+        if let brokers { set["brokers"] = brokers }
+        let loader = try await ConfigurationLoader(flags: set, environment: ProcessInfo.processInfo.environment, file: config)
+        var configuration = try loader.configuration()
+        configuration.kafka.additional = try parsedProperties()
+        try configuration.kafka.validate()
+        return (configuration, loader)
+    }
+
+    func parsedProperties() throws -> [String: String] {
+        var parsed: [String: String] = [:]
+        for property in properties {
+            let parts = property.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+            guard parts.count == 2, !parts[0].isEmpty else {
+                throw ConfigurationError(key: "-X", value: property, expected: "name=value or name=@file")
+            }
+            if parts[1].hasPrefix("@") {
+                let path = String(parts[1].dropFirst())
+                guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+                    throw ConfigurationError(key: "-X \(parts[0])", value: "@\(path)", expected: "a readable text file")
+                }
+                parsed[parts[0]] = text.trimmingCharacters(in: .newlines)
+            } else {
+                parsed[parts[0]] = parts[1]
+            }
+        }
+        return parsed
+    }
+
+    var logger: Logger { Narration.logger(logLevel) }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+/// What goes to stderr: log lines, progress, warnings. stdout is data.
+enum Narration {
+    static func logger(_ level: Logger.Level) -> Logger {
+        var logger = Logger(label: "triage") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = level
+        return logger
+    }
+
+    static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
+    static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+    /// Replaces the last progress line on a terminal; elsewhere it says nothing.
+    static func progress(_ text: String) {
+        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8)) }
+    }
+
+    /// Ends the progress line.
+    static func endProgress() {
+        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+    }
+}
+
+/// Errors of this program by their exit code: 64 for what was typed, 1 for what happened.
+func reported<Result>(_ body: () async throws -> Result) async throws -> Result {
+    do {
+        return try await body()
+    } catch let error as ConfigurationError {
+        Narration.say("Error: \(error)")
+        throw ExitCode(64)
+    } catch let error as KafkaConfigurationError {
+        Narration.say("Error: \(error)")
+        throw ExitCode(64)
+    } catch let error as IdentifierKeyError {
+        Narration.say("Error: \(error)")
+        throw ExitCode(64)
+    } catch let error as ExitCode {
+        throw error
+    } catch {
+        Narration.endProgress()
+        Narration.say("Error: \(error)")
+        throw ExitCode.failure
+    }
+}
+
+/// Prints one JSON object on stdout.
+func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+}

@@ -1,0 +1,160 @@
+import ArgumentParser
+import Foundation
+import Logging
+import Triage
+import TriageEvents
+import TriageTelemetry
+import UnixSignals
+
+struct DemoCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "demo",
+        abstract: "Everything on one machine: an embedded broker, synthetic patients, failures, retries, dead letters, a trace.",
+        discussion: """
+            Nothing else needs to run. Set OTEL_EXPORTER_OTLP_ENDPOINT to see the same spans in a collector of yours.
+
+            EXAMPLES
+              triage demo
+              triage demo --events 100000 --seed 7 -o json
+              triage demo --serve                           keeps the broker and /metrics up afterwards
+            """
+    )
+
+    @Option(help: "Events to produce.")
+    var events = 1000
+    @Option(help: "Makes patients, failures and their order reproducible.")
+    var seed: UInt64 = 1
+    @Option(help: "Share of events whose handler fails at first, 0 to 1.")
+    var transient = 0.05
+    @Option(help: "Share of events that are invalid or refused, 0 to 1.")
+    var persistent = 0.01
+    @Option(name: [.customShort("o"), .long], help: "The report: text or json.")
+    var output: OutputFormat = .text
+    @Flag(help: "Keep the broker and /metrics up until Ctrl-C.")
+    var serve = false
+    @Option(help: ArgumentHelp("Where --serve listens.", valueName: "host:port"))
+    var http = "127.0.0.1:9464"
+    @Option(help: ArgumentHelp("What is narrated on stderr: debug, info, notice, warning, error.", valueName: "level"))
+    var logLevel: Logger.Level = .warning
+
+    func validate() throws {
+        guard (1...100_000_000).contains(events) else { throw ValidationError("--events \(events): expected a number from 1 to 100000000") }
+        for (name, value) in [("--transient", transient), ("--persistent", persistent)] where !(0...1).contains(value) {
+            throw ValidationError("\(name) \(value): expected a share from 0 to 1")
+        }
+        guard transient + persistent <= 1 else {
+            throw ValidationError("--transient \(transient) --persistent \(persistent): expected at most 1 together")
+        }
+        guard Configuration.HTTPAddress(http) != nil else { throw ValidationError("--http \(http): expected host:port") }
+    }
+
+    func run() async throws {
+        try await reported {
+            let logger = Narration.logger(logLevel)
+            let loader = try await ConfigurationLoader(environment: ProcessInfo.processInfo.environment)
+            let recorder = TraceRecorder()
+            let telemetry = try makeTelemetry(
+                loader, logger: logger, exportsByDefault: false, processors: [recorder], identifiersByDefault: .hashed(.random())
+            )
+            var options = DemonstrationOptions()
+            options.events = events
+            options.seed = seed
+            options.transient = transient
+            options.persistent = persistent
+            let demonstration = try Demonstration(options, telemetry: telemetry, recorder: recorder, logger: logger)
+            if output == .text {
+                Narration.say("Embedded broker at \(demonstration.brokers); \(events) events of synthetic patients, seed \(seed).")
+            }
+            let work = Task {
+                let report = try await demonstration.run { Narration.progress(Self.line($0)) }
+                Narration.endProgress()
+                return report
+            }
+            let interruption = Self.cancelOnSignal { work.cancel() }
+            defer { interruption.cancel() }
+            let report = try await work.value
+            if output == .json { try printJSON(Summary(report)) } else { print(Summary(report).text(report)) }
+            if serve {
+                try await keepServing(demonstration)
+            }
+            await telemetry.shutdown()
+            demonstration.close()
+            guard report.isBalanced else {
+                Narration.say(
+                    "Error: \(report.produced) produced, but \(report.completed) completed and \(report.deadLettered) dead-lettered"
+                )
+                throw ExitCode.failure
+            }
+        }
+    }
+
+    private func keepServing(_ demonstration: Demonstration) async throws {
+        guard let address = Configuration.HTTPAddress(http) else { return }
+        let server = Task {
+            try await demonstration.serve(at: address) { port in
+                Narration.say("Broker:  \(demonstration.brokers)")
+                Narration.say("Metrics: http://\(address.host):\(port)/metrics   (Ctrl-C ends)")
+            }
+        }
+        let interruption = Self.cancelOnSignal { server.cancel() }
+        defer { interruption.cancel() }
+        try await server.value
+    }
+
+    private static func cancelOnSignal(_ cancel: @escaping @Sendable () -> Void) -> Task<Void, Never> {
+        Task {
+            var isSecond = false
+            for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
+                if isSecond { _exit(130) }
+                isSecond = true
+                cancel()
+            }
+        }
+    }
+
+    private static func line(_ progress: DemonstrationProgress) -> String {
+        let finished = progress.completed + progress.deadLettered
+        let width = 24
+        let filled = progress.total == 0 ? width : min(width, finished * width / progress.total)
+        let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+        return "\(bar) \(finished)/\(progress.total)  produced \(progress.produced)  completed \(progress.completed)  "
+            + "retries \(progress.retries)  dead-lettered \(progress.deadLettered)"
+    }
+
+    /// What `-o json` prints.
+    struct Summary: Encodable {
+        let produced: Int
+        let completed: Int
+        let deadLettered: Int
+        let retries: Int
+        let duplicates: Int
+        let spansExported: Int
+        let spansDropped: Int
+        let durationSeconds: Double
+        let exampleTraceId: String?
+
+        init(_ report: DemonstrationReport) {
+            produced = report.produced
+            completed = report.completed
+            deadLettered = report.deadLettered
+            retries = report.retries
+            duplicates = report.duplicates
+            spansExported = report.spansExported
+            spansDropped = report.spansDropped
+            durationSeconds = report.duration.inSeconds
+            exampleTraceId = report.exampleTrace.first.map { "\($0.context.traceID)" }
+        }
+
+        func text(_ report: DemonstrationReport) -> String {
+            let table = Table.rows([
+                ("produced", "\(produced)"), ("completed", "\(completed)"), ("dead-lettered", "\(deadLettered)"),
+                ("retries", "\(retries)"), ("duplicates", "\(duplicates)"), ("spans exported", "\(spansExported)"),
+                ("spans dropped", "\(spansDropped)"), ("duration", Table.seconds(durationSeconds)),
+            ])
+            guard let exampleTraceId else {
+                return table + "\n\nNo event was dead-lettered: raise --transient or --persistent, or --events, to see a trace."
+            }
+            return table + "\n\nOne dead-lettered event, trace \(exampleTraceId):\n\n" + TraceTree(report.exampleTrace).text
+        }
+    }
+}

@@ -1,0 +1,30 @@
+import ArgumentParser
+import Foundation
+import TriageEvents
+import TriageKafka
+import UnixSignals
+
+/// Serves the embedded cluster to other processes: for tests that end `triage run` in mid-work. Hidden from the help.
+struct EmbeddedBrokerCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "embedded-broker", abstract: "Serves librdkafka's mock cluster until Ctrl-C; for tests.", shouldDisplay: false
+    )
+
+    @Option(help: "Partitions of each topic.")
+    var partitions = 6
+
+    func run() async throws {
+        try await reported {
+            let cluster = try EmbeddedCluster()
+            for main in TopicPattern.hybrid.patientTopics {
+                for topic in [main, TopicName.retry(of: main), TopicName.deadLetter(of: main)] {
+                    try cluster.createTopic(topic, partitions: partitions)
+                }
+            }
+            print(cluster.bootstrapServers)
+            fflush(nil)
+            for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) { break }
+            cluster.close()
+        }
+    }
+}

@@ -1,0 +1,162 @@
+import ArgumentParser
+import Foundation
+import Synchronization
+import Triage
+import TriageEvents
+
+struct PublishCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "publish",
+        abstract: "Publishes Patient resources or events from NDJSON, validated line by line.",
+        discussion: """
+            A resource needs --action and is wrapped in an event whose data is the line, byte for byte; an event (envelope or
+            flat form) says itself what happened and is sent as it is.
+
+            EXAMPLES
+              triage publish -b localhost:9092 --action created patients.ndjson
+              cat events.ndjson | triage publish -b localhost:9092 --keep-going -
+            """
+    )
+
+    @OptionGroup var broker: BrokerOptions
+    @Argument(help: ArgumentHelp("NDJSON file, or - for standard input.", valueName: "file"))
+    var file: String
+    @Option(help: "What happened to bare resources: created, updated or deleted.")
+    var action: Action?
+    @Option(help: "How topics are named: hybrid, resource or action.")
+    var pattern: TopicsCommand.Pattern = .hybrid
+    @Option(help: "metadata.source of the events that are made.")
+    var source = "triage-publish"
+    @Flag(help: "Go on after a bad line; all are named.")
+    var keepGoing = false
+    @Option(name: [.customShort("o"), .long], help: "The summary: text or json.")
+    var output: OutputFormat = .text
+
+    enum Action: String, ExpressibleByArgument, CaseIterable {
+        case created, updated, deleted
+    }
+
+    func run() async throws {
+        try await reported {
+            let (configuration, loader) = try await broker.load([:])
+            let input = try LineReader(file)
+            let logger = broker.logger
+            let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: false)
+            let publisher = try EventPublisher(
+                configuration.kafka, telemetry: telemetry, pattern: pattern.value, source: source
+            )
+            let summary = try await publish(input, through: publisher)
+            _ = await publisher.flush()
+            publisher.close()
+            await telemetry.shutdown()
+            let result = summary.result
+            if output == .json { try printJSON(result) } else { print(result.table) }
+            if result.failed > 0 { throw ExitCode.failure }
+        }
+    }
+
+    private func publish(_ input: LineReader, through publisher: EventPublisher) async throws -> Tally {
+        let tally = Tally()
+        let decoder = EventDecoder()
+        let changeAction = action.flatMap { ChangeAction(rawValue: $0.rawValue) }
+        var number = 0
+        while let line = try input.next() {
+            number += 1
+            if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 }) { continue }
+            let lineNumber = number
+            do {
+                try await publisher.publish(ByteSlice(line), action: changeAction, decoder: decoder) { result in
+                    if case .failure(let error) = result {
+                        tally.fail()
+                        Narration.say("line \(lineNumber): not acknowledged: \(error)")
+                    } else {
+                        tally.acknowledge()
+                    }
+                }
+            } catch let invalid as InvalidEvent {
+                tally.fail()
+                Narration.endProgress()
+                let hint = invalid.rule == .action && action == nil ? "; a bare resource needs --action" : ""
+                Narration.say("line \(lineNumber): \(invalid.rule.rawValue) at \(invalid.path)\(hint)")
+                if !keepGoing { break }
+            }
+            if number % 64 == 0 { Narration.progress("line \(number)\(input.share.map { "  \(Int($0 * 100)) %" } ?? "")") }
+        }
+        _ = await publisher.flush(timeout: .seconds(120))
+        Narration.endProgress()
+        return tally
+    }
+
+    /// Counts on several threads.
+    final class Tally: Sendable {
+        private let counts = Mutex((published: 0, failed: 0))
+        func acknowledge() { counts.withLock { $0.published += 1 } }
+        func fail() { counts.withLock { $0.failed += 1 } }
+        var result: PublishResult { counts.withLock { PublishResult(published: $0.published, failed: $0.failed) } }
+    }
+
+    struct PublishResult: Encodable {
+        let published: Int
+        let failed: Int
+        var table: String { Table.rows([("published", "\(published)"), ("failed", "\(failed)")]) }
+    }
+}
+
+/// Reads lines of bytes from a file or standard input.
+final class LineReader {
+    private let handle: FileHandle
+    private let size: UInt64?
+    private var read: UInt64 = 0
+    private var buffer: [UInt8] = []
+    private var start = 0
+    private var isAtEnd = false
+
+    init(_ path: String) throws {
+        if path == "-" {
+            handle = .standardInput
+            size = nil
+            return
+        }
+        guard let opened = FileHandle(forReadingAtPath: path) else {
+            throw ConfigurationError(key: "FILE", value: path, expected: "a readable file, or - for standard input")
+        }
+        handle = opened
+        size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? NSNumber)?.uint64Value
+    }
+
+    /// How much of the file has been read, 0 to 1; nil for standard input.
+    var share: Double? { size.map { $0 == 0 ? 1 : Double(read) / Double($0) } }
+
+    /// The next line without its end, or nil.
+    func next() throws -> ArraySlice<UInt8>? {
+        var searched = start
+        while true {
+            if let end = buffer[searched...].firstIndex(of: UInt8(ascii: "\n")) {
+                defer { start = end + 1 }
+                return line(start..<end)
+            }
+            searched = buffer.count
+            if isAtEnd {
+                guard start < buffer.count else { return nil }
+                defer { start = buffer.count }
+                return line(start..<buffer.count)
+            }
+            if start > 0 {
+                buffer.removeSubrange(..<start)
+                searched -= start
+                start = 0
+            }
+            guard let chunk = try handle.read(upToCount: 1 << 16), !chunk.isEmpty else {
+                isAtEnd = true
+                continue
+            }
+            read += UInt64(chunk.count)
+            buffer += chunk
+        }
+    }
+
+    private func line(_ range: Range<Int>) -> ArraySlice<UInt8> {
+        let line = buffer[range]
+        return line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+    }
+}

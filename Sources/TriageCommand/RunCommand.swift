@@ -1,0 +1,170 @@
+import ArgumentParser
+import Foundation
+import Logging
+import Triage
+import TriageEvents
+import TriageKafka
+import TriageProcessing
+import TriageTelemetry
+import UnixSignals
+
+/// The handlers that the command has built in; others are written against the library.
+enum BuiltInHandler: String, ExpressibleByArgument, CaseIterable {
+    case log
+    case none
+}
+
+struct RunCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "The service: consumes events, retries with backoff, dead-letters, traces.",
+        discussion: """
+            Each flag can be set in the environment as TRIAGE_… or in the file that --config names; flags win. SIGTERM and
+            Ctrl-C finish what is in flight, commit, and end with 0; a second signal ends at once.
+
+            EXAMPLES
+              triage run -b localhost:9092 --group clinic
+              triage run -b localhost:9092 --group once -e -o json          work off what is there, then end
+              triage run -b broker:9093 -X security.protocol=SSL -X ssl.ca.location=ca.pem
+              OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 triage run -b localhost:9092
+            """
+    )
+
+    @OptionGroup var broker: BrokerOptions
+    @Option(name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
+    var group: String?
+    @Option(name: [.customShort("t"), .customLong("topic")], help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
+    var topics: [String] = []
+    @Option(help: "What is done with each event: log writes one line on stderr, none does nothing.")
+    var handler: BuiltInHandler = .log
+    @Option(help: ArgumentHelp("none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2.", valueName: "policy"))
+    var retry: String?
+    @Option(help: "Handlers that may be suspended at the same time (default: 64).")
+    var concurrency: String?
+    @Option(help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
+    var attemptTimeout: String?
+    @Option(help: ArgumentHelp("Time for a stop to finish what is in flight (default: 30s).", valueName: "duration"))
+    var gracePeriod: String?
+    @Option(help: ArgumentHelp("Time between commits (default: 1s).", valueName: "duration"))
+    var commitInterval: String?
+    @Option(help: ArgumentHelp("Where /metrics and /health are served, or off (default: 127.0.0.1:9464).", valueName: "host:port"))
+    var http: String?
+    @Option(help: ArgumentHelp("How resource ids show in telemetry: hashed, plain or omitted.", valueName: "how"))
+    var identifiers: String?
+    @Option(help: ArgumentHelp("File with at least 32 bytes that resource ids are hashed with.", valueName: "file"))
+    var identifierKeyFile: String?
+    @Flag(name: [.customShort("e"), .customLong("exit-at-end")], help: "End when every partition, retries included, has been worked to its end.")
+    var exitAtEnd = false
+    @Option(name: [.customShort("o"), .long], help: "The summary at the end: text or json.")
+    var output: OutputFormat = .text
+
+    func run() async throws {
+        try await reported {
+            var (configuration, loader) = try await broker.load([
+                "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
+                "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
+                "commit-interval": commitInterval, "http": http, "identifiers": identifiers, "identifier-key-file": identifierKeyFile,
+            ])
+            configuration.endsWhenIdle = exitAtEnd
+            let logger = broker.logger
+            let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: true)
+            let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
+            if output == .json { try printJSON(summary) } else { print(summary.table) }
+        }
+    }
+
+    private func serve(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) async throws -> RunSummary {
+        let started = telemetry.tracer.clock.now()
+        let processor = try Processor(
+            configuration, telemetry: telemetry, logger: logger,
+            onListening: { port in logger.notice("metrics and health: http://\(configuration.http?.host ?? ""):\(port)/metrics") },
+            handler: Self.handler(handler, logger: logger)
+        )
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+        logger.notice("group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(configuration.topics.joined(separator: ", "))")
+        let watcher = Task {
+            var isSecond = false
+            for await signal in signals {
+                if isSecond { _exit(130) }
+                isSecond = true
+                logger.notice("\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once")
+                processor.stop()
+            }
+        }
+        defer { watcher.cancel() }
+        var failure: (any Error)?
+        do { try await processor.run() } catch { failure = error }
+        await telemetry.shutdown(timeout: configuration.gracePeriod)
+        if let failure { throw failure }
+        return RunSummary(processor.summary, telemetry: telemetry, started: started)
+    }
+
+    private static func handler(_ handler: BuiltInHandler, logger: Logger) -> EventHandler {
+        switch handler {
+        case .none: { _, _ in }
+        case .log:
+            { event, context in
+                logger.notice(
+                    "\(event.type) \(context.record.position) attempt \(context.attempt)",
+                    metadata: ["trace_id": "\(context.span.context.traceID)", "span_id": "\(context.span.context.spanID)"]
+                )
+            }
+        }
+    }
+}
+
+/// Telemetry by the `OTEL_*` variables; what can't be used is named once.
+func makeTelemetry(
+    _ loader: ConfigurationLoader, logger: Logger, exportsByDefault: Bool, processors: [any SpanProcessor] = [],
+    identifiersByDefault: IdentifierPolicy? = nil
+) throws -> Telemetry {
+    let settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
+    for rejected in settings.rejected { logger.warning("\(rejected); the default is used") }
+    let policy = try loader.identifierPolicy() { logger.warning("\($0)") }
+    return Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
+        logger.warning("telemetry: \(text)")
+    }
+}
+
+/// What `triage run` prints when it ends.
+struct RunSummary: Encodable {
+    let consumed: Int
+    let completed: Int
+    let retries: Int
+    let deadLettered: Int
+    let skipped: Int
+    let duplicates: Int
+    /// From the first record to the end, export of the last span included.
+    let durationSeconds: Double
+    /// CPU time of the process in that time, user and system.
+    let cpuSeconds: Double
+    let maxRssBytes: Int64
+    let spansExported: Int
+    let spansDropped: Int
+
+    init(_ summary: EngineSummary, telemetry: Telemetry, started: Timestamp) {
+        let usage = ResourceUsage.now()
+        let counts = telemetry.spanCounts
+        consumed = summary.consumed
+        completed = summary.completed
+        retries = summary.retries
+        deadLettered = summary.deadLettered
+        skipped = summary.skipped
+        duplicates = summary.duplicates
+        durationSeconds = (telemetry.tracer.clock.now() - (summary.firstRecord ?? started)).inSeconds
+        cpuSeconds = usage.cpuSeconds - summary.cpuSecondsAtFirstRecord
+        maxRssBytes = usage.maximumResidentBytes
+        spansExported = counts.exported
+        spansDropped = counts.dropped + counts.failed + counts.rejected
+    }
+
+    var table: String {
+        Table.rows([
+            ("consumed", "\(consumed)"), ("completed", "\(completed)"), ("retries", "\(retries)"),
+            ("dead-lettered", "\(deadLettered)"), ("skipped", "\(skipped)"), ("duplicates", "\(duplicates)"),
+            ("duration", Table.seconds(durationSeconds)), ("CPU time", Table.seconds(cpuSeconds)),
+            ("peak memory", "\(maxRssBytes / 1_048_576) MiB"), ("spans exported", "\(spansExported)"),
+            ("spans dropped", "\(spansDropped)"),
+        ])
+    }
+}

@@ -1,0 +1,23 @@
+import ArgumentParser
+import Triage
+
+/// The command `triage`: parsing and printing; what it does is in the library.
+@main
+struct TriageCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "triage",
+        abstract: "Processes FHIR Patient events on Kafka, and explains every step as a trace.",
+        discussion: """
+            EXAMPLES
+              triage demo                                   everything on one machine: broker, patients, failures, a trace
+              triage topics create -b localhost:9092        the topics for created, updated and deleted Patients
+              triage publish -b localhost:9092 --action created patients.ndjson
+              triage run -b localhost:9092 --group clinic   the service; Ctrl-C finishes what is in flight and ends
+
+            Spans and metrics go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Completion for your
+            shell: triage --generate-completion-script bash|zsh|fish
+            """,
+        version: TriageVersion.current,
+        subcommands: [DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, EmbeddedBrokerCommand.self]
+    )
+}
