@@ -28,22 +28,23 @@ struct AdminHandle: Sendable {
             requested.append(new)
         }
         guard !requested.isEmpty else { return results }
-        let event = try request(RD_KAFKA_ADMIN_OP_CREATETOPICS, "create topics", milliseconds) { options, queue in
+        try request(RD_KAFKA_ADMIN_OP_CREATETOPICS, "create topics", milliseconds) { options, queue in
             var text = [CChar](repeating: 0, count: 256)
             rd_kafka_AdminOptions_set_operation_timeout(options, milliseconds, &text, text.count)
             rd_kafka_CreateTopics(handle.client, &requested, requested.count, options, queue)
-        }
-        var count = 0
-        guard let answers = rd_kafka_CreateTopics_result_topics(event.pointer, &count) else { return results }
-        for answer in UnsafeBufferPointer(start: answers, count: count) {
-            guard let answer, let name = rd_kafka_topic_result_name(answer).map({ String(cString: $0) }) else { continue }
-            let code = rd_kafka_topic_result_error(answer)
-            results[name] =
-                switch code {
-                case RD_KAFKA_RESP_ERR_NO_ERROR: .created
-                case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS: .exists
-                default: .failed(BrokerError(code: code, operation: "create topic \(name)"))
-                }
+        } read: { event throws(BrokerError) in
+            var count = 0
+            guard let answers = rd_kafka_CreateTopics_result_topics(event, &count) else { return }
+            for answer in UnsafeBufferPointer(start: answers, count: count) {
+                guard let answer, let name = rd_kafka_topic_result_name(answer).map({ String(cString: $0) }) else { continue }
+                let code = rd_kafka_topic_result_error(answer)
+                results[name] =
+                    switch code {
+                    case RD_KAFKA_RESP_ERR_NO_ERROR: .created
+                    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS: .exists
+                    default: .failed(BrokerError(code: code, operation: "create topic \(name)"))
+                    }
+            }
         }
         return results
     }
@@ -71,27 +72,29 @@ struct AdminHandle: Sendable {
         guard !topics.isEmpty else { return [:] }
         var resources: [OpaquePointer?] = topics.map { rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, $0) }
         defer { for resource in resources { rd_kafka_ConfigResource_destroy(resource) } }
-        let event = try request(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "describe configuration", milliseconds) { options, queue in
-            rd_kafka_DescribeConfigs(handle.client, &resources, resources.count, options, queue)
-        }
-        var count = 0
-        guard let answers = rd_kafka_DescribeConfigs_result_resources(event.pointer, &count) else { return [:] }
         var found: [String: [String: String]] = [:]
-        for answer in UnsafeBufferPointer(start: answers, count: count) {
-            guard let answer, let name = rd_kafka_ConfigResource_name(answer),
-                rd_kafka_ConfigResource_error(answer) == RD_KAFKA_RESP_ERR_NO_ERROR
-            else { continue }
-            var entryCount = 0
-            guard let entries = rd_kafka_ConfigResource_configs(answer, &entryCount) else { continue }
-            var values: [String: String] = [:]
-            for entry in UnsafeBufferPointer(start: entries, count: entryCount) {
-                guard let entry, let key = rd_kafka_ConfigEntry_name(entry), let value = rd_kafka_ConfigEntry_value(entry)
-                else { continue }
-                values[String(cString: key)] = String(cString: value)
+        try request(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "describe configuration", milliseconds) { options, queue in
+            rd_kafka_DescribeConfigs(handle.client, &resources, resources.count, options, queue)
+        } read: { event throws(BrokerError) in
+            var count = 0
+            guard let answers = rd_kafka_DescribeConfigs_result_resources(event, &count) else { return }
+            for answer in UnsafeBufferPointer(start: answers, count: count) {
+                guard let answer, rd_kafka_ConfigResource_error(answer) == RD_KAFKA_RESP_ERR_NO_ERROR else { continue }
+                found[text(rd_kafka_ConfigResource_name(answer))] = entries(answer)
             }
-            found[String(cString: name)] = values
         }
         return found
+    }
+
+    private func entries(_ resource: OpaquePointer) -> [String: String] {
+        var count = 0
+        guard let entries = rd_kafka_ConfigResource_configs(resource, &count) else { return [:] }
+        var values: [String: String] = [:]
+        for entry in UnsafeBufferPointer(start: entries, count: count) {
+            guard let entry, let value = rd_kafka_ConfigEntry_value(entry) else { continue }
+            values[text(rd_kafka_ConfigEntry_name(entry))] = String(cString: value)
+        }
+        return values
     }
 
     func watermarks(_ partition: TopicPartition, milliseconds: Int32) throws(BrokerError) -> Range<Int64> {
@@ -103,17 +106,18 @@ struct AdminHandle: Sendable {
     }
 
     func groups(milliseconds: Int32) throws(BrokerError) -> [String] {
-        let event = try request(RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, "list groups", milliseconds) { options, queue in
+        try request(RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, "list groups", milliseconds) { options, queue in
             rd_kafka_ListConsumerGroups(handle.client, options, queue)
-        }
-        var count = 0
-        // Brokers answer one by one, so some may have failed while others named their groups.
-        if let errors = rd_kafka_ListConsumerGroups_result_errors(event.pointer, &count), count > 0, let error = errors[0] {
-            throw BrokerError(borrowing: error, operation: "list groups")
-        }
-        guard let answers = rd_kafka_ListConsumerGroups_result_valid(event.pointer, &count) else { return [] }
-        return UnsafeBufferPointer(start: answers, count: count).compactMap { answer in
-            rd_kafka_ConsumerGroupListing_group_id(answer).map { String(cString: $0) }
+        } read: { event throws(BrokerError) in
+            var count = 0
+            // Brokers answer one by one: one that failed leaves its groups unknown, and half a list would mislead.
+            if let errors = rd_kafka_ListConsumerGroups_result_errors(event, &count), count > 0, let error = errors[0] {
+                throw BrokerError(borrowing: error, operation: "list groups")
+            }
+            guard let answers = rd_kafka_ListConsumerGroups_result_valid(event, &count) else { return [] }
+            return UnsafeBufferPointer(start: answers, count: count).compactMap { answer in
+                rd_kafka_ConsumerGroupListing_group_id(answer).map { String(cString: $0) }
+            }
         }
     }
 
@@ -122,12 +126,13 @@ struct AdminHandle: Sendable {
         let names = groups.map { strdup($0) }
         defer { for name in names { free(name) } }
         var pointers = names.map { UnsafePointer<CChar>($0) }
-        let event = try request(RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, "describe groups", milliseconds) { options, queue in
+        return try request(RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, "describe groups", milliseconds) { options, queue in
             rd_kafka_DescribeConsumerGroups(handle.client, &pointers, pointers.count, options, queue)
+        } read: { event throws(BrokerError) in
+            var count = 0
+            guard let answers = rd_kafka_DescribeConsumerGroups_result_groups(event, &count) else { return [] }
+            return UnsafeBufferPointer(start: answers, count: count).compactMap { answer in answer.map(group) }
         }
-        var count = 0
-        guard let answers = rd_kafka_DescribeConsumerGroups_result_groups(event.pointer, &count) else { return [] }
-        return UnsafeBufferPointer(start: answers, count: count).compactMap { answer in answer.map(group) }
     }
 
     private func group(_ answer: OpaquePointer) -> ConsumerGroup {
@@ -157,23 +162,18 @@ struct AdminHandle: Sendable {
 
     private func text(_ pointer: UnsafePointer<CChar>?) -> String { pointer.map { String(cString: $0) } ?? "" }
 
-    /// An answer of C's, destroyed with this object.
-    private struct Event: ~Copyable {
-        let pointer: OpaquePointer
-        deinit { rd_kafka_event_destroy(pointer) }
-    }
-
-    /// Sends a request and waits for its answer on a queue of its own.
-    private func request(
+    /// Sends a request, waits for its answer on a queue of its own, and reads it while it is there.
+    private func request<Answer>(
         _ kind: rd_kafka_admin_op_t, _ operation: String, _ milliseconds: Int32,
-        _ send: (_ options: OpaquePointer, _ queue: OpaquePointer) -> Void
-    ) throws(BrokerError) -> Event {
-        guard let queue = rd_kafka_queue_new(handle.client), let options = rd_kafka_AdminOptions_new(handle.client, kind)
-        else { throw BrokerError("_CRIT_SYS_RESOURCE", operation: operation) }
-        defer {
-            rd_kafka_AdminOptions_destroy(options)
-            rd_kafka_queue_destroy(queue)
+        send: (_ options: OpaquePointer, _ queue: OpaquePointer) -> Void,
+        read: (_ event: OpaquePointer) throws(BrokerError) -> Answer
+    ) throws(BrokerError) -> Answer {
+        guard let queue = rd_kafka_queue_new(handle.client) else { throw BrokerError("_CRIT_SYS_RESOURCE", operation: operation) }
+        defer { rd_kafka_queue_destroy(queue) }
+        guard let options = rd_kafka_AdminOptions_new(handle.client, kind) else {
+            throw BrokerError("_CRIT_SYS_RESOURCE", operation: operation)
         }
+        defer { rd_kafka_AdminOptions_destroy(options) }
         var text = [CChar](repeating: 0, count: 256)
         let code = rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, &text, text.count)
         guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw BrokerError(code: code, operation: operation) }
@@ -182,11 +182,11 @@ struct AdminHandle: Sendable {
         guard let event = rd_kafka_queue_poll(queue, min(milliseconds, Int32.max - 1000) + 1000) else {
             throw BrokerError(code: RD_KAFKA_RESP_ERR__TIMED_OUT, operation: operation)
         }
-        let answer = Event(pointer: event)
+        defer { rd_kafka_event_destroy(event) }
         let failure = rd_kafka_event_error(event)
         guard failure == RD_KAFKA_RESP_ERR_NO_ERROR else {
             throw BrokerError(code: failure, client: handle.client, operation: operation)
         }
-        return answer
+        return try read(event)
     }
 }

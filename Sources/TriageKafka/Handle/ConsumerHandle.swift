@@ -22,7 +22,8 @@ final class ConsumerHandle {
     private var errors: [BrokerError] = []
     /// Set before the first poll, taken away before the end.
     var callbacks: Callbacks?
-    private var isClosed = false
+    private var hasRebalanced = false
+    private var isClosing = false
 
     init(properties: [Property], log: KafkaLog?) throws(KafkaConfigurationError) {
         handle = try ClientHandle(.consumer, properties: properties, log: log)
@@ -34,7 +35,7 @@ final class ConsumerHandle {
         wakeTarget = WakeTarget(queue)
         handle.context.failed = { [unowned self] error in
             errors.append(error)
-            rd_kafka_queue_yield(queue)
+            endWait()
         }
         handle.context.rebalanced = { [unowned self] assigns, list in rebalance(assigns, list) }
     }
@@ -49,44 +50,49 @@ final class ConsumerHandle {
 
     func subscribe(to topics: [String]) throws(BrokerError) {
         let list = PartitionList(topics: topics)
-        try check(rd_kafka_subscribe(handle.client, list.pointer), "subscribe")
+        try check(list.withPointer { rd_kafka_subscribe(handle.client, $0) }, "subscribe")
     }
 
     func poll(into batch: inout PolledBatch, maximum: Int, milliseconds: Int32) {
         guard maximum > 0 else { return }
+        hasRebalanced = false
         take(into: &batch, maximum: maximum, milliseconds: 0)
-        guard batch.isEmpty, milliseconds > 0 else { return }
+        // Taking without waiting swallows a wake-up of the queue, hence the flag beside it.
+        guard !wakeTarget.wasWoken(), batch.isEmpty, !hasRebalanced, milliseconds > 0 else { return }
         take(into: &batch, maximum: 1, milliseconds: milliseconds)
         take(into: &batch, maximum: maximum - batch.records.count, milliseconds: 0)
+        _ = wakeTarget.wasWoken()
     }
 
     func pause(_ partitions: [TopicPartition]) throws(BrokerError) {
         let list = PartitionList(partitions)
-        try check(rd_kafka_pause_partitions(handle.client, list.pointer), "pause")
+        try check(list.withPointer { rd_kafka_pause_partitions(handle.client, $0) }, "pause")
         if let error = list.firstError(operation: "pause") { throw error }
     }
 
     func resume(_ partitions: [TopicPartition]) throws(BrokerError) {
         let list = PartitionList(partitions)
-        try check(rd_kafka_resume_partitions(handle.client, list.pointer), "resume")
+        try check(list.withPointer { rd_kafka_resume_partitions(handle.client, $0) }, "resume")
         if let error = list.firstError(operation: "resume") { throw error }
     }
 
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) {
         let list = PartitionList(offsets)
-        let code = rd_kafka_commit_queue(
-            handle.client, list.pointer, queue,
-            { _, code, list, opaque in
-                guard let opaque, let list else { return }
-                Unmanaged<ConsumerHandle>.fromOpaque(opaque).takeUnretainedValue().committed(code, list)
-            }, Unmanaged.passUnretained(self).toOpaque()
-        )
+        let code = list.withPointer { list in
+            rd_kafka_commit_queue(
+                handle.client, list, queue,
+                { _, code, list, opaque in
+                    guard let opaque, let list else { return }
+                    Unmanaged<ConsumerHandle>.fromOpaque(opaque).takeUnretainedValue().committed(code, list)
+                }, Unmanaged.passUnretained(self).toOpaque()
+            )
+        }
         try check(code, "commit")
     }
 
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {
         let list = PartitionList(offsets)
-        try check(rd_kafka_commit(handle.client, list.pointer, 0), "commit")
+        try check(list.withPointer { rd_kafka_commit(handle.client, $0, 0) }, "commit")
         if let error = list.firstError(operation: "commit") { throw error }
     }
 
@@ -103,13 +109,15 @@ final class ConsumerHandle {
 
     /// Leaves the group, with the revocation reported through ``callbacks``.
     func close() {
-        guard !isClosed else { return }
+        guard !isClosing else { return }
+        isClosing = true
+        // Closing serves the same queue: a wake-up in the middle would end it half done, and the client's destruction
+        // would then wait for ever.
+        wakeTarget.disarm()
         rd_kafka_consumer_close(handle.client)
-        isClosed = true
         callbacks = nil
         handle.context.rebalanced = nil
         handle.context.failed = nil
-        wakeTarget.disarm()
         rd_kafka_queue_destroy(queue)
     }
 
@@ -131,8 +139,8 @@ final class ConsumerHandle {
     }
 
     private func rebalance(_ assigns: Bool, _ list: OpaqueList) {
-        // A callback alone doesn't end a blocking take, and a rebalance is an event that a poll waits for.
-        rd_kafka_queue_yield(queue)
+        hasRebalanced = true
+        endWait()
         if assigns {
             for (partition, start) in callbacks?.assigning(list.partitions) ?? [:] {
                 guard let entry = rd_kafka_topic_partition_list_find(list, partition.topic, partition.partition) else { continue }
@@ -148,10 +156,18 @@ final class ConsumerHandle {
             let isLost = rd_kafka_assignment_lost(handle.client) != 0
             let paused = callbacks?.revoking(list.partitions, isLost) ?? []
             // The pause flag outlives the assignment; a partition that comes back later must not come back paused.
-            if !paused.isEmpty { _ = rd_kafka_resume_partitions(handle.client, PartitionList(paused).pointer) }
+            if !paused.isEmpty {
+                let list = PartitionList(paused)
+                _ = list.withPointer { rd_kafka_resume_partitions(handle.client, $0) }
+            }
             intake.revoked()
             note(rd_kafka_assign(handle.client, nil), "unassign")
         }
+    }
+
+    /// Ends the poll that this callback runs in: a callback alone doesn't, yet it brought what a poll waits for.
+    private func endWait() {
+        if !isClosing { rd_kafka_queue_yield(queue) }
     }
 
     /// Hands an error to the next batch.
@@ -163,7 +179,7 @@ final class ConsumerHandle {
     }
 
     private func committed(_ code: rd_kafka_resp_err_t, _ list: OpaqueList) {
-        rd_kafka_queue_yield(queue)
+        endWait()
         let all = list.elements
         guard code != RD_KAFKA_RESP_ERR_NO_ERROR else {
             commits.append((list.commits, nil))
@@ -195,14 +211,19 @@ extension PolledBatch {
 /// waker finds nothing instead of freed memory.
 private final class WakeTarget: Sendable {
     private let queue: Mutex<UInt>
+    private let isWoken = Atomic(false)
 
     init(_ queue: OpaquePointer) { self.queue = Mutex(UInt(bitPattern: queue)) }
 
     func wake() {
+        isWoken.store(true, ordering: .sequentiallyConsistent)
         queue.withLock { address in
             if let queue = OpaquePointer(bitPattern: address) { rd_kafka_queue_yield(queue) }
         }
     }
+
+    /// Whether ``wake()`` was called since the last time this was asked.
+    func wasWoken() -> Bool { isWoken.exchange(false, ordering: .sequentiallyConsistent) }
 
     func disarm() { queue.withLock { $0 = 0 } }
 }
@@ -212,12 +233,11 @@ extension ClientHandle {
     func committed(_ partitions: [TopicPartition], milliseconds: Int32) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
         guard !partitions.isEmpty else { return [:] }
         let list = PartitionList(partitions)
-        let code = rd_kafka_committed(client, list.pointer, milliseconds)
+        let code = list.withPointer { rd_kafka_committed(client, $0, milliseconds) }
         if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw BrokerError(code: code, client: client, operation: "committed") }
         if let error = list.firstError(operation: "committed") { throw error }
-        var found: [TopicPartition: OffsetCommit] = [:]
-        for commit in list.pointer.commits { found[commit.topicPartition] = commit }
-        return found
+        let commits = list.withPointer { $0.commits }
+        return Dictionary(commits.map { ($0.topicPartition, $0) }) { _, last in last }
     }
 
     /// The first offset that exists and the one behind the last, asked of the broker.

@@ -10,12 +10,6 @@ extension BrokerError {
         )
     }
 
-    /// Reads and destroys an error object of C's.
-    init(consuming error: OpaquePointer, operation: String) {
-        defer { rd_kafka_error_destroy(error) }
-        self.init(borrowing: error, operation: operation)
-    }
-
     /// Reads an error object that something else of C's owns.
     init(borrowing error: OpaquePointer, operation: String) {
         let code = rd_kafka_error_code(error)
@@ -26,17 +20,15 @@ extension BrokerError {
         )
     }
 
-    /// The client's fatal error if it has one, else `code` itself: librdkafka reports every later call as `_FATAL`,
-    /// which hides what happened.
+    /// `code`, which is fatal if the client has a fatal error of that code, or if it only says that there is one
+    /// (`_FATAL`): then the client's own error says what happened.
     init(code: rd_kafka_resp_err_t, client: OpaquePointer, operation: String) {
-        if code == RD_KAFKA_RESP_ERR__FATAL {
-            let underlying = rd_kafka_fatal_error(client, nil, 0)
-            if underlying != RD_KAFKA_RESP_ERR_NO_ERROR {
-                self.init(code: underlying, operation: operation, isFatal: true)
-                return
-            }
+        let fatal = rd_kafka_fatal_error(client, nil, 0)
+        if fatal != RD_KAFKA_RESP_ERR_NO_ERROR, code == RD_KAFKA_RESP_ERR__FATAL || code == fatal {
+            self.init(code: fatal, operation: operation, isFatal: true)
+        } else {
+            self.init(code: code, operation: operation)
         }
-        self.init(code: code, operation: operation)
     }
 
     /// What a closed client answers.

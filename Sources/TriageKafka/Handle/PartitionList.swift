@@ -4,7 +4,7 @@ import TriageEvents
 
 /// A list of partitions that this object made and destroys.
 struct PartitionList: ~Copyable {
-    let pointer: OpaqueList
+    private let pointer: OpaqueList
 
     init(capacity: Int) { pointer = rd_kafka_topic_partition_list_new(Int32(clamping: capacity)) }
 
@@ -39,6 +39,13 @@ struct PartitionList: ~Copyable {
     }
 
     deinit { rd_kafka_topic_partition_list_destroy(pointer) }
+
+    /// Calls `body` with the list, which must not leave it: a pointer alone would not keep the list alive.
+    func withPointer<Result: ~Copyable, Failure: Error>(
+        _ body: (OpaqueList) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(pointer)
+    }
 
     /// The first partition's own error.
     func firstError(operation: String) -> BrokerError? {

@@ -1,0 +1,126 @@
+import Glibc
+import Testing
+import TriageEvents
+import TriageKafka
+
+/// The brokers that the conformance bodies run over: the embedded one always, a real one when
+/// `TRIAGE_TEST_BROKERS=host:port` names it.
+enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
+    case embedded, real
+
+    static let address = getenv("TRIAGE_TEST_BROKERS").map { String(cString: $0) }
+    static let cluster = Result { try EmbeddedCluster() }
+    static var available: [TestBroker] { address == nil ? [.embedded] : [.embedded, .real] }
+
+    var testDescription: String { rawValue }
+
+    func servers() throws -> String {
+        switch self {
+        case .embedded: try TestBroker.cluster.get().bootstrapServers
+        case .real: try #require(TestBroker.address)
+        }
+    }
+
+    func broker() throws -> BrokerUnderTest {
+        let servers = try servers()
+        return BrokerUnderTest(
+            makeProducer: { limit in
+                var configuration = KafkaConfiguration(bootstrapServers: servers)
+                if let limit { configuration.additional["queue.buffering.max.messages"] = "\(limit)" }
+                return try KafkaProducer(configuration)
+            },
+            makeConsumer: { group, fromEnd in
+                try KafkaConsumer(quick(servers, group: group, reset: fromEnd ? .latest : .earliest, session: self == .real ? .seconds(6) : .seconds(2)))
+            },
+            createTopic: { partitions in
+                let name = unique("topic")
+                if self == .embedded {
+                    try TestBroker.cluster.get().createTopic(name, partitions: partitions)
+                } else {
+                    let admin = try KafkaAdmin(KafkaConfiguration(bootstrapServers: servers))
+                    defer { admin.close() }
+                    let created = try await admin.createTopics([NewTopic(name, partitions: partitions)])
+                    #expect(created == [name: .created])
+                }
+                return name
+            },
+            takesCommitsWhileRebalancing: false
+        )
+    }
+}
+
+/// A member that notices a rebalance and new records at once.
+///
+/// A mock cluster waits for absent members up to their session time-out; real brokers refuse less than six seconds.
+func quick(
+    _ servers: String, group: String, reset: KafkaConfiguration.OffsetReset = .earliest, session: Duration = .seconds(2)
+) -> KafkaConfiguration {
+    KafkaConfiguration(
+        bootstrapServers: servers, groupID: group, autoOffsetReset: reset, sessionTimeout: session,
+        additional: [
+            "heartbeat.interval.ms": "100", "fetch.wait.max.ms": "50", "topic.metadata.refresh.interval.ms": "1000",
+            "reconnect.backoff.ms": "10", "reconnect.backoff.max.ms": "100",
+        ]
+    )
+}
+
+@Suite(.serialized, .timeLimit(.minutes(3)))
+struct ConformanceTests {
+    @Test(arguments: TestBroker.available) func carriesEveryByte(_ kind: TestBroker) async throws {
+        try await Conformance.carriesEveryByte(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func keepsOrderAndReportsEnds(_ kind: TestBroker) async throws {
+        try await Conformance.keepsOrderAndReportsEnds(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func pausesWithoutLossOrRewind(_ kind: TestBroker) async throws {
+        try await Conformance.pausesWithoutLossOrRewind(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func pausesWhileBeingAssigned(_ kind: TestBroker) async throws {
+        try await Conformance.pausesWhileBeingAssigned(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func keepsCommitsWithMetadata(_ kind: TestBroker) async throws {
+        try await Conformance.keepsCommitsWithMetadata(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func startsWhereTheObserverSays(_ kind: TestBroker) async throws {
+        try await Conformance.startsWhereTheObserverSays(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func sharesPartitions(_ kind: TestBroker) async throws {
+        try await Conformance.sharesPartitions(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func wakes(_ kind: TestBroker) async throws {
+        try await Conformance.wakes(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func completesEverythingThroughASmallQueue(_ kind: TestBroker) async throws {
+        try await Conformance.completesEverythingThroughASmallQueue(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func failsUnknownPartition(_ kind: TestBroker) async throws {
+        try await Conformance.failsUnknownPartition(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func partitionsAsJavaDoes(_ kind: TestBroker) async throws {
+        try await Conformance.partitionsAsJavaDoes(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func flushesAndCloses(_ kind: TestBroker) async throws {
+        try await Conformance.flushesAndCloses(kind.broker())
+    }
+
+    /// Vectors of Kafka's own test of the function (UtilsTest.testMurmur2).
+    @Test func murmur2IsJavas() {
+        #expect(murmur2("21") == -973_932_308)
+        #expect(murmur2("foobar") == -790_332_482)
+        #expect(murmur2("a-little-bit-long-string") == -985_981_536)
+        #expect(murmur2("a-little-bit-longer-string") == -1_486_304_829)
+        #expect(murmur2("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8") == -58_897_971)
+        #expect(murmur2("abc") == 479_470_107)
+    }
+}
