@@ -30,7 +30,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 return try KafkaProducer(configuration)
             },
             makeConsumer: { group, fromEnd in
-                try KafkaConsumer(quick(servers, group: group, reset: fromEnd ? .latest : .earliest, session: self == .real ? .seconds(6) : .seconds(2)))
+                try KafkaConsumer(quick(servers, group: group, reset: fromEnd ? .latest : .earliest, session: self == .real ? .seconds(6) : .seconds(4)))
             },
             createTopic: { partitions in
                 let name = unique("topic")
@@ -51,9 +51,10 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
 
 /// A member that notices a rebalance and new records at once.
 ///
-/// A mock cluster waits for absent members up to their session time-out; real brokers refuse less than six seconds.
+/// A mock cluster waits for absent members up to their session time-out, and three seconds before the first assignment;
+/// real brokers refuse a time-out of less than six seconds.
 func quick(
-    _ servers: String, group: String, reset: KafkaConfiguration.OffsetReset = .earliest, session: Duration = .seconds(2)
+    _ servers: String, group: String, reset: KafkaConfiguration.OffsetReset = .earliest, session: Duration = .seconds(4)
 ) -> KafkaConfiguration {
     KafkaConfiguration(
         bootstrapServers: servers, groupID: group, autoOffsetReset: reset, sessionTimeout: session,

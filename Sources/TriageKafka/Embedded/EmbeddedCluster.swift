@@ -7,7 +7,7 @@ public import TriageEvents
 /// configuration and no CreateTopics request (``KafkaAdmin/createTopics(_:timeout:)`` fails: use
 /// ``createTopic(_:partitions:)``), lists no groups, refuses commits while a group rebalances (so its members
 /// see more duplicates than with real brokers), and shows aborted transactions. A group's first assignment takes three
-/// seconds. Topics that are produced to or
+/// seconds, so ``KafkaConfiguration/sessionTimeout`` must be longer. Topics that are produced to or
 /// asked for without being created come into being with four partitions.
 public final class EmbeddedCluster: Sendable {
     /// Requests of Kafka's protocol that can be made to fail (protocol guide, "Api Keys").
