@@ -12,6 +12,8 @@ public struct OffsetLedger {
     private var entries = Deque<Entry>()
     private var firstSequence = 0
     private var committed: Int64?
+    /// The end that was seen: the client reports it once, often while records before it are still being handled.
+    private var end: Int64?
     /// The next offset that may be committed: every delivered record before it is complete; nil before the first delivery.
     public private(set) var watermark: Int64?
     /// Delivered offsets that are not complete.
@@ -31,9 +33,16 @@ public struct OffsetLedger {
 
     /// Notes a delivery.
     ///
+    /// The very first one may lie before the start: the client resets a committed offset that no longer exists (the topic
+    /// was truncated or made anew), and what it brings then was never handled.
+    ///
     /// - Returns: the ticket to complete it with; nil if the offset doesn't lie behind the last one, which a consumer
     ///   that was rewound by mistake would show.
     public mutating func delivered(_ offset: Int64) -> Int? {
+        if entries.isEmpty, firstSequence == 0, end == nil, let start = watermark, offset < start {
+            watermark = offset
+            committed = nil
+        }
         if let last = entries.last?.offset ?? watermark.map({ $0 - 1 }), offset <= last { return nil }
         if watermark == nil { watermark = offset }
         entries.append(Entry(offset: offset, isComplete: false))
@@ -52,11 +61,17 @@ public struct OffsetLedger {
             entries.removeFirst()
             firstSequence += 1
         }
+        passEnd()
     }
 
-    /// The end of the partition was reached at `position`: with nothing incomplete the gap before it is passed as well.
+    /// The end of the partition was reached at `position`: the gap before it is passed as well, as soon as nothing is incomplete.
     public mutating func reachedEnd(_ position: Int64) {
-        if entries.isEmpty, position > watermark ?? -1 { watermark = position }
+        end = max(position, end ?? position)
+        passEnd()
+    }
+
+    private mutating func passEnd() {
+        if entries.isEmpty, let end, end > watermark ?? -1 { watermark = end }
     }
 
     /// The offset to commit if it differs from the last one committed.
