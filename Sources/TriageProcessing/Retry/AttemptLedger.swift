@@ -36,12 +36,21 @@ public struct AttemptLedger: Sendable, Hashable {
             let parts = text.split(separator: ",", omittingEmptySubsequences: false)
             guard parts.count == 5, let time = Int64(parts[0]), let errorClass = ErrorClass(rawValue: String(parts[1])),
                 parts[2].utf8.count == 16, parts[2].utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
-                let traceID = TraceID(String(parts[3])), let spanID = SpanID(String(parts[4]))
+                let traceID = Entry.traceID(parts[3]), let spanID = Entry.spanID(parts[4])
             else { return nil }
             self.init(
                 time: Timestamp(milliseconds: time), errorClass: errorClass, fingerprint: String(parts[2]), traceID: traceID,
                 spanID: spanID
             )
+        }
+
+        /// The id, or the all-zero one, which is written where nothing is traced.
+        private static func traceID(_ text: Substring) -> TraceID? {
+            TraceID(String(text)) ?? (text == String(repeating: "0", count: 32) ? TraceID(high: 0, low: 0) : nil)
+        }
+
+        private static func spanID(_ text: Substring) -> SpanID? {
+            SpanID(String(text)) ?? (text == String(repeating: "0", count: 16) ? SpanID(0) : nil)
         }
     }
 
@@ -53,28 +62,36 @@ public struct AttemptLedger: Sendable, Hashable {
     /// No attempts.
     public init() {}
 
-    /// Reads the header's text; what can't be read is left out, since the header may come from anywhere.
+    /// Reads the header's text; what can't be read is left out, since the header may come from anywhere, and what is beyond
+    /// the bound is dropped as it would have been when it was written.
     public init(_ text: String) {
         for part in text.split(separator: ";") {
             if part.first == "~" {
-                dropped += max(0, Int(part.dropFirst()) ?? 0)
+                let count = max(0, Int(part.dropFirst()) ?? 0)
+                dropped = dropped.addingReportingOverflow(count).overflow ? .max : dropped + count
             } else if let entry = Entry(part) {
-                entries.append(entry)
+                append(entry)
             }
         }
+        trim()
     }
 
-    /// The last attempt's context, to be linked to.
+    /// The last attempt's context, to be linked to; nil if it wasn't traced.
     public var last: TraceContext? {
-        entries.last.map { TraceContext(traceID: $0.traceID, spanID: $0.spanID, flags: .sampled, isRemote: true) }
+        guard let entry = entries.last, entry.traceID.isValid, entry.spanID.isValid else { return nil }
+        return TraceContext(traceID: entry.traceID, spanID: entry.spanID, flags: .sampled, isRemote: true)
     }
 
     /// Adds an attempt; when the text would grow beyond the bound, the second entry goes.
     public mutating func append(_ entry: Entry) {
         entries.append(entry)
+        trim()
+    }
+
+    private mutating func trim() {
         while entries.count > 2, text.utf8.count > AttemptLedger.maximumBytes {
             entries.remove(at: 1)
-            dropped += 1
+            if dropped < .max { dropped += 1 }
         }
     }
 

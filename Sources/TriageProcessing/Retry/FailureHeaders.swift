@@ -25,7 +25,7 @@ public struct EventHistory: Sendable, Hashable {
         guard TopicName.isRetry(record.topic) else {
             origin = record.position
             originTimestamp = record.timestamp
-            originTraceparent = record.headers.last(HeaderName.traceparent)
+            originTraceparent = EventHistory.valid(record.headers.last(HeaderName.traceparent))
             retries = 0
             attempts = AttemptLedger()
             dueAt = nil
@@ -37,12 +37,21 @@ public struct EventHistory: Sendable, Hashable {
         func integer(_ name: StaticString) -> Int64? { headers.text(name).flatMap { Int64($0) } }
         origin = headers.text(HeaderName.origin).flatMap { RecordPosition($0) } ?? record.position
         originTimestamp = integer(HeaderName.originTimestamp).map { Timestamp(milliseconds: $0) } ?? record.timestamp
-        originTraceparent = headers.last(HeaderName.originTraceparent)
-        retries = Int(clamping: max(0, integer(HeaderName.retryCount) ?? 0))
+        originTraceparent = EventHistory.valid(headers.last(HeaderName.originTraceparent))
+        retries = Int(clamping: min(max(0, integer(HeaderName.retryCount) ?? 0), EventHistory.maximumRetries))
         attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
         dueAt = integer(HeaderName.dueAt).map { Timestamp(milliseconds: $0) }
         parkedBehind = headers.text(HeaderName.parkedBehind)
         group = headers.text(HeaderName.group)
+    }
+
+    /// Retries that are believed: a header says anything, and counting on from there must not overflow.
+    static let maximumRetries: Int64 = 1_000_000
+
+    /// The value if it is a `traceparent`, written anew: what is none, or follows it in a later version, is foreign text,
+    /// which none of our headers carries.
+    private static func valid(_ value: ByteSlice?) -> ByteSlice? {
+        value.flatMap { TraceContext(traceparent: $0)?.traceparent }
     }
 }
 

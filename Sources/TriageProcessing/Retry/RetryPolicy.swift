@@ -32,7 +32,7 @@ public struct RetryPolicy: Sendable, Hashable {
         self.retries = max(0, retries)
         self.base = base
         self.cap = cap
-        self.jitter = min(max(jitter, 0), 1)
+        self.jitter = jitter > 0 ? min(jitter, 1) : 0
     }
 
     /// No retries: the first failure is final.
@@ -44,10 +44,15 @@ public struct RetryPolicy: Sendable, Hashable {
     ///   - number: 1 for the first retry.
     ///   - unit: a uniform random number in 0..<1.
     public func delay(before number: Int, unit: Double) -> Duration {
-        let doubled = base.inSeconds * Double(sign: .plus, exponent: min(max(number - 1, 0), 62), significand: 1)
-        let factor = 1 - jitter + 2 * jitter * unit
-        return .nanoseconds(Int64(min(cap.inSeconds, doubled) * factor * 1e9))
+        let doubled = base.inSeconds * Double(sign: .plus, exponent: min(max(number, 1) - 1, 62), significand: 1)
+        // The properties can be set to anything; a delay is neither negative nor longer than a duration in nanoseconds holds.
+        let jitter = jitter > 0 ? min(jitter, 1) : 0
+        let seconds = max(0, min(cap.inSeconds, doubled)) * (1 - jitter + 2 * jitter * unit)
+        return seconds < RetryPolicy.longest ? .nanoseconds(Int64(seconds * 1e9)) : .seconds(RetryPolicy.longest)
     }
+
+    /// Seconds of the longest delay: 292 years, just below 2⁶³ ns.
+    private static let longest = 9_200_000_000.0
 }
 
 /// What to do about a failed attempt.
