@@ -37,7 +37,8 @@ public enum ErrorClassification {
             )
         case let classified as any ClassifiedError:
             return Failure(
-                classified.errorClass, type: typeName(error), code: classified.code, step: step, retryAt: classified.retryAt
+                classified.errorClass, type: typeName(error), code: classified.code ?? caseName(error), step: step,
+                retryAt: classified.retryAt
             )
         case let broker as BrokerError:
             return Failure(
@@ -51,16 +52,22 @@ public enum ErrorClassification {
     /// The unqualified type name, cut to letters, digits, `_`, `.`, `<`, `>`: no private context, no address, no payload.
     static func typeName(_ error: any Error) -> SafeText {
         let name = String(describing: type(of: error))
-        let kept = name.unicodeScalars.prefix { $0 != " " && $0 != "(" }.filter { scalar in
-            scalar.isASCII && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil || "_.<>".unicodeScalars.contains(scalar))
+        let kept = name.utf8.prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "(") }.filter { byte in
+            switch byte {
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "<"), UInt8(ascii: ">"):
+                true
+            default: false
+            }
         }
-        let text = String(String.UnicodeScalarView(kept.prefix(80)))
+        let text = String(decoding: kept.prefix(80), as: UTF8.self)
         return text.isEmpty ? "_OTHER" : SafeText(vetted: text)
     }
 
     /// An enum's case: its name where the reflection has it, else the number the runtime gives it. Never a payload, which
     /// printing the error might show.
     static func caseName(_ error: any Error) -> SafeText? {
+        // A mirror of the error's own making may name its children as it likes, after a patient even.
+        if error is any CustomReflectable { return nil }
         let mirror = Mirror(reflecting: error)
         guard mirror.displayStyle == .enum else { return nil }
         if let label = mirror.children.first?.label { return SafeText(codeName(label)) }
@@ -70,12 +77,14 @@ public enum ErrorClassification {
     private static func safePath(_ path: String) -> SafeText { SafeText(codeName(path)) }
 
     private static func codeName(_ text: String) -> String {
-        String(text.utf8.prefix(120).compactMap { byte -> Character? in
-            switch byte {
-            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x5F, 0x2E, 0x2D, 0x5B, 0x5D: Character(Unicode.Scalar(byte))
-            default: nil
+        String(
+            text.utf8.prefix(120).compactMap { byte -> Character? in
+                switch byte {
+                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x5F, 0x2E, 0x2D, 0x5B, 0x5D: Character(Unicode.Scalar(byte))
+                default: nil
+                }
             }
-        })
+        )
     }
 }
 
