@@ -11,6 +11,17 @@ public final class InMemoryBroker: Sendable {
     struct Partition {
         var records: [Record] = []
         var next: Int64 = 0
+
+        /// The index of the first record at or behind `offset`, by halving: offsets ascend.
+        func firstIndex(from offset: Int64) -> Int {
+            var low = 0
+            var high = records.count
+            while low < high {
+                let middle = (low + high) / 2
+                if records[middle].offset < offset { low = middle + 1 } else { high = middle }
+            }
+            return low
+        }
     }
     struct Member {
         let id: Int
@@ -217,22 +228,29 @@ public final class InMemoryBroker: Sendable {
         wakeAll()
     }
 
+    /// A step of a member's rebalance.
+    enum RebalanceStep {
+        case revoke(Set<TopicPartition>)
+        /// Possibly nothing: the client is told all the same that the rebalance is over.
+        case assign(Set<TopicPartition>)
+    }
+
     /// The next step of a member's rebalance: first it gives up, then, when nobody else has it any more, it takes over.
-    func rebalanceStep(group: String, member: Int) -> (revoke: Set<TopicPartition>, assign: Set<TopicPartition>)? {
+    func rebalanceStep(group: String, member: Int) -> RebalanceStep? {
         state.withLock { state in
             guard let members = state.groups[group], let index = members.firstIndex(where: { $0.id == member }),
                 let target = members[index].target
             else { return nil }
             let current = members[index].assignment
             let revoke = current.subtracting(target)
-            if !revoke.isEmpty { return (revoke, []) }
+            if !revoke.isEmpty { return .revoke(revoke) }
             let others = members.filter { $0.id != member }.reduce(into: Set<TopicPartition>()) { $0.formUnion($1.assignment) }
             let missing = target.subtracting(current)
-            if missing.isEmpty {
-                state.groups[group]?[index].target = nil
-                return nil
-            }
-            return missing.isDisjoint(with: others) ? ([], missing) : nil
+            guard missing.isDisjoint(with: others) else { return nil }
+            state.groups[group]?[index].target = nil
+            // At once: a member that joins before this one has noticed must not find the partitions free.
+            state.groups[group]?[index].assignment = target
+            return .assign(missing)
         }
     }
 

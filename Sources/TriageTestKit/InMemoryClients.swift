@@ -52,7 +52,14 @@ final class InMemoryProducer: RecordProducer {
         if isNow { body() }
     }
 
-    func flush(timeout: Duration) async -> Bool { queue.withLock { $0.inFlight == 0 } }
+    func flush(timeout: Duration) async -> Bool {
+        let deadline = ContinuousClock.now + timeout
+        while queue.withLock({ $0.inFlight > 0 }), ContinuousClock.now < deadline {
+            // A cancelled wait ends early, as any wait does.
+            guard (try? await Task.sleep(for: .milliseconds(1))) != nil else { break }
+        }
+        return queue.withLock { $0.inFlight == 0 }
+    }
     func close() { queue.withLock { $0.isClosed = true } }
 }
 
@@ -104,13 +111,14 @@ final class InMemoryConsumer: RecordConsumer {
             let position = positions[id] ?? 0
             let (records, end) = broker.state.withLock { state in
                 guard let partition = state.topics[id.topic]?[Int(id.partition)] else { return ([Record](), Int64(0)) }
-                return (Array(partition.records.lazy.filter { $0.offset >= position }.prefix(maximum - batch.records.count)), partition.next)
+                let first = partition.firstIndex(from: position)
+                return (Array(partition.records[first...].prefix(maximum - batch.records.count)), partition.next)
             }
             batch.records += records
             if let last = records.last { positions[id] = last.offset + 1 }
             let reached = positions[id] ?? position
             let hasMore = broker.state.withLock { state in
-                state.topics[id.topic]?[Int(id.partition)].records.contains { $0.offset >= reached } ?? false
+                (state.topics[id.topic]?[Int(id.partition)].records.last?.offset ?? -1) >= reached
             }
             if !hasMore, reportedEnds[id] != end {
                 positions[id] = end
@@ -124,16 +132,19 @@ final class InMemoryConsumer: RecordConsumer {
     private func rebalance() {
         guard let member else { return }
         while let step = broker.rebalanceStep(group: group, member: member) {
-            if !step.revoke.isEmpty {
-                observer?.revoked(step.revoke.sorted(), by: self)
-                assignment.subtract(step.revoke)
-                paused.subtract(step.revoke)
-            } else {
-                let starts = observer?.assigned(step.assign.sorted(), by: self) ?? [:]
-                for id in step.assign { positions[id] = start(of: id, as: starts[id] ?? .committed) }
-                assignment.formUnion(step.assign)
+            switch step {
+            case .revoke(let leaving):
+                observer?.revoked(leaving.sorted(), by: self)
+                assignment.subtract(leaving)
+                paused.subtract(leaving)
+            case .assign(let coming):
+                let starts = observer?.assigned(coming.sorted(), by: self) ?? [:]
+                for id in coming {
+                    positions[id] = start(of: id, as: starts[id] ?? .committed)
+                    reportedEnds[id] = nil
+                }
+                assignment.formUnion(coming)
             }
-            for id in step.revoke.union(step.assign) { reportedEnds[id] = nil }
             broker.setAssignment(assignment, group: group, member: member)
         }
     }
