@@ -81,6 +81,11 @@ public final class Tracer: Sendable {
         )
     }
 
+    /// Gives up a span that was begun for something that didn't happen: no processor sees it, and it counts as live no more.
+    public func discard(_ span: consuming SpanData) {
+        if span.isRecording { counts.countEnd() }
+    }
+
     /// Ends a span and hands it to the processors if it is sampled. An end before the start counts as the start.
     public func end(_ span: consuming SpanData, at end: Timestamp) {
         guard span.isRecording else { return }

@@ -47,11 +47,16 @@ public final class TracedSink: Sendable {
         let topic = record.topic
         let context = step.span.context
         let finished = step
-        try producer.produce(record) { [tracer, metrics] result in
-            let end = tracer.clock.now()
-            metrics.sent(topic: topic, duration: end - finished.span.start, error: result.failure)
-            finished.end(result, tracer: tracer, at: end)
-            completion(result)
+        do throws(BrokerError) {
+            try producer.produce(record) { [tracer, metrics] result in
+                let end = tracer.clock.now()
+                metrics.sent(topic: topic, duration: end - finished.span.start, error: result.failure)
+                finished.end(result, tracer: tracer, at: end)
+                completion(result)
+            }
+        } catch {
+            tracer.discard(finished.span)
+            throw error
         }
         return context
     }
