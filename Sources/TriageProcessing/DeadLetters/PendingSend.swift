@@ -102,10 +102,11 @@ extension Engine {
         sendSequence += 1
         let id = sendSequence
         sends[id] = send
+        // Without tracing nothing is injected, so that the context which the record came with travels on byte for byte.
+        let parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
         do {
             try sink.send(
-                send.record, replacing: send.headers, parent: send.step.context.isValid ? send.step.context : nil,
-                attributes: send.attributes
+                send.record, replacing: send.headers, parent: parent, attributes: send.attributes
             ) { [executor, self] result in
                 executor.post { self.answered(id, result) }
             }
@@ -144,11 +145,11 @@ extension Engine {
         }
     }
 
-    /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again a second later.
+    /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again later.
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
         notify(.produceFailed(error))
-        resends.insert(send, due: clock.now() + .seconds(1))
+        resends.insert(send, due: clock.now() + configuration.produceRetryDelay)
     }
 
     private func acknowledged(_ send: PendingSend, _ acknowledgement: Acknowledgement) {

@@ -34,7 +34,7 @@ extension Engine {
             let twin = TopicPartition(TopicName.retry(of: id.topic), id.partition)
             if failure == nil, partitions[twin] == nil { failure = .notCoPartitioned(id, twin: twin) }
         }
-        isPaused = false
+        intake.invalidate()
         noteAssignment(.assigned)
         notify(.assigned(ids.count))
         return starts
@@ -45,7 +45,9 @@ extension Engine {
     public func revoked(_ ids: [TopicPartition], by consumer: any RecordConsumer) {
         let leaving = ids.compactMap { partitions[$0] }
         let dropped = dropWaiting(of: leaving)
-        let deadline = clock.now() + configuration.revocationTimeout
+        turnStart = clock.now()
+        // At the end of a run the workers have had their time already.
+        let deadline = isEnding ? turnStart : turnStart + configuration.revocationTimeout
         while leaving.contains(where: { $0.busy > 0 }) {
             executor.runPending()
             let now = clock.now()
@@ -83,9 +85,11 @@ extension Engine {
 
     private func dropWaiting(of leaving: [PartitionState]) -> Int {
         let isLeaving: (Delivery) -> Bool = { delivery in leaving.contains { $0 === delivery.partition } }
-        let dropped = lanes.remove(where: isLeaving) + waiting.remove(where: isLeaving)
-        for delivery in dropped { bytesInFlight -= delivery.record.size }
-        return dropped.count
+        let ready = lanes.remove(where: isLeaving)
+        for delivery in ready { load.bytes -= delivery.record.size }
+        let waited = waiting.remove(where: isLeaving)
+        for delivery in waited { load.waitingBytes -= delivery.record.size }
+        return ready.count + waited.count
     }
 
     private func forget(_ leaving: [PartitionState]) {
@@ -93,6 +97,7 @@ extension Engine {
             partition.isRevoked = true
             partitions[partition.id] = nil
         }
+        intake.forget(leaving.map(\.id))
         let orphans = sends.filter { $0.value.delivery.partition.isRevoked }
         for (id, send) in orphans {
             sends[id] = nil
@@ -105,6 +110,7 @@ extension Engine {
 
     private func release(_ send: PendingSend) {
         send.step.end(.abandoned, tracer: tracer, at: clock.now())
+        send.delivery.partition.metrics.deliveries(.abandoned).add(1)
         settle(send.delivery, lane: send.lane)
     }
 }

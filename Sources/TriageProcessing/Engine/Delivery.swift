@@ -72,6 +72,10 @@ struct PartitionMetrics {
     let completedDeliveries: Counter
     let completedEvents: Counter
     let deadLetteredEvents: Counter
+    let waitDuration: Histogram
+    let lateness: Histogram
+    private let outcomes: [Outcome: Counter]
+    private let strategies: [RetryPolicy.Strategy: Counter]
     private let meter: Meter
     private let attributes: [(StaticString, SafeText)]
 
@@ -88,24 +92,40 @@ struct PartitionMetrics {
             Metric.processDuration, MetricAttributes(messaging + [("messaging.operation.name", "process")])
         )
         endToEnd = meter.histogram(Metric.endToEndDuration, MetricAttributes(attributes))
-        func outcome(_ metric: Metric, _ outcome: Outcome) -> Counter {
-            meter.counter(metric, MetricAttributes([("messaging.destination.name", topic), ("messaging.consumer.group.name", group), ("triage.outcome", SafeText(outcome))]))
+        waitDuration = meter.histogram(Metric.retryWaitDuration, MetricAttributes(attributes))
+        lateness = meter.histogram(Metric.retryLateness, MetricAttributes(attributes))
+        // All outcomes and strategies that there can be, so that each counter starts at 0 and its first increase shows.
+        var outcomes: [Outcome: Counter] = [:]
+        for outcome in [Outcome.completed, .retryScheduled, .deadLettered, .abandoned, .skipped] {
+            outcomes[outcome] = meter.counter(
+                Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))])
+            )
         }
-        completedDeliveries = outcome(Metric.deliveries, .completed)
-        completedEvents = outcome(Metric.eventsProcessed, .completed)
-        deadLetteredEvents = outcome(Metric.eventsProcessed, .deadLettered)
+        self.outcomes = outcomes
+        var strategies: [RetryPolicy.Strategy: Counter] = [:]
+        for strategy in RetryPolicy.Strategy.allCases {
+            strategies[strategy] = meter.counter(
+                Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))])
+            )
+        }
+        self.strategies = strategies
+        let completed = MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.completed))])
+        completedDeliveries = meter.counter(Metric.deliveries, completed)
+        completedEvents = meter.counter(Metric.eventsProcessed, completed)
+        deadLetteredEvents = meter.counter(
+            Metric.eventsProcessed, MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.deadLettered))])
+        )
     }
 
     func deliveries(_ outcome: Outcome) -> Counter {
-        meter.counter(Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))]))
+        outcomes[outcome]
+            ?? meter.counter(Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))]))
     }
 
     func retries(_ strategy: RetryPolicy.Strategy) -> Counter {
-        meter.counter(Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))]))
+        strategies[strategy]
+            ?? meter.counter(Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))]))
     }
-
-    var waitDuration: Histogram { meter.histogram(Metric.retryWaitDuration, MetricAttributes(attributes)) }
-    var lateness: Histogram { meter.histogram(Metric.retryLateness, MetricAttributes(attributes)) }
 
     func failedProcessDuration(_ failure: Failure) -> Histogram {
         meter.histogram(

@@ -43,18 +43,23 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var isWaitingForRoom = false
     var commitsInFlight = Deque<CommitStep>()
     var counts = EngineSummary()
-    var isPaused = false
-    var bytesInFlight = 0
+    var intake: IntakeControl
+    var load = IntakeControl.Load()
     var randomState: UInt64
     var failure: EngineError?
     private var pollStep: PollStep
     private var lastCommit = Timestamp(nanoseconds: .min)
     private var lastGauges = Timestamp(nanoseconds: .min)
     private var aloneSequence: UInt64 = 0
+    /// Whether the group has settled what this member works on, if only that it is nothing.
     var hasAssignment = false
     var isDraining = false
+    var isEnding = false
+    /// When the loop last came back from polling: workers hand the thread back to it when their turn is over.
+    var turnStart = Timestamp(nanoseconds: 0)
 
     private var gauges: EngineGauges
+    private let wakeConsumer: @Sendable () -> Void
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
     private let assignedCount = Atomic<Int>(-1)
@@ -86,6 +91,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         pollStep = PollStep(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
         deadLetterCounter = DeadLetterCounter(meter: meter)
         gauges = EngineGauges(meter: meter, group: configuration.group)
+        intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
+        wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         randomState = seed
         laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
@@ -95,7 +102,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// Asks the loop to finish what is in flight, commit and end; returns at once. May be called on any thread, repeatedly.
     public func stop() {
         stopRequested.store(true, ordering: .releasing)
-        consumer.waker()
+        wakeConsumer()
     }
 
     /// Whether it was asked to end.
@@ -119,7 +126,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     ///
     /// - Throws: ``EngineError`` if it can't go on. What was in flight is finished and committed as far as possible then too.
     public func run() throws {
-        executor.bind(waker: consumer.waker)
+        executor.bind(waker: wakeConsumer)
         let topics = configuration.topics + configuration.topics.map(TopicName.retry(of:))
         do { try consumer.subscribe(to: topics, observer: self) } catch { throw EngineError.broker(error) }
         var batch = PolledBatch()
@@ -132,6 +139,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         drain(&batch)
         consumer.close()
         executor.runPending()
+        let end = clock.now()
+        // A commit that got no answer is none that failed: the last one, which waits for its answer, has its offsets too.
+        while let step = commitsInFlight.popFirst() { step.end(nil, tracer: tracer, at: end) }
         publish()
         if let failure { throw failure }
     }
@@ -140,8 +150,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private func work(until now: Timestamp) {
         executor.runPending()
         retrySends(now)
-        while let (delivery, due) = waiting.popDue(at: now) {
+        while !isDraining, let (delivery, due) = waiting.popDue(at: now) {
             delivery.due = due
+            load.waitingBytes -= delivery.record.size
+            load.bytes += delivery.record.size
             lanes.enqueue(delivery, key: delivery.lane)
         }
         cancelOverdueAttempts(now)
@@ -151,7 +163,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if now - lastGauges >= .milliseconds(100) {
             lastGauges = now
             gauges.set(
-                inFlight: inFlight, waiting: waiting.count, paused: isPaused ? partitions.count : 0,
+                inFlight: inFlight, waiting: waiting.count, paused: intake.paused.count,
                 oldest: waiting.nextDue.map { max(.zero, now - $0) }
             )
             publish()
@@ -182,24 +194,32 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         consumer.poll(into: &batch, maximum: configuration.pollSize, timeout: timeout)
         executor.didWake()
         pollStart = start
+        turnStart = clock.now()
     }
     private var pollStart = Timestamp(nanoseconds: 0)
+
+    /// Whether the workers have had the thread for so long that the client must be polled, commits made and time-outs seen to.
+    var isTurnOver: Bool { clock.now() - turnStart >= .milliseconds(100) }
 
     // MARK: Intake
 
     private func ingest(_ batch: inout PolledBatch) {
         let now = clock.now()
-        if !batch.records.isEmpty {
-            if counts.firstRecord == nil {
-                counts.firstRecord = now
-                counts.cpuSecondsAtFirstRecord = ResourceUsage.now().cpuSeconds
+        // What comes while the engine ends is left to the next run. An end counts no more either: it may lie behind
+        // records that were just left.
+        if !isDraining, failure == nil {
+            if !batch.records.isEmpty {
+                if counts.firstRecord == nil {
+                    counts.firstRecord = now
+                    counts.cpuSecondsAtFirstRecord = ResourceUsage.now().cpuSeconds
+                }
+                ingestRecords(batch.records, now)
             }
-            ingestRecords(batch.records, now)
-        }
-        for (id, offset) in batch.ends {
-            guard let partition = partitions[id] else { continue }
-            partition.end = offset
-            partition.ledger.reachedEnd(offset)
+            for (id, offset) in batch.ends {
+                guard let partition = partitions[id] else { continue }
+                partition.end = offset
+                partition.ledger.reachedEnd(offset)
+            }
         }
         for (offsets, error) in batch.commits { committed(offsets, error: error, at: now) }
         for error in batch.errors {
@@ -222,20 +242,20 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 known = partitions[record.topicPartition]
                 known?.end = nil
             }
-            guard let partition = known, !isDraining else { continue }
+            guard let partition = known else { continue }
             guard let ticket = partition.ledger.delivered(record.offset) else {
                 counts.duplicates += 1
                 continue
             }
             deliveredHere += 1
-            let context = tracing || partition.isRetry ? TraceContext(headers: record.headers) : nil
+            let context = TraceContext(headers: record.headers)
             if let context, context.isSampled, tracing { sampled.append(context) }
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
-            bytesInFlight += record.size
             delivery.lane = lane(of: delivery)
             if partition.isRetry {
                 ingestRetry(delivery, now)
             } else {
+                load.bytes += record.size
                 lanes.enqueue(delivery, key: delivery.lane)
             }
         }
@@ -249,8 +269,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if let group = history.group, group != configuration.group {
             counts.skipped += 1
             delivery.partition.metrics.deliveries(.skipped).add(1)
-            complete(delivery)
+            delivery.partition.ledger.complete(delivery.ticket)
         } else {
+            load.waitingBytes += delivery.record.size
             // Without a due time a record is due at once; it takes the same way, so that its wait is a span too.
             waiting.insert(delivery, due: history.dueAt ?? now)
         }
@@ -273,31 +294,22 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         return result
     }
 
-    /// Pauses every partition at the high mark and resumes at half of it.
     private func balanceIntake() {
-        let count = inFlight
-        if !isPaused, count >= configuration.maximumInFlight || bytesInFlight >= configuration.maximumBytesInFlight {
-            isPaused = setPaused(true)
-        } else if isPaused, count <= configuration.maximumInFlight / 2, bytesInFlight <= configuration.maximumBytesInFlight / 2 {
-            isPaused = !setPaused(false)
-        }
-    }
-
-    private func setPaused(_ paused: Bool) -> Bool {
-        let all = Array(partitions.keys)
-        guard !all.isEmpty else { return true }
-        do {
-            if paused { try consumer.pause(all) } else { try consumer.resume(all) }
-            return true
-        } catch {
+        load.records = inFlight
+        guard let change = intake.balance(load, assigned: partitions.keys) else { return }
+        do { if !change.pause.isEmpty { try consumer.pause(change.pause) } } catch {
+            intake.refused(paused: change.pause)
             log(.clientError(error))
-            return false
+        }
+        do { if !change.resume.isEmpty { try consumer.resume(change.resume) } } catch {
+            intake.refused(resumed: change.resume)
+            log(.clientError(error))
         }
     }
 
     /// Marks a delivery's offset complete and forgets the delivery.
     func complete(_ delivery: Delivery) {
-        bytesInFlight -= delivery.record.size
+        load.bytes -= delivery.record.size
         if !delivery.partition.isRevoked { delivery.partition.ledger.complete(delivery.ticket) }
     }
 
@@ -314,7 +326,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             commitsInFlight.append(step)
         } catch {
             step.end(error, tracer: tracer, at: clock.now())
-            log(.clientError(error))
+            gauges.commits(error).add(1)
+            log(.commitFailed(error))
         }
     }
 
@@ -355,7 +368,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private func drain(_ batch: inout PolledBatch) {
         isDraining = true
         let deadline = clock.now() + configuration.drainTimeout
-        if !isPaused { isPaused = setPaused(true) }
+        intake.close()
         while clock.now() < deadline {
             work(until: clock.now())
             if lanes.waiting == 0, sends.isEmpty, unsent.isEmpty, resends.count == 0,
@@ -366,6 +379,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             poll(&batch, atMost: .milliseconds(20))
             ingest(&batch)
         }
+        isEnding = true
         abandonWorkers()
         commitNow(partitions.values)
     }
@@ -373,7 +387,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     func notify(_ notice: EngineNotice) { log(notice) }
 
     func noteAssignment(_ change: EngineGauges.Rebalance) {
-        hasAssignment = true
+        // An eager rebalance takes everything away before it assigns anew: that is no time to find that all is done.
+        hasAssignment = change == .assigned || !partitions.isEmpty
         assignedCount.store(partitions.count, ordering: .relaxed)
         gauges.rebalances(change).add(1)
     }

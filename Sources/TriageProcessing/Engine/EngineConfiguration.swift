@@ -15,9 +15,12 @@ public struct EngineConfiguration: Sendable {
     public var attemptTimeout: Duration? = .seconds(60)
     /// Records that one poll takes at most. Default 500.
     public var pollSize = 500
+    /// How long to wait before a retry record or dead letter that could not be produced is produced again. Default 1 s.
+    public var produceRetryDelay: Duration = .seconds(1)
     /// Records in flight at which fetching is paused. Default 4,000; it goes on at half of that.
     public var maximumInFlight = 4000
-    /// Bytes in flight at which fetching is paused. Default 64 MiB; it goes on at half of that.
+    /// Bytes in flight at which fetching is paused. Default 64 MiB; it goes on at half of that. As many bytes of retry records
+    /// that are not due pause the retry partitions alone.
     public var maximumBytesInFlight = 64 << 20
     /// Time between commits. Default 1 s.
     public var commitInterval: Duration = .seconds(1)

@@ -20,6 +20,8 @@ public final class PollingExecutor: TaskExecutor, @unchecked Sendable {
     private var loopThread: pthread_t?
     private var waker: (@Sendable () -> Void)?
     private var isAsleep = false
+    /// On the loop's thread only.
+    private var isRunning = false
 
     /// An executor that nothing runs on yet.
     public init() {
@@ -56,8 +58,12 @@ public final class PollingExecutor: TaskExecutor, @unchecked Sendable {
     /// Runs `body` on the loop's thread.
     public func post(_ body: @escaping @Sendable () -> Void) { append(.call(body)) }
 
-    /// Runs jobs until none is left, those that come meanwhile included. On the loop's thread only.
+    /// Runs jobs until none is left, those that come meanwhile included. On the loop's thread only; within a job it does
+    /// nothing, since the jobs behind that one must wait for its end.
     public func runPending() {
+        guard !isRunning else { return }
+        isRunning = true
+        defer { isRunning = false }
         while true {
             withLock { swap(&queue, &running) }
             if running.isEmpty { return }

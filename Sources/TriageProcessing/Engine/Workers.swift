@@ -36,6 +36,7 @@ extension Engine {
                 return
             }
             executor.runPending()
+            if isTurnOver { return }
         }
     }
 
@@ -47,7 +48,7 @@ extension Engine {
 
     private func serve(_ worker: Worker, at index: Int) async {
         while true {
-            while let (lane, delivery) = lanes.next() {
+            while !worker.isAbandoned, let (lane, delivery) = lanes.next() {
                 worker.current = delivery
                 delivery.partition.busy += 1
                 await handle(delivery, lane: lane, by: worker)
@@ -60,7 +61,9 @@ extension Engine {
                     start(successor, at: index)
                     return
                 }
+                if isTurnOver { break }
             }
+            if worker.isAbandoned { return }
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
                 worker.parked = continuation
                 idleWorkers.append(index)
@@ -212,7 +215,7 @@ extension Engine {
         step.end(.abandoned, tracer: tracer, at: now)
         delivery.partition.metrics.deliveries(.abandoned).add(1)
         delivery.partition.busy -= 1
-        bytesInFlight -= delivery.record.size
+        load.bytes -= delivery.record.size
         lanes.finished(lane)
     }
 
