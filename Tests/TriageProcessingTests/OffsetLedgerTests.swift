@@ -1,0 +1,174 @@
+import Testing
+
+@testable import TriageProcessing
+
+@Suite("Offset ledger")
+struct OffsetLedgerTests {
+    @Test("out of order in, a contiguous watermark out")
+    func transcript() {
+        var ledger = OffsetLedger()
+        #expect(ledger.watermark == nil)
+        #expect(ledger.toCommit() == nil)
+        let tickets = [ledger.deliver(5), ledger.deliver(6), ledger.deliver(7)]
+        #expect(ledger.incomplete == 3)
+        #expect(ledger.watermark == 5)
+        ledger.complete(tickets[1])
+        #expect(ledger.watermark == 5)
+        #expect(ledger.span == 3)
+        ledger.complete(tickets[0])
+        #expect(ledger.watermark == 7)
+        #expect(ledger.toCommit() == 7)
+        ledger.didCommit(7)
+        #expect(ledger.toCommit() == nil)
+        ledger.complete(tickets[2])
+        #expect(ledger.toCommit() == 8)
+        #expect(ledger.incomplete == 0)
+        #expect(ledger.span == 0)
+    }
+
+    @Test("gaps are nobody's to complete")
+    func gaps() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 3)
+        let first = ledger.deliver(10)
+        let second = ledger.deliver(20)
+        #expect(ledger.watermark == 3)
+        ledger.complete(first)
+        #expect(ledger.watermark == 11)
+        ledger.complete(second)
+        #expect(ledger.watermark == 21)
+    }
+
+    @Test("a resolved start is to be committed at once; a known one isn't")
+    func start() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 42)
+        #expect(ledger.toCommit() == 42)
+        ledger.didCommit(42)
+        #expect(ledger.toCommit() == nil)
+    }
+
+    @Test("the end passes the gap behind the last record, also if it was reported while that was being handled")
+    func end() {
+        var ledger = OffsetLedger()
+        ledger.reachedEnd(0)
+        #expect(ledger.watermark == 0)
+        let ticket = ledger.deliver(0)
+        ledger.reachedEnd(5)
+        #expect(ledger.watermark == 0)
+        ledger.complete(ticket)
+        #expect(ledger.watermark == 5)
+        ledger.reachedEnd(3)
+        #expect(ledger.watermark == 5)
+        ledger.reachedEnd(9)
+        #expect(ledger.toCommit() == 9)
+        #expect(ledger.delivered(8) == nil)
+        let next = ledger.deliver(9)
+        ledger.complete(next)
+        #expect(ledger.watermark == 10)
+    }
+
+    @Test("a second completion and a strange ticket are ignored")
+    func doubleCompletion() {
+        var ledger = OffsetLedger()
+        let first = ledger.deliver(0)
+        let second = ledger.deliver(1)
+        ledger.complete(second)
+        ledger.complete(second)
+        #expect(ledger.incomplete == 1)
+        ledger.complete(first)
+        ledger.complete(first)
+        ledger.complete(second)
+        ledger.complete(-1)
+        ledger.complete(99)
+        #expect(ledger.incomplete == 0)
+        #expect(ledger.watermark == 2)
+    }
+
+    @Test("an offset that doesn't lie behind the last one is refused")
+    func rewind() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 10)
+        let ticket = ledger.deliver(10)
+        #expect(ledger.delivered(10) == nil)
+        #expect(ledger.delivered(4) == nil)
+        #expect(ledger.incomplete == 1)
+        ledger.complete(ticket)
+        #expect(ledger.delivered(10) == nil)
+        #expect(ledger.delivered(3) == nil)
+        #expect(ledger.watermark == 11)
+        #expect(ledger.delivered(11) != nil)
+    }
+
+    @Test("a first record before the committed offset is what a truncated topic brings: it was never handled")
+    func offsetReset() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 1000)
+        ledger.didCommit(1000)
+        let ticket = ledger.deliver(0)
+        #expect(ledger.watermark == 0)
+        #expect(ledger.toCommit() == 0)
+        ledger.complete(ticket)
+        #expect(ledger.toCommit() == 1)
+        ledger.didCommit(1)
+        #expect(ledger.toCommit() == nil)
+        #expect(ledger.delivered(0) == nil)
+    }
+
+    @Test("random histories agree with a naive model")
+    func property() {
+        for seed in UInt64(1)...2500 {
+            var random = SeededGenerator(seed)
+            var ledger = OffsetLedger()
+            var next = Int64.random(in: 0...50, using: &random)
+            var open: [Int64: Int] = [:]
+            var start = next
+            var seen: [Int64] = []
+            var end: Int64?
+            if Bool.random(using: &random) { ledger.started(at: next) } else { start = -1 }
+            for step in 0..<Int.random(in: 10...100, using: &random) {
+                switch Int.random(in: 0..<10, using: &random) {
+                case 0..<5:
+                    if Int.random(in: 0..<4, using: &random) == 0 { next += Int64.random(in: 1...20, using: &random) }
+                    let ticket = ledger.deliver(next)
+                    open[next] = ticket
+                    seen.append(next)
+                    next += 1
+                case 5..<8:
+                    guard let (offset, ticket) = open.randomElement(using: &random) else { continue }
+                    ledger.complete(ticket)
+                    open[offset] = nil
+                    if Bool.random(using: &random) { ledger.complete(ticket) }
+                case 8:
+                    next += Int64.random(in: 0...3, using: &random)
+                    ledger.reachedEnd(next)
+                    end = next
+                default:
+                    if let offset = ledger.toCommit() { ledger.didCommit(offset) }
+                    #expect(ledger.toCommit() == nil, "seed \(seed), step \(step)")
+                }
+                // The watermark by definition: the first incomplete offset; else behind everything seen, ends included.
+                let done = [seen.last.map { $0 + 1 }, end, start < 0 ? nil : start].compactMap(\.self).max()
+                let before = seen.last { offset in open.keys.allSatisfy { offset < $0 } }.map { $0 + 1 }
+                let expected: Int64? = open.isEmpty ? done : nil
+                if let expected {
+                    #expect(ledger.watermark == expected, "seed \(seed), step \(step)")
+                } else if let first = open.keys.min(), let watermark = ledger.watermark {
+                    // It never passes an incomplete offset and always passes the complete ones before the first of those.
+                    #expect(watermark <= first, "seed \(seed), step \(step)")
+                    #expect(watermark >= before ?? watermark, "seed \(seed), step \(step)")
+                }
+                #expect(ledger.incomplete == open.count, "seed \(seed), step \(step)")
+            }
+        }
+    }
+}
+
+extension OffsetLedger {
+    /// Notes a delivery that must be accepted.
+    fileprivate mutating func deliver(_ offset: Int64) -> Int {
+        let ticket = delivered(offset)
+        #expect(ticket != nil, "offset \(offset) was refused")
+        return ticket ?? -1
+    }
+}
