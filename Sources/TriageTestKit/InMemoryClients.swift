@@ -150,10 +150,14 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     private func start(of id: TopicPartition, as start: StartOffset) -> Int64 {
+        let end = broker.end(of: id)
+        // An offset behind the end doesn't exist: the topic is another than it was. Kafka's clients reset it like a missing one.
+        func existing(_ offset: Int64) -> Int64 { offset <= end ? offset : startsAtEnd ? end : 0 }
         switch start {
-        case .offset(let offset): offset
-        case .beginning: 0
-        case .committed: broker.committed(group: group)[id]?.offset ?? (startsAtEnd ? broker.end(of: id) : 0)
+        case .offset(let offset): return existing(offset)
+        case .beginning: return 0
+        case .committed:
+            return existing(broker.committed(group: group)[id]?.offset ?? .max)
         }
     }
 
