@@ -113,7 +113,7 @@ public struct SpanQueue: Sendable {
 
     private struct Waiter {
         let id: Int
-        let mark: Int
+        var mark: Int
         var succeeded = true
     }
 
@@ -242,8 +242,10 @@ public struct SpanQueue: Sendable {
         if phase == .running { phase = .stopping }
         tally.droppedShutdownTimeout += queued.spans
         left += queued.spans
-        if queued.spans > 0 {
-            for index in waiters.indices { waiters[index].succeeded = false }
+        // All that is left is a batch in flight, and every flush that isn't over waits for that one at least.
+        for index in waiters.indices {
+            if queued.spans > 0 { waiters[index].succeeded = false }
+            waiters[index].mark = accepted
         }
         open = Batch()
         sealed = []
