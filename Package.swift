@@ -106,6 +106,18 @@ let package = Package(
             name: "TriageTelemetryTests", dependencies: ["TriageEvents", "TriageTelemetry"], swiftSettings: strict
         ),
         .testTarget(
+            name: "TriageOTLPTests",
+            dependencies: ["TriageEvents", "TriageTelemetry", "TriageOTLP", "COTLP", "CProtobufC", "CZlib"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "TriageKafkaTests", dependencies: ["TriageEvents", "TriageKafka", "TriageTestKit"], swiftSettings: strict
+        ),
+        .testTarget(
+            name: "TriageProcessingTests",
+            dependencies: ["TriageEvents", "TriageTelemetry", "TriageProcessing", "TriageTestKit"], swiftSettings: strict
+        ),
+        .testTarget(
             name: "TriageIngressTests",
             dependencies: [
                 "TriageEvents", "TriageTelemetry", "TriageIngress",
