@@ -20,7 +20,9 @@ struct ExportRetryTests {
     func recovers() {
         var retry = machine()
         #expect(retry.decide(after: .status(503, retryAfter: nil), at: .seconds(100), random: 0.5) == .retry(at: .seconds(101)))
-        #expect(retry.decide(after: .status(429, retryAfter: .seconds(3)), at: .seconds(101), random: 0.9) == .retry(at: .seconds(104)))
+        #expect(
+            retry.decide(after: .status(429, retryAfter: .seconds(3)), at: .seconds(101), random: 0.9)
+                == .retry(at: .seconds(104)))
         #expect(retry.decide(after: .status(200, retryAfter: nil), at: .seconds(104), random: 0.5) == .delivered)
     }
 
@@ -29,7 +31,9 @@ struct ExportRetryTests {
         var retry = machine()
         #expect(retry.decide(after: .status(429, retryAfter: .seconds(10)), at: .seconds(100), random: 0) == .giveUp)
         var patient = machine(deadline: nil)
-        #expect(patient.decide(after: .status(429, retryAfter: .seconds(600)), at: .seconds(100), random: 0) == .retry(at: .seconds(700)))
+        #expect(
+            patient.decide(after: .status(429, retryAfter: .seconds(600)), at: .seconds(100), random: 0)
+                == .retry(at: .seconds(700)))
     }
 
     @Test("Each status does what OTLP says", arguments: 100..<600)

@@ -48,7 +48,8 @@ extension Arena {
         return pair(key, content)
     }
 
-    fileprivate func pair(_ key: String, _ value: UnsafeMutablePointer<AnyValueMessage>) -> UnsafeMutablePointer<KeyValueMessage> {
+    fileprivate func pair(_ key: String, _ value: UnsafeMutablePointer<AnyValueMessage>) -> UnsafeMutablePointer<KeyValueMessage>
+    {
         let pair = one(opentelemetry__proto__common__v1__key_value__init)
         pair.pointee.key = text(key)
         pair.pointee.value = value
@@ -147,7 +148,8 @@ func histogram(_ arena: Arena) -> UnsafeMutablePointer<Opentelemetry__Proto__Met
     let data = arena.one(opentelemetry__proto__metrics__v1__histogram__init)
     data.pointee.data_points = arena.list([point])
     data.pointee.n_data_points = 1
-    data.pointee.aggregation_temporality = OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_CUMULATIVE
+    data.pointee.aggregation_temporality =
+        OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_CUMULATIVE
     let metric = arena.one(opentelemetry__proto__metrics__v1__metric__init)
     metric.pointee.name = arena.text("messaging.process.duration")
     metric.pointee.unit = arena.text("s")
@@ -171,7 +173,8 @@ func exponential(_ arena: Arena) -> UnsafeMutablePointer<Opentelemetry__Proto__M
     let data = arena.one(opentelemetry__proto__metrics__v1__exponential_histogram__init)
     data.pointee.data_points = arena.list([point])
     data.pointee.n_data_points = 1
-    data.pointee.aggregation_temporality = OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_DELTA
+    data.pointee.aggregation_temporality =
+        OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_DELTA
     let metric = arena.one(opentelemetry__proto__metrics__v1__metric__init)
     metric.pointee.name = arena.text("x")
     metric.pointee.data_case = OPENTELEMETRY__PROTO__METRICS__V1__METRIC__DATA_EXPONENTIAL_HISTOGRAM
@@ -187,7 +190,8 @@ func sum(_ arena: Arena) -> UnsafeMutablePointer<Opentelemetry__Proto__Metrics__
     let data = arena.one(opentelemetry__proto__metrics__v1__sum__init)
     data.pointee.data_points = arena.list([point])
     data.pointee.n_data_points = 1
-    data.pointee.aggregation_temporality = OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_CUMULATIVE
+    data.pointee.aggregation_temporality =
+        OPENTELEMETRY__PROTO__METRICS__V1__AGGREGATION_TEMPORALITY__AGGREGATION_TEMPORALITY_CUMULATIVE
     data.pointee.is_monotonic = 1
     let metric = arena.one(opentelemetry__proto__metrics__v1__metric__init)
     metric.pointee.name = arena.text("c")

@@ -67,7 +67,8 @@ struct GoldenVectorTests {
         var span = SpanData(
             template: template, context: context(0xB7AD_6B71_6920_3331), parent: parent, start: t0, isRecording: true)
         span.append("messaging.system", .text("kafka"))
-        span.add(SpanEvent("exception", at: Timestamp(nanoseconds: t0.nanoseconds + 1000), [Attribute("exception.type", .text("E"))]))
+        span.add(
+            SpanEvent("exception", at: Timestamp(nanoseconds: t0.nanoseconds + 1000), [Attribute("exception.type", .text("E"))]))
         span.add(SpanLink(parent))
         span.set(.error("boom"))
         tracer.end(span, at: Timestamp(nanoseconds: t0.nanoseconds + 1_500_000))

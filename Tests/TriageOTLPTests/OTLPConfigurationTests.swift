@@ -10,7 +10,9 @@ struct OTLPConfigurationTests {
 
     @Test("Defaults; an empty value counts as unset")
     func defaults() {
-        for configuration in [OTLPConfiguration(environment: [:]), read(["ENDPOINT": "", "TIMEOUT": "", "HEADERS": " ", "COMPRESSION": ""])] {
+        for configuration in [
+            OTLPConfiguration(environment: [:]), read(["ENDPOINT": "", "TIMEOUT": "", "HEADERS": " ", "COMPRESSION": ""]),
+        ] {
             #expect(configuration.traces == OTLPConfiguration.Signal(.traces))
             #expect(configuration.metrics == OTLPConfiguration.Signal(.metrics))
             #expect(configuration.traces.endpoint == "http://localhost:4318/v1/traces")
@@ -26,7 +28,8 @@ struct OTLPConfigurationTests {
         arguments: [
             ("http://c:4318", "http://c:4318/v1/traces"), ("http://c:4318/", "http://c:4318/v1/traces"),
             ("http://c:4318/x", "http://c:4318/x/v1/traces"), ("http://c/x/", "http://c/x/v1/traces"),
-            ("https://c", "https://c/v1/traces"), ("HTTPS://c", "https://c/v1/traces"), ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
+            ("https://c", "https://c/v1/traces"), ("HTTPS://c", "https://c/v1/traces"),
+            ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
             ("http://c/x?tenant=a", "http://c/x/v1/traces?tenant=a"),
         ])
     func base(text: String, url: String) {
@@ -50,9 +53,11 @@ struct OTLPConfigurationTests {
         #expect(alone.traces.isEndpointConfigured && !alone.metrics.isEndpointConfigured && alone.isEndpointConfigured)
     }
 
-    @Test("Unusable endpoints are reported without their secrets, and the next best one is used", arguments: [
-        "localhost:4318", "ftp://c", "http://", "http://a b", "file:///etc/passwd", "grpc://c:4317",
-    ])
+    @Test(
+        "Unusable endpoints are reported without their secrets, and the next best one is used",
+        arguments: [
+            "localhost:4318", "ftp://c", "http://", "http://a b", "file:///etc/passwd", "grpc://c:4317",
+        ])
     func badEndpoint(text: String) {
         let general = read(["ENDPOINT": text])
         #expect(general.traces.endpoint == "http://localhost:4318/v1/traces")
@@ -80,9 +85,12 @@ struct OTLPConfigurationTests {
         #expect(configuration.rejected.isEmpty)
     }
 
-    @Test("Unusable headers are ignored as a whole and never printed", arguments: [
-        "secret", "=secret", "a b=secret", "k=%zzsecret", "k=secret%0d%0aHost: x", "k=%ff", "content-type=secret", "ok=1,secret", "k=%4",
-    ])
+    @Test(
+        "Unusable headers are ignored as a whole and never printed",
+        arguments: [
+            "secret", "=secret", "a b=secret", "k=%zzsecret", "k=secret%0d%0aHost: x", "k=%ff", "content-type=secret",
+            "ok=1,secret", "k=%4",
+        ])
     func badHeaders(text: String) {
         let configuration = read(["HEADERS": text])
         #expect(configuration.traces.headers.isEmpty)
@@ -116,7 +124,8 @@ struct OTLPConfigurationTests {
     @Test("A client certificate and its key go together")
     func clientCertificate() {
         let both = read(["CERTIFICATE": "ca.pem", "CLIENT_KEY": "k.pem", "CLIENT_CERTIFICATE": "c.pem"])
-        #expect(both.traces.certificate == "ca.pem" && both.traces.clientKey == "k.pem" && both.traces.clientCertificate == "c.pem")
+        #expect(
+            both.traces.certificate == "ca.pem" && both.traces.clientKey == "k.pem" && both.traces.clientCertificate == "c.pem")
         let mixed = read(["CLIENT_KEY": "k.pem", "TRACES_CLIENT_CERTIFICATE": "c.pem"])
         #expect(mixed.traces.clientCertificate == "c.pem" && mixed.metrics.clientKey == nil)
         #expect(mixed.rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_CLIENT_KEY"])

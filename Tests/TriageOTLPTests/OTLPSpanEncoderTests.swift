@@ -20,7 +20,8 @@ struct OTLPSpanEncoderTests {
     let encoder = OTLPSpanEncoder(identifiers: .omitted)
 
     func template(_ name: String = "attempt", kind: SpanKind = .internal, _ attributes: [Attribute] = []) -> SpanTemplate {
-        SpanTemplate(name: name, kind: kind, attributes: attributes, packed: encoder.pack(name: name, kind: kind, attributes: attributes))
+        SpanTemplate(
+            name: name, kind: kind, attributes: attributes, packed: encoder.pack(name: name, kind: kind, attributes: attributes))
     }
 
     func span(_ template: SpanTemplate, parent: TraceContext? = nil, limits: SpanLimits = SpanLimits()) -> SpanData {
@@ -85,7 +86,8 @@ struct OTLPSpanEncoderTests {
         span.append("after", .int(1))
         #expect(try #require(DecodedSpan(entry: entry(span))).attributes == ["after": "i:1"])
         let plain = OTLPSpanEncoder(identifiers: .plain)
-        #expect(try #require(DecodedSpan(entry: entry(span, plain))).attributes == ["event.resource.id": "s:p-1", "after": "i:1"])
+        #expect(
+            try #require(DecodedSpan(entry: entry(span, plain))).attributes == ["event.resource.id": "s:p-1", "after": "i:1"])
         let key = try IdentifierKey([UInt8](repeating: 7, count: 32))
         let hashed = try #require(DecodedSpan(entry: entry(span, OTLPSpanEncoder(identifiers: .hashed(key)))))
         #expect(hashed.attributes["event.resource.id"] == "s:" + key.text(for: ByteSlice("p-1")))
@@ -204,9 +206,12 @@ struct OTLPSpanEncoderTests {
     func largeSpan() throws {
         var large = span(template())
         for _ in 0..<128 {
-            large.add(SpanEvent("an event with a name of some length, so that the block is too small", at: t0, [
-                Attribute("one", .literal("value")), Attribute("two", .literal("value")), Attribute("three", .int(3)),
-            ]))
+            large.add(
+                SpanEvent(
+                    "an event with a name of some length, so that the block is too small", at: t0,
+                    [
+                        Attribute("one", .literal("value")), Attribute("two", .literal("value")), Attribute("three", .int(3)),
+                    ]))
         }
         let decoded = try #require(DecodedSpan(entry: entry(large)))
         #expect(decoded.events.count == 128)
@@ -258,7 +263,9 @@ enum RandomSpans {
         var span = SpanData(template: template, context: own, parent: parent, start: t0, isRecording: true)
         for attribute in attributes(&random, "k") { span.append(attribute.key.literal, attribute.value) }
         for _ in 0..<Int.random(in: 0...3, using: &random) { span.add(SpanEvent("event", at: t0, attributes(&random, "k"))) }
-        for _ in 0..<Int.random(in: 0...3, using: &random) { span.add(SpanLink(context(random.next() | 1), attributes(&random, "k"))) }
+        for _ in 0..<Int.random(in: 0...3, using: &random) {
+            span.add(SpanLink(context(random.next() | 1), attributes(&random, "k")))
+        }
         if Bool.random(using: &random) { span.set(.error("failed \(Int.random(in: 0...9, using: &random))")) }
         return span
     }

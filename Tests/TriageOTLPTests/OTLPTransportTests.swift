@@ -100,7 +100,8 @@ struct OTLPTransportTests {
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        let date = "\(days[Int(parts.tm_wday)]), \(two(parts.tm_mday)) \(months[Int(parts.tm_mon)]) \(parts.tm_year + 1900)"
+        let date =
+            "\(days[Int(parts.tm_wday)]), \(two(parts.tm_mday)) \(months[Int(parts.tm_mon)]) \(parts.tm_year + 1900)"
             + " \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) GMT"
         let receiver = try StubReceiver([.reply(503, headers: ["Retry-After: \(date)"]), .reply(200)])
         defer { receiver.stop() }
@@ -128,7 +129,8 @@ struct OTLPTransportTests {
         #expect(receiver.requests.count == 2)
     }
 
-    @Test("Refused for good: one request, one warning, and none for the next batch", arguments: [500, 400, 401, 404, 408, 413, 301])
+    @Test(
+        "Refused for good: one request, one warning, and none for the next batch", arguments: [500, 400, 401, 404, 408, 413, 301])
     func refused(status: Int) throws {
         let receiver = try StubReceiver([.reply(status, headers: ["Location: /elsewhere"], body: Array("secret".utf8))])
         defer { receiver.stop() }
@@ -208,7 +210,9 @@ struct OTLPTransportTests {
         #expect(warnings.all[0].contains("http://127.0.0.1:\(port)/v1/traces") && !warnings.all[0].contains("secret"))
     }
 
-    @Test("Cancelling ends a request that hangs, and a wait between tries; later exports fail without a request", arguments: [true, false])
+    @Test(
+        "Cancelling ends a request that hangs, and a wait between tries; later exports fail without a request",
+        arguments: [true, false])
     func cancel(hanging: Bool) async throws {
         let receiver = try StubReceiver([hanging ? .hang : .reply(429, headers: ["Retry-After: 3600"])])
         defer { receiver.stop() }
@@ -256,10 +260,12 @@ enum Thread {
             init(_ body: @escaping @Sendable () -> Void) { self.body = body }
         }
         var thread = pthread_t()
-        pthread_create(&thread, nil, { argument in
-            if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-            return nil
-        }, Unmanaged.passRetained(Box(body)).toOpaque())
+        pthread_create(
+            &thread, nil,
+            { argument in
+                if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
+                return nil
+            }, Unmanaged.passRetained(Box(body)).toOpaque())
         pthread_detach(thread)
     }
 }

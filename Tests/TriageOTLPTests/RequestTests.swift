@@ -34,7 +34,10 @@ struct RequestTests {
             #expect(String(cString: try #require(attributes.attributes[0]).pointee.value.pointee.string_value) == "triage")
             #expect(try #require(attributes.attributes[1]).pointee.value.pointee.int_value == 42)
             let list = try #require(attributes.attributes[2]).pointee.value.pointee.array_value.pointee
-            #expect((0..<list.n_values).compactMap { list.values[$0].map { String(cString: $0.pointee.string_value) } } == ["triage", "run"])
+            #expect(
+                (0..<list.n_values).compactMap { list.values[$0].map { String(cString: $0.pointee.string_value) } } == [
+                    "triage", "run",
+                ])
             #expect(try #require(attributes.attributes[3]).pointee.value.pointee.array_value.pointee.n_values == 0)
             let scopeSpans = try #require(resourceSpans.scope_spans[0]).pointee
             #expect(String(cString: scopeSpans.scope.pointee.name) == "triage")
@@ -52,7 +55,8 @@ struct RequestTests {
     @Test("Metrics become cumulative sums, gauges and histograms")
     func metrics() throws {
         let start = Timestamp(nanoseconds: t0.nanoseconds - 5)
-        func data(_ name: String, _ instrument: Instrument, _ points: [MetricData.Value], boundaries: [Double] = []) -> MetricData {
+        func data(_ name: String, _ instrument: Instrument, _ points: [MetricData.Value], boundaries: [Double] = []) -> MetricData
+        {
             MetricData(
                 metric: Metric(name, instrument, unit: "s", "Help.", boundaries: boundaries),
                 points: points.map { MetricData.Point(attributes: ["b": "2", "a": "1"], start: start, value: $0) })

@@ -59,7 +59,9 @@ final class FakeExporter: SpanExporter {
     var ids: [UInt64] {
         batches.flatMap { batch in
             batch.withUnsafeBytes { bytes in
-                stride(from: 0, to: bytes.count, by: 8).map { UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
+                stride(from: 0, to: bytes.count, by: 8).map {
+                    UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self))
+                }
             }
         }
     }
@@ -78,7 +80,8 @@ struct BatchSpanProcessorTests {
     func span(_ id: UInt64, isError: Bool = false) -> SpanData {
         let template = SpanTemplate(name: "x", kind: .internal, attributes: [], packed: ByteSlice(""))
         let context = TraceContext(traceID: TraceID(high: 1, low: 1), spanID: SpanID(id), flags: .sampled)
-        var span = SpanData(template: template, context: context, parent: nil, start: Timestamp(nanoseconds: 1), isRecording: true)
+        var span = SpanData(
+            template: template, context: context, parent: nil, start: Timestamp(nanoseconds: 1), isRecording: true)
         if isError { span.set(.error("failed")) }
         return span
     }
@@ -99,7 +102,8 @@ struct BatchSpanProcessorTests {
     @Test("The delay alone sends a span")
     func delay() async {
         let exporter = FakeExporter()
-        let processor = BatchSpanProcessor(encoder: IDEncoder(), exporter: exporter, limits: limits { $0.delay = .milliseconds(1) })
+        let processor = BatchSpanProcessor(
+            encoder: IDEncoder(), exporter: exporter, limits: limits { $0.delay = .milliseconds(1) })
         processor.onEnd(span(7))
         await exporter.waitForBatches(1)
         #expect(exporter.ids == [7])
@@ -113,14 +117,18 @@ struct BatchSpanProcessorTests {
         await withTaskGroup { group in
             for thread in 0..<4 as Range<UInt64> {
                 group.addTask {
-                    await onThread { for index in 0..<2500 as Range<UInt64> { processor.onEnd(self.span(thread << 32 | index + 1)) } }
+                    await onThread {
+                        for index in 0..<2500 as Range<UInt64> { processor.onEnd(self.span(thread << 32 | index + 1)) }
+                    }
                 }
             }
         }
         await processor.shutdown(timeout: .seconds(30))
         let ids = exporter.ids
         #expect(ids.count == 10_000 && Set(ids).count == 10_000)
-        for thread in 0..<4 as Range<UInt64> { #expect(ids.filter { $0 >> 32 == thread } == (1...2500).map { thread << 32 | $0 }) }
+        for thread in 0..<4 as Range<UInt64> {
+            #expect(ids.filter { $0 >> 32 == thread } == (1...2500).map { thread << 32 | $0 })
+        }
         #expect(processor.counts.exported == 10_000 && processor.counts.ended == 10_000)
     }
 
@@ -154,7 +162,7 @@ struct BatchSpanProcessorTests {
         for id in 1...95 as ClosedRange<UInt64> { processor.onEnd(span(id)) }
         await exporter.waitUntilBegun(1)
         await processor.shutdown(timeout: .milliseconds(1))
-        await onThread { while processor.counts.inFlight > 0 { } }
+        await onThread { while processor.counts.inFlight > 0 {} }
         #expect(exporter.begun == 1)
         #expect(processor.counts.failed == 10 && processor.counts.droppedShutdownTimeout == 85 && processor.counts.ended == 95)
     }

@@ -55,7 +55,9 @@ struct IdentifierPolicyTests {
         }
         let binary = [UInt8](repeating: 0xFF, count: 31) + [10]
         #expect(try withFile(binary) { try IdentifierKey(contentsOfFile: $0).id } == IdentifierKey(binary).id)
-        #expect(throws: IdentifierKeyError.self) { try withFile(Array(text.dropLast()) + [10]) { try IdentifierKey(contentsOfFile: $0) } }
+        #expect(throws: IdentifierKeyError.self) {
+            try withFile(Array(text.dropLast()) + [10]) { try IdentifierKey(contentsOfFile: $0) }
+        }
         let long = [UInt8](repeating: 65, count: 65_537)
         let tooLong = #expect(throws: IdentifierKeyError.self) { try withFile(long) { try IdentifierKey(contentsOfFile: $0) } }
         #expect(tooLong?.reason == .tooLong)

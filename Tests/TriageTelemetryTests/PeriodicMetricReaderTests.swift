@@ -70,7 +70,9 @@ final class FakeMetricExporter: MetricExporter {
 
 @Suite("The periodic metric reader", .timeLimit(.minutes(1)))
 struct PeriodicMetricReaderTests {
-    func reader(_ exporter: FakeMetricExporter, interval: Duration = .seconds(3600), isEmpty: Bool = false) -> PeriodicMetricReader {
+    func reader(_ exporter: FakeMetricExporter, interval: Duration = .seconds(3600), isEmpty: Bool = false)
+        -> PeriodicMetricReader
+    {
         let metric = Metric("a", .counter, unit: "1", "Help.")
         let point = MetricData.Point(attributes: [:], start: Timestamp(nanoseconds: 0), value: .sum(1))
         let calls = Calls()

@@ -20,7 +20,9 @@ struct SpanDataTests {
         traceID: TraceID(high: 1, low: 2), spanID: SpanID(3), flags: .sampled, traceState: TraceState("a=1"), isRemote: true)
     let ended = EndedSpans()
 
-    func tracer(_ sampler: Sampler = .parentBased(root: .alwaysOn), limits: SpanLimits = SpanLimits(), isEnabled: Bool = true) -> Tracer {
+    func tracer(_ sampler: Sampler = .parentBased(root: .alwaysOn), limits: SpanLimits = SpanLimits(), isEnabled: Bool = true)
+        -> Tracer
+    {
         Tracer(sampler: sampler, limits: limits, clock: StandingClock(), processors: [ended], isEnabled: isEnabled)
     }
 
@@ -114,9 +116,13 @@ struct SpanDataTests {
         limits.attributes = 2
         limits.valueLength = 3
         let template = tracer(limits: limits).template(
-            "long name", kind: .internal, [Attribute("a", .literal("größer")), Attribute("b", .text("kurz \(1)")), Attribute("c", .int(1))])
+            "long name", kind: .internal,
+            [Attribute("a", .literal("größer")), Attribute("b", .text("kurz \(1)")), Attribute("c", .int(1))])
         #expect(template.name == "long name")
-        #expect(template.attributes == [Attribute("a", .text(SafeText(vetted: "grö"))), Attribute("b", .text(SafeText(vetted: "kur")))])
+        #expect(
+            template.attributes == [
+                Attribute("a", .text(SafeText(vetted: "grö"))), Attribute("b", .text(SafeText(vetted: "kur"))),
+            ])
     }
 
     @Test("A link to nothing is ignored unless it says something")
@@ -162,7 +168,9 @@ struct SpanDataTests {
         }
         #expect(isSampled(.alwaysOn, low: 1) && !isSampled(.alwaysOff, low: 1))
         #expect(isSampled(.traceIDRatio(1), low: .max) && !isSampled(.traceIDRatio(0), low: 0))
-        #expect(isSampled(.traceIDRatio(0.5), low: 0x7FFF_FFFF_FFFF_FFFF) && !isSampled(.traceIDRatio(0.5), low: 0x8000_0000_0000_0000))
+        #expect(
+            isSampled(.traceIDRatio(0.5), low: 0x7FFF_FFFF_FFFF_FFFF)
+                && !isSampled(.traceIDRatio(0.5), low: 0x8000_0000_0000_0000))
         let unsampled = TraceContext(traceID: TraceID(high: 1, low: 2), spanID: SpanID(3), flags: [])
         #expect(isSampled(.parentBased(root: .alwaysOff), low: 1, parent: parent))
         #expect(!isSampled(.parentBased(root: .alwaysOn), low: 1, parent: unsampled))

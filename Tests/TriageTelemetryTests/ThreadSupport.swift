@@ -40,10 +40,12 @@ func onThread<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async 
     await withCheckedContinuation { continuation in
         var thread = pthread_t()
         let box = ThreadBody { continuation.resume(returning: body()) }
-        pthread_create(&thread, nil, { argument in
-            if let argument { Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body() }
-            return nil
-        }, Unmanaged.passRetained(box).toOpaque())
+        pthread_create(
+            &thread, nil,
+            { argument in
+                if let argument { Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body() }
+                return nil
+            }, Unmanaged.passRetained(box).toOpaque())
         pthread_detach(thread)
     }
 }

@@ -13,8 +13,9 @@ typealias MessagePointers<Message> = UnsafeMutablePointer<UnsafeMutablePointer<M
 /// The bound saves a walk over the message to size it (protobuf-c's own costs half as much as packing): text counts its
 /// bytes, and everything else a generous constant.
 ///
-/// Strings of protobuf-c end at a NUL. Literals of the source are used where they lie (the compiler ends them with one);
-/// other text is copied, and each NUL in it becomes U+FFFD, so that nothing behind it is lost.
+/// Strings of protobuf-c end at a NUL. Literals of the source are used where they lie: the compiler ends them with one, and
+/// a debug build asserts that they hold no other. Other text is copied, and each NUL in it becomes U+FFFD, so that nothing
+/// behind it is lost.
 struct MessageBuilder {
     /// More than tags, lengths and a number take: an attribute has four tags, three lengths of at most five bytes, and a
     /// number of at most ten.
@@ -38,6 +39,7 @@ struct MessageBuilder {
     /// A literal, where it lies.
     @inline(__always)
     mutating func cString(_ text: StaticText) -> UnsafeMutablePointer<CChar> {
+        assert(memchr(text.literal.utf8Start, 0, text.literal.utf8CodeUnitCount) == nil, "a literal with a NUL would end there")
         bound += text.literal.utf8CodeUnitCount
         return UnsafeMutableRawPointer(mutating: text.literal.utf8Start).assumingMemoryBound(to: CChar.self)
     }

@@ -129,7 +129,8 @@ public struct OTLPMetricEncoder: Sendable {
         let pointers = builder.messages(HistogramMessage.self, data.points.count)
         var count = 0
         for point in data.points {
-            guard let target = pointers[count], case .histogram(let buckets, let sum, let total, let minimum, let maximum) = point.value,
+            guard let target = pointers[count],
+                case .histogram(let buckets, let sum, let total, let minimum, let maximum) = point.value,
                 buckets.count == data.metric.boundaries.count + 1
             else { continue }
             opentelemetry__proto__metrics__v1__histogram_data_point__init(target)

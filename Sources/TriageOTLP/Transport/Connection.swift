@@ -177,7 +177,9 @@ final class Connection: @unchecked Sendable {
         var lines = ["Content-Type: application/x-protobuf", "Expect:"]
         if signal.compression == .gzip { lines.append("Content-Encoding: gzip") }
         // libcurl's way to send a header without a value is a semicolon; a colon would remove it.
-        for header in signal.headers { lines.append(header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)") }
+        for header in signal.headers {
+            lines.append(header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
+        }
         var list: UnsafeMutablePointer<curl_slist>?
         for line in lines { list = curl_slist_append(list, line) ?? list }
         return list

@@ -112,7 +112,9 @@ private struct EnvironmentReader {
         if let headers = read(kind, "HEADERS", "k1=v1,k2=v2 with percent-encoded values", isSecret: true, OTLPHeaderList.parse) {
             signal.headers = headers
         }
-        if let timeout = read(kind, "TIMEOUT", "whole milliseconds from 0 (no limit)", { Int64($0).flatMap { $0 < 0 ? nil : $0 } }) {
+        if let timeout = read(
+            kind, "TIMEOUT", "whole milliseconds from 0 (no limit)", { Int64($0).flatMap { $0 < 0 ? nil : $0 } })
+        {
             signal.timeout = timeout == 0 ? nil : .milliseconds(timeout)
         }
         let compression = read(kind, "COMPRESSION", "gzip or none") { OTLPConfiguration.Compression(rawValue: $0.lowercased()) }
@@ -183,7 +185,9 @@ private struct EnvironmentReader {
 /// The list form of `OTEL_EXPORTER_OTLP_HEADERS`: W3C baggage without properties (protocol/exporter §specifying headers).
 enum OTLPHeaderList {
     /// Headers that describe the body, which only the transport knows.
-    private static let reserved: Set<String> = ["content-type", "content-length", "content-encoding", "transfer-encoding", "expect"]
+    private static let reserved: Set<String> = [
+        "content-type", "content-length", "content-encoding", "transfer-encoding", "expect",
+    ]
 
     /// The headers; nil if one member is unusable, for half of the credentials help nobody.
     static func parse(_ text: String) -> [OTLPConfiguration.Header]? {

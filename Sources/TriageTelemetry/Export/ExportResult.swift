@@ -29,7 +29,7 @@ public struct EncodedSpans: Sendable {
 
     /// A batch with a copy of these bytes, for exporters that are used without a processor.
     public init(count: Int, copying bytes: UnsafeRawBufferPointer) {
-        chunk = SpanChunk()
+        chunk = SpanChunk(capacity: bytes.count)
         chunk.append(bytes)
         self.count = count
     }
@@ -52,10 +52,14 @@ public struct EncodedSpans: Sendable {
 final class SpanChunk: @unchecked Sendable {
     private(set) var spans = 0
     private(set) var count = 0
-    private(set) var capacity = 64 * 1024
+    private(set) var capacity: Int
     private var base: UnsafeMutableRawPointer
 
-    init() { base = .allocate(byteCount: capacity, alignment: 16) }
+    /// - Parameter capacity: room at first. Taken at once, since the system gives memory that isn't touched no pages.
+    init(capacity: Int) {
+        self.capacity = max(1, capacity)
+        base = .allocate(byteCount: self.capacity, alignment: 16)
+    }
 
     deinit { base.deallocate() }
 

@@ -93,13 +93,20 @@ public final class PeriodicMetricReader: Sendable {
     /// - Returns: whether that succeeded within `timeout`.
     public func forceFlush(timeout: Duration) async -> Bool {
         let core = core
-        return await core.waiters.wait(timeout: timeout) { _ in } begin: { core.flush($0) }
+        return await core.waiters.wait(timeout: timeout) { _ in
+        } begin: {
+            core.flush($0)
+        }
     }
 
     /// Collects and exports a last time, and ends the thread. After `timeout` the export is cancelled.
     public func shutdown(timeout: Duration) async {
         let core = core
-        _ = await core.waiters.wait(timeout: timeout) { _ in core.cancel() } begin: { core.shutdown(waiter: $0) }
+        _ = await core.waiters.wait(timeout: timeout) { _ in
+            core.cancel()
+        } begin: {
+            core.shutdown(waiter: $0)
+        }
     }
 
     /// What the reader and its thread share.

@@ -92,7 +92,9 @@ public final class IdentifierKey: Sendable {
         var bytes = [UInt8](repeating: 0, count: limit + 1)
         var count = 0
         while count < bytes.count {
-            let got = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress.map { $0 + count }, limit + 1 - count) }
+            let got = bytes.withUnsafeMutableBytes {
+                Glibc.read(descriptor, $0.baseAddress.map { $0 + count }, limit + 1 - count)
+            }
             if got < 0, errno == EINTR { continue }
             guard got >= 0 else { throw IdentifierKeyError(.unreadable(errno: errno)) }
             if got == 0 { break }

@@ -43,7 +43,11 @@ public final class BatchSpanProcessor: SpanProcessor {
     /// - Returns: whether all of it left without a failed export within `timeout`.
     public func forceFlush(timeout: Duration) async -> Bool {
         let core = core
-        return await core.waiters.wait(timeout: timeout) { core.expire($0) } begin: { core.flush($0) }
+        return await core.waiters.wait(timeout: timeout) {
+            core.expire($0)
+        } begin: {
+            core.flush($0)
+        }
     }
 
     /// Drops later spans, exports what waits, and ends the thread.
@@ -52,24 +56,35 @@ public final class BatchSpanProcessor: SpanProcessor {
     /// answer costs one time-out of the exporter at most, since the first failed export ends the attempt.
     public func shutdown(timeout: Duration) async {
         let core = core
-        _ = await core.waiters.wait(timeout: timeout) { _ in core.cancel() } begin: { core.shutdown(waiter: $0) }
+        _ = await core.waiters.wait(timeout: timeout) { _ in
+            core.cancel()
+        } begin: {
+            core.shutdown(waiter: $0)
+        }
     }
 
     /// What the processor and its thread share.
     private final class Core: Sendable {
         private struct State {
             var queue: SpanQueue
-            var open = SpanChunk()
+            var open: SpanChunk
             var sealed: [SpanChunk] = []
-            var spare: SpanChunk?
+            /// Chunks to use again: memory whose pages are there already. Four let the worker fall behind for a moment.
+            var spares: [SpanChunk] = []
             var stopWaiters: [Int] = []
             var isFinished = false
 
             mutating func seal() {
                 sealed.append(open)
-                open = spare ?? SpanChunk()
-                spare = nil
+                open = spares.popLast() ?? State.chunk(queue.limits)
             }
+
+            mutating func reuse(_ chunk: SpanChunk) {
+                if spares.count < 4 { spares.append(chunk) }
+            }
+
+            /// A batch is exceeded by one span at most, and that is seldom over 16 KiB.
+            static func chunk(_ limits: SpanQueue.Limits) -> SpanChunk { SpanChunk(capacity: limits.batchBytes + 16 * 1024) }
 
             mutating func apply(_ release: SpanQueue.Release) {
                 guard release.discarding else { return }
@@ -88,7 +103,7 @@ public final class BatchSpanProcessor: SpanProcessor {
             self.exporter = exporter
             let queue = SpanQueue(limits)
             self.limits = queue.limits
-            state = Mutex(State(queue: queue))
+            state = Mutex(State(queue: queue, open: State.chunk(queue.limits)))
         }
 
         var counts: SpanExportCounts { state.withLock { $0.queue.counts } }
@@ -109,11 +124,12 @@ public final class BatchSpanProcessor: SpanProcessor {
         }
 
         func flush(_ id: Int) {
-            perform(state.withLock { state in
-                let request = state.queue.flush(id: id)
-                if request.sealing { state.seal() }
-                return request
-            })
+            perform(
+                state.withLock { state in
+                    let request = state.queue.flush(id: id)
+                    if request.sealing { state.seal() }
+                    return request
+                })
         }
 
         func expire(_ id: Int) { state.withLock { $0.queue.expire(id: id) } }
@@ -175,7 +191,7 @@ public final class BatchSpanProcessor: SpanProcessor {
             let finished = state.withLock { state in
                 let release = state.queue.completed(result)
                 state.apply(release)
-                if isReusable, state.spare == nil { state.spare = chunk }
+                if isReusable { state.reuse(chunk) }
                 return release.finished
             }
             resume(finished)
