@@ -147,12 +147,9 @@ final class RunningEngine: Sendable {
     /// Waits for the end of the run; a test that takes too long stops it.
     @discardableResult
     func finished() async throws -> EngineSummary {
-        let result = await withTaskCancellationHandler {
-            await outcome.until { $0 != nil }
-        } onCancel: {
-            engine.stop()
-        }
-        return try #require(result).get()
+        let result = await outcome.until { $0 != nil }
+        if result == nil { engine.stop() }
+        return try #require(result, "the engine didn't end").get()
     }
 }
 

@@ -3,12 +3,14 @@ import Synchronization
 /// A value that tests wait on, without sleeping: whoever changes it wakes those whose condition holds then.
 final class Watched<Value: Sendable>: Sendable {
     private struct Waiter {
+        let id: Int
         let condition: @Sendable (Value) -> Bool
         let continuation: CheckedContinuation<Value, Never>
     }
     private struct State {
         var value: Value
         var waiters: [Waiter] = []
+        var nextID = 0
     }
     private let state: Mutex<State>
 
@@ -27,16 +29,27 @@ final class Watched<Value: Sendable>: Sendable {
         for waiter in woken { waiter.continuation.resume(returning: value) }
     }
 
-    /// Waits until `condition` holds, which may be at once.
+    /// Waits until `condition` holds, which may be at once; a test whose time is up goes on with what there is.
     @discardableResult
     func until(_ condition: @escaping @Sendable (Value) -> Bool) async -> Value {
-        await withCheckedContinuation { continuation in
-            let now: Value? = state.withLock { state in
-                if condition(state.value) { return state.value }
-                state.waiters.append(Waiter(condition: condition, continuation: continuation))
-                return nil
+        let id = state.withLock { state in
+            state.nextID += 1
+            return state.nextID
+        }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let now: Value? = state.withLock { state in
+                    if condition(state.value) || Task.isCancelled { return state.value }
+                    state.waiters.append(Waiter(id: id, condition: condition, continuation: continuation))
+                    return nil
+                }
+                if let now { continuation.resume(returning: now) }
             }
-            if let now { continuation.resume(returning: now) }
+        } onCancel: {
+            let (value, waiter) = state.withLock { state in
+                (state.value, state.waiters.firstIndex { $0.id == id }.map { state.waiters.remove(at: $0) })
+            }
+            waiter?.continuation.resume(returning: value)
         }
     }
 }
