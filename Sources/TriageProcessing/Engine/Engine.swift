@@ -367,6 +367,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// Finishes what has been delivered and isn't waiting for its time, commits, and gives up the rest at the deadline.
     private func drain(_ batch: inout PolledBatch) {
         isDraining = true
+        notify(.stopping(inFlight))
         let deadline = clock.now() + configuration.drainTimeout
         intake.close()
         while clock.now() < deadline {

@@ -17,6 +17,8 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case produceFailed(BrokerError)
     /// An attempt took longer than its time-out and was cancelled.
     case attemptOverdue(RecordPosition)
+    /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
+    case stopping(Int)
     /// The grace period ended with handlers still busy.
     case drainIncomplete(Int)
 
@@ -30,6 +32,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .commitFailed(let error): "commit failed, will be tried again: \(error)"
         case .produceFailed(let error): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
         case .attemptOverdue(let position): "the attempt at \(position) exceeded its time-out and was cancelled"
+        case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
         }
     }
@@ -37,7 +40,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     /// Whether it calls for attention.
     public var isWarning: Bool {
         switch self {
-        case .assigned, .revoked: false
+        case .assigned, .revoked, .stopping: false
         default: true
         }
     }
