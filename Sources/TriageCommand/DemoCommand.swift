@@ -75,6 +75,8 @@ struct DemoCommand: AsyncParsableCommand {
             let report = try await work.value
             if output == .json { try printJSON(Summary(report)) } else { print(Summary(report).text(report)) }
             if serve {
+                // A pipe's reader wants the report now, not when the serving ends.
+                fflush(nil)
                 try await keepServing(demonstration)
             }
             await telemetry.shutdown()
