@@ -1,0 +1,273 @@
+"""The demonstration, seen from outside: its spans, its metrics, its topics."""
+
+import signal
+
+from collector import Collector
+from harness import Failed, fetch, parsed, wait_until
+from parts import Kcat, Prometheus, on_path
+from spans import (
+    Forest, context_of_parent_is_first_link, faults_of_chain, faults_of_flags, spans_of, sums_of, total, traceparent,
+)
+import re
+import subprocess
+
+TOPICS = ["fhir.Patient.created", "fhir.Patient.updated", "fhir.Patient.deleted"]
+
+
+def stub(room, *arguments, **options):
+    collector = Collector(*arguments, **options)
+    room.closers.append(collector.close)
+    return collector
+
+
+def summary_is_balanced(report, summary):
+    report.check(
+        "produced = completed + dead_lettered, no duplicates",
+        summary["produced"] == summary["completed"] + summary["dead_lettered"] and summary["duplicates"] == 0, summary,
+    )
+
+
+def demo_otlp(report, room):
+    """Every dead-lettered event's chain, rebuilt from the exported spans alone."""
+    collector = stub(room)
+    child = room.finish("demo", "-o", "json", "--events", "1000", environment=collector.environment())
+    report.equal("exit status", child.process.returncode, 0)
+    summary = parsed(child)
+    report.note(f"summary: {summary}")
+    report.equal("produced", summary["produced"], 1000)
+    summary_is_balanced(report, summary)
+    report.check("there are dead letters and retries", summary["dead_lettered"] > 0 and summary["retries"] > 0, summary)
+
+    spans = spans_of(collector.traces())
+    report.check(f"{len(collector.traces())} trace requests decode with the official classes, no unknown fields", bool(spans))
+    report.equal("spans received = spans_exported", len(spans), summary["spans_exported"])
+    report.equal("spans_dropped", summary["spans_dropped"], 0)
+    forest = Forest(spans)
+    demo_chains(report, forest, summary)
+    demo_spans(report, forest, summary)
+    demo_metrics(report, sums_of(collector.metrics()), forest, summary)
+
+
+def demo_chains(report, forest, summary):
+    chains = forest.dead_letters()
+    report.equal("chains that end in a dead letter = dead_lettered", len(chains), summary["dead_lettered"])
+    report.none(
+        "each chain is send → process → (send retry → process)… → send dlq, with its attempts, waits, links and outcomes",
+        [(chain[0]["traceId"], faults) for chain in chains if (faults := faults_of_chain(forest, chain))],
+    )
+    classes = [chain[1]["attributes"].get("triage.error.class") for chain in chains]
+    exhausted = [chain for chain in chains if len(chain) == 9]
+    undecodable = [chain for chain in chains if len(chain) == 3 and not forest.below(chain[1], "attempt")]
+    refused = [chain for chain in chains if len(chain) == 3 and forest.below(chain[1], "attempt")]
+    report.check(
+        f"{len(exhausted)} exhausted, {len(undecodable)} undecodable, {len(refused)} refused: some of each, and no others",
+        exhausted and undecodable and refused and len(exhausted) + len(undecodable) + len(refused) == len(chains), classes,
+    )
+    report.check(
+        "each chain has a trace of its own, and the printed example is one of them",
+        len({chain[0]["traceId"] for chain in chains}) == len(chains)
+        and summary["example_trace_id"] in {chain[0]["traceId"] for chain in chains}, summary["example_trace_id"],
+    )
+
+
+def demo_spans(report, forest, summary):
+    spans = forest.spans
+    main = set(TOPICS)
+    report.none("no status is OK", [span["name"] for span in spans if span["status"]["code"] == "OK"])
+    report.none("flags: sampled, remote-ness known and right, no other bits", [f for span in spans for f in faults_of_flags(span)])
+    processes = forest.named("process ")
+    report.none(
+        "each process has a parent and links its context first",
+        [span for span in processes if not context_of_parent_is_first_link(span)],
+    )
+    report.none(
+        "the parent of each process is the send of its topic",
+        [
+            span["name"] for span in processes
+            if (parent := forest.parent(span)) is None or parent["name"] != "send " + span["name"].removeprefix("process ")
+        ],
+    )
+    first_sends = [span for span in forest.named("send ") if span["name"].removeprefix("send ") in main]
+    retry_sends = forest.named("send ", ".retry")
+    report.equal("first sends = produced, each a root", sum(not s["parentSpanId"] for s in first_sends), summary["produced"])
+    report.equal("retry sends = retries", len(retry_sends), summary["retries"])
+    report.none(
+        "each send has one process below it, each retry send one wait as well, dead letters nothing",
+        [
+            (span["name"], names) for span in forest.named("send ")
+            if (names := sorted(child["name"].split()[0] for child in forest.below(span)))
+            != ([] if span["name"].endswith(".dlq") else ["process", "wait"] if span["name"].endswith(".retry") else ["process"])
+        ],
+    )
+    report.equal("processes = produced + retries", len(processes), summary["produced"] + summary["retries"])
+    outcomes = [span["attributes"].get("triage.outcome") for span in processes]
+    report.equal(
+        "outcomes of processes",
+        {name: outcomes.count(name) for name in sorted(set(outcomes))},
+        {
+            "completed": summary["completed"], "dead_lettered": summary["dead_lettered"], "retry_scheduled": summary["retries"],
+        },
+    )
+    kinds = {"send": "PRODUCER", "process": "CONSUMER", "attempt": "INTERNAL", "wait": "INTERNAL", "poll": "CLIENT", "commit": "CLIENT"}
+    report.none(
+        "kinds are as in the design; no other span names",
+        [(span["name"], span["kind"]) for span in spans if kinds.get(span["name"].split()[0]) != span["kind"]],
+    )
+    report.none(
+        "the guide's attributes are on each decoded process",
+        [
+            span["attributes"] for span in processes if forest.below(span, "attempt")
+            and not {"event.id", "event.type", "event.resource.type", "event.resource.id"} <= span["attributes"].keys()
+        ],
+    )
+    report.none(
+        "resource ids are hashed, keys too",
+        [
+            value for span in spans for key in ("event.resource.id", "messaging.kafka.message.key")
+            if (value := span["attributes"].get(key)) is not None and not re.fullmatch(r"[^:]+:[0-9a-f]{16}", str(value))
+        ],
+    )
+    report.none(
+        "a successful span has no error and no exception",
+        [
+            span["name"] for span in spans
+            if span["status"]["code"] == "UNSET" and ("error.type" in span["attributes"] or span["status"]["message"])
+        ],
+    )
+
+
+def demo_metrics(report, sums, forest, summary):
+    report.check("metrics requests decode with the official classes, no unknown fields", bool(sums), "no metrics arrived")
+    counts = {
+        "completed": total(sums, "triage.events.processed", triage_outcome="completed"),
+        "dead_lettered": total(sums, "triage.events.processed", triage_outcome="dead_lettered"),
+        "retries": total(sums, "triage.retries"),
+    }
+    report.equal("counts of the last metrics export", counts, {name: float(summary[name]) for name in counts})
+    report.equal("triage.deliveries = process spans", total(sums, "triage.deliveries"), float(len(forest.named("process "))))
+
+
+def demo_serve(report, room):
+    """`--serve`: what /metrics, Prometheus and kcat count is what the summary says."""
+    collector = stub(room)
+    child = room.triage(
+        "demo", "--serve", "--http", "127.0.0.1:0", "-o", "json", "--events", "1000", environment=collector.environment()
+    )
+    def announced(label):
+        found = re.search(rf"^{label}:\s+(\S+)", child.err(), re.MULTILINE)
+        if not found and not child.is_running():
+            raise Failed(f"the demo ended: {child.err()[-500:]}")
+        return found and found.group(1)
+    brokers = wait_until("the demo prints its broker's address", lambda: announced("Broker"), 120)
+    metrics = wait_until("the demo prints the address of /metrics", lambda: announced("Metrics"), 30)
+    is_printed = report.check("the summary is on stdout while it serves", child.out().strip(), "stdout is still empty")
+    if not is_printed:
+        raise Failed("without the summary there is nothing to compare with")
+    summary = parsed(child)
+    report.note(f"summary: {summary}")
+    summary_is_balanced(report, summary)
+
+    status, headers, body = fetch(metrics)
+    report.equal("GET /metrics", (status, headers.get("Content-Type", "").split(";")[0]), (200, "text/plain"))
+    lint = subprocess.run([on_path("promtool"), "check", "metrics"], input=body, capture_output=True, timeout=60, check=False)
+    report.check("promtool check metrics", lint.returncode == 0, (lint.stdout + lint.stderr).decode())
+    if lint.stdout + lint.stderr:
+        report.note((lint.stdout + lint.stderr).decode().strip())
+    scraped(report, room, metrics, summary)
+    recounted(report, brokers, collector, summary)
+
+    child.signal(signal.SIGINT)
+    report.equal("exit status after SIGINT", child.wait(40), 0)
+
+
+def scraped(report, room, metrics, summary):
+    prometheus = Prometheus(room, metrics.removeprefix("http://").removesuffix("/metrics"))
+    wait_until("Prometheus has scraped the target", lambda: any(t["lastScrape"][:4] > "0001" for t in prometheus.targets()), 30)
+    target = prometheus.targets()[0]
+    report.equal("Prometheus says of the target", (target["health"], target["lastError"]), ("up", ""))
+    wait_until("a first sample is there", lambda: prometheus.query("triage_events_processed_total"), 30)
+    expected = {
+        'sum(triage_events_processed_total{triage_outcome="completed"})': summary["completed"],
+        'sum(triage_events_processed_total{triage_outcome="dead_lettered"})': summary["dead_lettered"],
+        "sum(triage_events_processed_total)": summary["produced"],
+        "sum(triage_retries_total)": summary["retries"],
+        "sum(triage_dead_letters_total)": summary["dead_lettered"],
+        "sum(triage_deliveries_total)": summary["produced"] + summary["retries"],
+        'sum(triage_deliveries_total{triage_outcome="completed"})': summary["completed"],
+        'sum(triage_deliveries_total{triage_outcome="retry_scheduled"})': summary["retries"],
+        'sum(triage_deliveries_total{triage_outcome="dead_lettered"})': summary["dead_lettered"],
+        "sum(messaging_process_duration_seconds_count)": summary["produced"] + summary["retries"],
+        "sum(triage_event_end_to_end_duration_seconds_count)": summary["produced"],
+        'sum(messaging_client_sent_messages_total{messaging_destination_name!~".*(retry|dlq)"})': summary["produced"],
+        'sum(messaging_client_sent_messages_total{messaging_destination_name=~".*[.]dlq"})': summary["dead_lettered"],
+        "sum(messaging_client_consumed_messages_total)": summary["produced"] + summary["retries"],
+    }
+    for expression, value in expected.items():
+        report.equal(expression, prometheus.value(expression), float(value))
+
+
+def recounted(report, brokers, collector, summary):
+    kcat = Kcat(brokers)
+    main = [message for topic in TOPICS for message in kcat.read(topic)]
+    retries = [message for topic in TOPICS for message in kcat.read(topic + ".retry")]
+    dead = [message for topic in TOPICS for message in kcat.read(topic + ".dlq")]
+    report.equal("kcat: records of the main topics = produced", len(main), summary["produced"])
+    report.equal("kcat: records of the retry topics = retries", len(retries), summary["retries"])
+    report.equal("kcat: records of the dead letter topics = dead_lettered", len(dead), summary["dead_lettered"])
+
+    always = {"traceparent", "content-type"}
+    failed = always | {
+        "retryCount", "error", "failedAt", "triage-origin", "triage-origin-timestamp", "triage-origin-traceparent",
+        "triage-error-class", "triage-error-fingerprint", "triage-attempts", "triage-group",
+    }
+    for name, messages, expected in [
+        ("main", main, always), ("retry", retries, failed | {"triage-due-at", "triage-writer"}), ("dead letter", dead, failed),
+    ]:
+        report.none(
+            f"headers of each {name} record: {len(expected)} names, each once, none else",
+            [sorted(m.names()) for m in messages if sorted(m.names()) != sorted(expected)],
+        )
+    origins = {message.position: message for message in main}
+    report.none(
+        "each retry record and dead letter names an origin whose key, value and first context it has",
+        [
+            m.position for m in retries + dead
+            if (origin := origins.get(m.text("triage-origin"))) is None or origin.value != m.value or origin.key != m.key
+            or origin.header("traceparent") != m.header("triage-origin-traceparent")
+            or m.text("triage-origin-timestamp") != str(origin.timestamp)
+        ],
+    )
+    report.none(
+        "retries and dead letters are in the partition with their origin's number",
+        [m.position for m in retries + dead if m.text("triage-origin", ).split("/")[1] != str(m.partition)],
+    )
+    formats = {
+        "failedAt": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "retryCount": r"[0-3]",
+        "triage-error-class": "transient|persistent|system", "triage-error-fingerprint": "[0-9a-f]{16}",
+        "triage-group": "triage-demo", "content-type": r"application/fhir\+json",
+        "traceparent": "00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", "triage-attempts": r"[ -~]{1,2048}",
+    }
+    report.none(
+        "values have their formats",
+        [
+            (m.position, name, m.text(name)) for m in retries + dead for name, pattern in formats.items()
+            if not re.fullmatch(pattern, m.text(name) or "")
+        ],
+    )
+    classes = {}
+    for message in dead:
+        classes.setdefault(message.text("triage-error-class"), set()).add(message.text("retryCount"))
+    report.equal("retryCount of dead letters by class", classes, {"transient": {"3"}, "persistent": {"0"}})
+
+    forest = Forest(spans_of(collector.traces()))
+    ends = {traceparent(span): span for span in forest.named("send ")}
+    for name, messages in [("main record", main), ("retry record", retries), ("dead letter", dead)]:
+        report.none(
+            f"the traceparent of each {name} is the context of its send span, which names partition and offset",
+            [
+                message.position for message in messages
+                if (span := ends.get(message.text("traceparent"))) is None or span["name"] != "send " + message.topic
+                or span["attributes"].get("messaging.destination.partition.id") != str(message.partition)
+                or span["attributes"].get("messaging.kafka.offset") != message.offset
+            ],
+        )

@@ -1,0 +1,105 @@
+"""A collector that keeps what it is sent, and can be as bad as real ones are on a bad day."""
+
+import http.server
+import threading
+import time
+
+
+class Collector:
+    """Listens on 127.0.0.1 and keeps the raw bodies of /v1/traces and /v1/metrics that it answered with 200.
+
+    Modes: `ok`; `slow` answers after `delay` seconds; `500` refuses all; `garbage` answers 200 with bytes that are no
+    response; `hang` reads the request and never answers; `503-then-ok` refuses the first `refusals` requests of each path.
+    """
+
+    MODES = ("ok", "slow", "500", "garbage", "hang", "503-then-ok")
+
+    def __init__(self, mode="ok", delay=1.0, refusals=2):
+        if mode not in Collector.MODES:
+            raise ValueError(mode)
+        self.mode = mode
+        self.delay = delay
+        self.refusals = refusals
+        self.lock = threading.Lock()
+        self.ended = threading.Event()
+        self.bodies = {"/v1/traces": [], "/v1/metrics": []}
+        self.requests = {}
+        self.headers = []
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_POST(self):
+                collector.serve(self)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.thread.start()
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self, **more):
+        """The variables that make a program export here."""
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, **more}
+
+    def traces(self):
+        with self.lock:
+            return list(self.bodies["/v1/traces"])
+
+    def metrics(self):
+        with self.lock:
+            return list(self.bodies["/v1/metrics"])
+
+    def request_count(self):
+        with self.lock:
+            return sum(self.requests.values())
+
+    def close(self):
+        self.ended.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(timeout=5)
+
+    def serve(self, request):
+        body = request.rfile.read(int(request.headers.get("Content-Length", "0")))
+        with self.lock:
+            number = self.requests.get(request.path, 0)
+            self.requests[request.path] = number + 1
+            self.headers.append(dict(request.headers))
+        if request.path not in self.bodies:
+            return self.answer(request, 404)
+        if self.mode == "hang":
+            self.ended.wait(600)
+            request.close_connection = True
+            return None
+        if self.mode == "slow":
+            time.sleep(self.delay)
+        if self.mode == "500":
+            return self.answer(request, 500)
+        if self.mode == "503-then-ok" and number < self.refusals:
+            return self.answer(request, 503, {"Retry-After": "1"})
+        with self.lock:
+            self.bodies[request.path].append(body)
+        # An empty body is the success response of both services: all its fields have their default.
+        return self.answer(request, 200, body=b"\xff\xfe not a response \x00\x01" if self.mode == "garbage" else b"")
+
+    @staticmethod
+    def answer(request, status, headers=None, body=b""):
+        try:
+            request.send_response(status)
+            request.send_header("Content-Type", "application/x-protobuf")
+            request.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                request.send_header(name, value)
+            request.end_headers()
+            request.wfile.write(body)
+        except OSError:
+            request.close_connection = True

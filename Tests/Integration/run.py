@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""The integration run: the built `triage` against real brokers, collectors, Prometheus and kcat.
+
+    run.py [--only NAME]… [--list]
+
+Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages noida-db,
+rotel and opentelemetry-proto. A part that is missing fails what needs it. Exit 1 if any check failed.
+"""
+
+import argparse
+import sys
+import time
+
+import check_demo
+from harness import Report
+
+GROUPS = {
+    "demo-otlp": check_demo.demo_otlp,
+    "demo-serve": check_demo.demo_serve,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Run Triage against real parts.")
+    parser.add_argument("--only", action="append", choices=sorted(GROUPS), metavar="NAME", help="this group; may be repeated")
+    parser.add_argument("--list", action="store_true", help="print the names of the groups")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(GROUPS))
+        return 0
+    report = Report()
+    begin = time.monotonic()
+    for name, body in GROUPS.items():
+        if not arguments.only or name in arguments.only:
+            report.run(name, body)
+    print(f"\n{time.monotonic() - begin:.0f} s")
+    for failure in report.failures:
+        print(f"failed: {failure}")
+    print(f"{report.passed} passed, {len(report.failures)} failed")
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
