@@ -59,11 +59,29 @@ public struct Headers: Sendable, Sequence, ExpressibleByArrayLiteral {
     ///
     /// - Returns: nil if there is none or its value is null.
     public func last(_ name: StaticString) -> ByteSlice? {
-        var found: ByteSlice?
-        forEachEntry { entry in
-            if entry.name.equals(name) { found = entry.value }
+        lastRange(name).map { packed.subslice($0) }
+    }
+
+    /// Where the value of the last header with this name lies in ``packed``; nil if there is none or it is null.
+    @inline(__always)
+    func lastRange(_ name: StaticString) -> Range<Int>? {
+        let wanted = name.utf8CodeUnitCount
+        var start = -1
+        var count = 0
+        packed.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            var at = 0
+            while at + 8 <= bytes.count {
+                let nameCount = Int(bytes.loadUnaligned(fromByteOffset: at, as: Int32.self))
+                let valueCount = Int(bytes.loadUnaligned(fromByteOffset: at + 4, as: Int32.self))
+                if nameCount == wanted, triageEqualBytes(base + at + 8, UnsafeRawPointer(name.utf8Start), wanted) {
+                    start = valueCount < 0 ? -1 : at + 8 + nameCount
+                    count = valueCount
+                }
+                at += 8 + nameCount + Swift.max(0, valueCount)
+            }
         }
-        return found
+        return start < 0 ? nil : start..<start + count
     }
 
     /// The text of the last header with this name, if it is valid UTF-8.

@@ -128,11 +128,14 @@ public struct TraceContext: Hashable, Sendable {
     /// are joined in order (RFC 9110 §5.3). A bad `tracestate` is dropped, the `traceparent` still used.
     public init?(headers: Headers) {
         guard let traceparent = headers.last(HeaderName.traceparent) else { return nil }
-        var states: [ByteSlice] = []
-        headers.forEachEntry { entry in
-            if entry.name.equals(HeaderName.tracestate), let value = entry.value { states.append(value) }
+        var state: TraceState?
+        if headers.lastRange(HeaderName.tracestate) != nil {
+            var states: [ByteSlice] = []
+            headers.forEachEntry { entry in
+                if entry.name.equals(HeaderName.tracestate), let value = entry.value { states.append(value) }
+            }
+            state = TraceState(joining: states)
         }
-        let state = states.isEmpty ? nil : TraceState(joining: states)
         self.init(traceparent: traceparent, traceState: state)
     }
 
@@ -207,20 +210,19 @@ public struct TraceState: Hashable, Sendable {
 }
 
 enum Hex {
+    /// Lower-case digits only. Without a branch for each digit: what is no digit sets a bit that is looked at once.
     @inline(__always)
     static func parse(_ bytes: UnsafeRawBufferPointer, _ offset: Int, _ count: Int) -> UInt64? {
         var value: UInt64 = 0
-        for index in offset..<offset + count {
+        var isBad = false
+        for index in offset..<offset &+ count {
             let byte = bytes[index]
-            let digit: UInt8
-            switch byte {
-            case 0x30...0x39: digit = byte &- 0x30
-            case 0x61...0x66: digit = byte &- 0x57
-            default: return nil
-            }
-            value = value << 4 | UInt64(digit)
+            let decimal = byte &- 0x30
+            let letter = byte &- 0x61
+            isBad = isBad || (decimal > 9 && letter > 5)
+            value = value << 4 | UInt64(decimal <= 9 ? decimal : letter &+ 10)
         }
-        return value
+        return isBad ? nil : value
     }
 
     @inline(__always)

@@ -29,6 +29,12 @@ enum PropertyRules {
         Property("enable.partition.eof", "true"),
     ]
 
+    /// Defaults of ours that anyone may change.
+    static let consumerDefaults = [
+        // 16 MiB instead of 64: memory that is filled again soon stays in the cache. ``FetchNudge`` keeps it filled.
+        Property("queued.max.messages.kbytes", "16384")
+    ]
+
     /// Fixed properties of a producer.
     static let producer = [
         Property("acks", "all"),
@@ -131,7 +137,7 @@ extension KafkaConfiguration {
             guard let groupID, !groupID.isEmpty else {
                 throw KafkaConfigurationError(key: "group.id", value: groupID ?? "", expected: "the name of a consumer group")
             }
-            all += groupProperties
+            all += groupProperties + PropertyRules.consumerDefaults
         }
         for (key, value) in additional.sorted(by: { $0.key < $1.key }) {
             let name = PropertyRules.normalized(key)
