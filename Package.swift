@@ -98,6 +98,11 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        .executableTarget(
+            name: "Benchmarks", dependencies: ["TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
+            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "throughput.sh"], swiftSettings: strict
+        ),
+
         // Tests, one target for each room.
         .testTarget(
             name: "TriageEventsTests", dependencies: ["TriageEvents"], resources: [.copy("Fixtures")], swiftSettings: strict

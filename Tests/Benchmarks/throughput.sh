@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The whole of `triage run` against the fixtures: 200,000 events of 1 KiB from an in-memory broker, a no-op handler, spans to a
+# sink that counts; beside it, in the same run, the bare C loop on the same topic. Prints CPU µs an event, events a second, peak
+# memory; alternating runs, since machines are noisy. Needs gcc, librdkafka-dev, python3, curl.
+#
+#   swift build -c release --product triage && Tests/Benchmarks/throughput.sh [RUNS [EVENTS]]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+runs=${1:-5} events=${2:-200000}
+triage=$(swift build -c release --show-bin-path)/triage
+fixtures=Tests/Benchmarks/Fixtures
+work=$(mktemp -d)
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+gcc -O2 -w -o "$work/broker" $fixtures/broker.c -lpthread
+gcc -O2 -w -o "$work/consume" $fixtures/consume.c -lrdkafka
+gcc -O2 -w -o "$work/sink" $fixtures/otlp-sink.c
+python3 $fixtures/generate-events.py "$events" "$work/events.tsv"
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+kafka=$(port) otlp=$(port)
+"$work/broker" "$kafka" 6 & pids+=($!)
+"$work/sink" "$otlp" & pids+=($!)
+sleep 1
+export BROKERS=127.0.0.1:$kafka
+"$work/consume" load "$work/events.tsv" fhir.Patient.created >/dev/null
+show() { # label, reads the summary
+    python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+if "user" in d: n, cpu, wall, rss = d["n"], d["user"] + d["sys"], d["wall"], d["rss_kb"] / 1024
+else: n, cpu, wall, rss = d["completed"], d["cpu_seconds"], d["duration_seconds"], d["max_rss_bytes"] / 1048576
+print("%-9s %6.2f us/event %9.0f events/s %5.0f MiB  %s" % (sys.argv[1], cpu / n * 1e6, n / wall, rss,
+    "" if "user" in d else "spans exported %d dropped %d" % (d["spans_exported"], d["spans_dropped"])))' "$1"
+}
+for run in $(seq "$runs"); do
+    "$work/consume" consume fhir.Patient.created "c-$run" "$events" | show "C loop"
+    for disabled in true false; do
+        OTEL_SDK_DISABLED=$disabled OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$otlp \
+            "$triage" run -b "$BROKERS" --group "t-$disabled-$run" -t fhir.Patient.created --handler none -e -o json --http off \
+            2>/dev/null | show "$([ $disabled = true ] && echo untraced || echo traced)"
+    done
+done
