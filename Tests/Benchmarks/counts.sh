@@ -3,9 +3,11 @@
 # starting up doesn't count. Needs valgrind. Build first: swift build -c release --product Benchmarks
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-binary=$(swift build -c release --show-bin-path)/Benchmarks
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+binary=$work/Benchmarks
+# valgrind gives up on Swift's debug information.
+strip -o "$binary" "$(swift build -c release --show-bin-path)/Benchmarks"
 
 instructions() { # name count
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 | sed -n 's/.*Collected : *//p'

@@ -144,6 +144,7 @@ extension Engine {
             do { try await handler(event, context) } catch { thrown = error }
             worker.deadline = nil
             let end = clock.now()
+            lastEnd = end
             guard let error = thrown else {
                 attempt.end(nil, tracer: tracer, at: end)
                 completed(delivery, step: step, lane: lane, start: start, at: end)
