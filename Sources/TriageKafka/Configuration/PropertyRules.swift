@@ -31,7 +31,7 @@ enum PropertyRules {
 
     /// Defaults of ours that anyone may change.
     static let consumerDefaults = [
-        // 16 MiB instead of 64: memory that is filled again soon stays in the cache. ``FetchNudge`` keeps it filled.
+        // 16 MiB instead of 64: memory that is filled again soon stays in the cache. ``PrefetchWatch`` keeps it filled.
         Property("queued.max.messages.kbytes", "16384")
     ]
 

@@ -18,7 +18,6 @@ final class ConsumerHandle {
     private let queue: OpaquePointer
     private let wakeTarget: WakeTarget
     private let intake = MessageIntake()
-    private let nudge: FetchNudge
     private var commits: [(offsets: [OffsetCommit], error: BrokerError?)] = []
     private var errors: [BrokerError] = []
     /// Set before the first poll, taken away before the end.
@@ -34,7 +33,6 @@ final class ConsumerHandle {
         }
         self.queue = queue
         wakeTarget = WakeTarget(queue)
-        nudge = FetchNudge(handle)
         handle.context.failed = { [unowned self] error in
             errors.append(error)
             endWait()
@@ -59,9 +57,6 @@ final class ConsumerHandle {
         guard maximum > 0 else { return }
         hasRebalanced = false
         take(into: &batch, maximum: maximum, milliseconds: 0)
-        if let last = batch.records.last {
-            nudge.observe(length: rd_kafka_queue_length(queue), topic: last.topic, partition: last.partition)
-        }
         // Taking without waiting swallows a wake-up of the queue, hence the flag beside it.
         guard !wakeTarget.wasWoken(), batch.isEmpty, !hasRebalanced, milliseconds > 0 else { return }
         take(into: &batch, maximum: 1, milliseconds: milliseconds)
@@ -119,7 +114,6 @@ final class ConsumerHandle {
         // Closing serves the same queue: a wake-up in the middle would end it half done, and the client's destruction
         // would then wait for ever.
         wakeTarget.disarm()
-        nudge.end()
         rd_kafka_consumer_close(handle.client)
         callbacks = nil
         handle.context.rebalanced = nil
