@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import Testing
 import TriageEvents
 
 /// What the conformance bodies need of a broker, so that they run over any implementation of the ports.
@@ -120,6 +121,9 @@ final class Reader {
 
     func poll(_ timeout: Duration = .milliseconds(50), maximum: Int = 500) {
         consumer.poll(into: &batch, maximum: maximum, timeout: timeout)
+        for record in batch.records where !assignments.current.contains(record.topicPartition) {
+            Issue.record("\(record.position) came although it is not assigned")
+        }
         records += batch.records
         for end in batch.ends { ends[end.partition] = end.offset }
         commits += batch.commits

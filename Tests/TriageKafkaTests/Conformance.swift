@@ -266,6 +266,35 @@ enum Conformance {
         try first.poll("everything again") { first.assignments.current == all }
     }
 
+    static func dropsWhatWasTakenAway(_ broker: BrokerUnderTest) async throws {
+        let topic = try await broker.createTopic(2)
+        let group = unique("group")
+        let producer = try broker.producer()
+        defer { producer.close() }
+        let first = Reader(try broker.consumer(group))
+        defer { first.consumer.close() }
+        try first.subscribe(topic)
+        try first.poll("the ends") { first.ends.count == 2 }
+        try producer.produceAll((0..<100).map { OutboundRecord(topic: topic, partition: $0 % 2, key: nil, value: nil) })
+        let second = Reader(try broker.consumer(group))
+        try second.subscribe(topic)
+        // Meanwhile records lie ready for the first, and behind them the revocation: one poll takes both.
+        for _ in 0..<10 { second.poll(.milliseconds(100)) }
+        try first.poll("a share for both", with: second) {
+            first.assignments.current.count == 1 && second.assignments.current.count == 1
+        }
+        // Nothing was committed, so the owners read everything from the start, once.
+        first.records = []
+        second.records = []
+        try producer.produceAll((0..<2).map { OutboundRecord(topic: topic, partition: $0, key: nil, value: nil) })
+        try first.poll("the last records", with: second) { first.records.last?.offset == 50 && second.records.last?.offset == 50 }
+        for reader in [first, second] {
+            let offsets = reader.records.map(\.offset)
+            #expect(offsets == Array(0...50).suffix(offsets.count))
+        }
+        second.consumer.close()
+    }
+
     static func wakes(_ broker: BrokerUnderTest) async throws {
         let topic = try await broker.createTopic(1)
         let reader = Reader(try broker.consumer(unique("group")))

@@ -95,6 +95,10 @@ struct ConformanceTests {
         try await Conformance.sharesPartitions(kind.broker())
     }
 
+    @Test(arguments: TestBroker.available) func dropsWhatWasTakenAway(_ kind: TestBroker) async throws {
+        try await Conformance.dropsWhatWasTakenAway(kind.broker())
+    }
+
     @Test(arguments: TestBroker.available) func wakes(_ kind: TestBroker) async throws {
         try await Conformance.wakes(kind.broker())
     }

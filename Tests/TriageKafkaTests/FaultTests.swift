@@ -137,6 +137,26 @@ struct FaultTests {
         }
     }
 
+    @Test func readsABacklogThatIsLargerThanThePrefetchQueue() throws {
+        let cluster = try EmbeddedCluster()
+        defer { cluster.close() }
+        try cluster.createTopic("backlog", partitions: 2)
+        let producer = try KafkaProducer(KafkaConfiguration(bootstrapServers: cluster.bootstrapServers))
+        defer { producer.close() }
+        let value = ByteSlice(count: 500) { $0.initializeMemory(as: UInt8.self, repeating: 7) }
+        try producer.produceAll((0..<10_000).map { OutboundRecord(topic: "backlog", partition: $0 % 2, key: nil, value: value) })
+        var configuration = quick(cluster.bootstrapServers, group: "backlog")
+        configuration.additional["queued.max.messages.kbytes"] = "256"
+        configuration.additional["fetch.message.max.bytes"] = "65536"
+        let reader = Reader(try KafkaConsumer(configuration))
+        defer { reader.consumer.close() }
+        try reader.subscribe("backlog")
+        try reader.poll("everything") { reader.records.count == 10_000 }
+        for partition in 0..<2 {
+            #expect(reader.offsets(TopicPartition("backlog", Int32(partition))) == Array(0..<5000))
+        }
+    }
+
     @Test func reportsALostAssignment() throws {
         let cluster = try EmbeddedCluster()
         defer { cluster.close() }

@@ -4,10 +4,13 @@ import TriageEvents
 struct Property: Equatable {
     let key: String
     let value: String
+    /// Whether a librdkafka that doesn't know the property may go without it.
+    let isOptional: Bool
 
-    init(_ key: String, _ value: String) {
+    init(_ key: String, _ value: String, isOptional: Bool = false) {
         self.key = key
         self.value = value
+        self.isOptional = isOptional
     }
 
     var shownValue: String { Redaction.isSecret(key) ? Redaction.mark : value }
@@ -32,7 +35,9 @@ enum PropertyRules {
     /// Defaults of ours that anyone may change.
     static let consumerDefaults = [
         // 16 MiB instead of 64: memory that is filled again soon stays in the cache. ``PrefetchWatch`` keeps it filled.
-        Property("queued.max.messages.kbytes", "16384")
+        Property("queued.max.messages.kbytes", "16384"),
+        // How soon a full prefetch queue is looked at again; since librdkafka 2.2, see ``PrefetchWatch``.
+        Property("fetch.queue.backoff.ms", "20", isOptional: true),
     ]
 
     /// Fixed properties of a producer.

@@ -95,7 +95,7 @@ final class ClientHandle: @unchecked Sendable {
         for property in properties {
             var text = [CChar](repeating: 0, count: 512)
             let result = rd_kafka_conf_set(configuration, property.key, property.value, &text, text.count)
-            guard result != RD_KAFKA_CONF_OK else { continue }
+            if result == RD_KAFKA_CONF_OK || (result == RD_KAFKA_CONF_UNKNOWN && property.isOptional) { continue }
             rd_kafka_conf_destroy(configuration)
             let said = text.message
             let expected =

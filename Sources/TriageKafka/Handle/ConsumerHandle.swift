@@ -24,9 +24,11 @@ final class ConsumerHandle {
     var callbacks: Callbacks?
     private var hasRebalanced = false
     private var isClosing = false
+    private var prefetch: PrefetchWatch
 
     init(properties: [Property], log: KafkaLog?) throws(KafkaConfigurationError) {
         handle = try ClientHandle(.consumer, properties: properties, log: log)
+        prefetch = PrefetchWatch(properties)
         rd_kafka_poll_set_consumer(handle.client)
         guard let queue = rd_kafka_queue_get_consumer(handle.client) else {
             throw KafkaConfigurationError(key: "group.id", value: "", expected: "the name of a consumer group")
@@ -57,6 +59,7 @@ final class ConsumerHandle {
         guard maximum > 0 else { return }
         hasRebalanced = false
         take(into: &batch, maximum: maximum, milliseconds: 0)
+        prefetch.observe(rd_kafka_queue_length(queue), handle.client)
         // Taking without waiting swallows a wake-up of the queue, hence the flag beside it.
         guard !wakeTarget.wasWoken(), batch.isEmpty, !hasRebalanced, milliseconds > 0 else { return }
         take(into: &batch, maximum: 1, milliseconds: milliseconds)
