@@ -48,7 +48,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var randomState: UInt64
     var failure: EngineError?
     private var pollStep: PollStep
-    private var lastCommit = Timestamp(nanoseconds: .min)
+    var lastCommit = Timestamp(nanoseconds: .min)
     private var lastGauges = Timestamp(nanoseconds: .min)
     private var aloneSequence: UInt64 = 0
     /// Whether the group has settled what this member works on, if only that it is nothing.
@@ -58,7 +58,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// When the loop last came back from polling: workers hand the thread back to it when their turn is over.
     var turnStart = Timestamp(nanoseconds: 0)
 
-    private var gauges: EngineGauges
+    var gauges: EngineGauges
     private let wakeConsumer: @Sendable () -> Void
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
@@ -142,6 +142,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         let end = clock.now()
         // A commit that got no answer is none that failed: the last one, which waits for its answer, has its offsets too.
         while let step = commitsInFlight.popFirst() { step.end(nil, tracer: tracer, at: end) }
+        gauges.set(inFlight: 0, waiting: 0, paused: 0, oldest: nil)
         publish()
         if let failure { throw failure }
     }
@@ -314,55 +315,6 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     func complete(_ delivery: Delivery) {
         load.bytes -= delivery.record.size
         if !delivery.partition.isRevoked { delivery.partition.ledger.complete(delivery.ticket) }
-    }
-
-    // MARK: Commits
-
-    private func commitIfDue(_ now: Timestamp) {
-        guard commitsInFlight.isEmpty, now - lastCommit >= configuration.commitInterval else { return }
-        let offsets = offsetsToCommit(partitions.values)
-        guard !offsets.isEmpty else { return }
-        lastCommit = now
-        let step = CommitStep(template: commitTemplate, partitions: offsets.count, tracer: tracer, at: now)
-        do {
-            try consumer.commit(offsets)
-            commitsInFlight.append(step)
-        } catch {
-            step.end(error, tracer: tracer, at: clock.now())
-            gauges.commits(error).add(1)
-            log(.commitFailed(error))
-        }
-    }
-
-    func offsetsToCommit(_ partitions: some Sequence<PartitionState>) -> [OffsetCommit] {
-        partitions.compactMap { state in state.ledger.toCommit().map { OffsetCommit(state.id, offset: $0) } }
-    }
-
-    private func committed(_ offsets: [OffsetCommit], error: BrokerError?, at now: Timestamp) {
-        commitsInFlight.popFirst()?.end(error, tracer: tracer, at: now)
-        gauges.commits(error).add(1)
-        if let error {
-            log(.commitFailed(error))
-        } else {
-            for offset in offsets { partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
-        }
-    }
-
-    /// Commits what is complete in these partitions and waits for the answer.
-    func commitNow(_ partitions: some Sequence<PartitionState>) {
-        let offsets = offsetsToCommit(partitions)
-        guard !offsets.isEmpty else { return }
-        let step = CommitStep(template: commitTemplate, partitions: offsets.count, tracer: tracer, at: clock.now())
-        do {
-            try consumer.commitAndWait(offsets)
-            step.end(nil, tracer: tracer, at: clock.now())
-            gauges.commits(nil).add(1)
-            for offset in offsets { self.partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
-        } catch {
-            step.end(error, tracer: tracer, at: clock.now())
-            gauges.commits(error).add(1)
-            log(.commitFailed(error))
-        }
     }
 
     // MARK: Stopping
