@@ -1,4 +1,5 @@
 internal import Configuration
+internal import Synchronization
 internal import SystemPackage
 internal import TriageEvents
 internal import TriageKafka
@@ -18,7 +19,7 @@ public struct ConfigurationLoader: Sendable {
         ("concurrency", "handlers that may be suspended at the same time, 1 to 10000"),
         ("attempt-timeout", "time for one attempt, such as 60s; 0 for no limit"),
         ("grace-period", "time for a stop to finish what is in flight, such as 30s"),
-        ("commit-interval", "time between commits, such as 1s"),
+        ("commit-interval", "time between commits, such as 1s; at least 10ms"),
         ("http", "where /metrics and /health are served, host:port, or off"),
         ("identifiers", "how resource ids show in telemetry: hashed, plain or omitted"),
         ("identifier-key-file", "file with at least 32 bytes that ids are hashed with"),
@@ -34,6 +35,8 @@ public struct ConfigurationLoader: Sendable {
     ///   - file: the path of a YAML file, or nil.
     /// - Throws: ``ConfigurationError`` if the file can't be read or is no YAML mapping, or has a key that isn't known.
     public init(flags: [String: String] = [:], environment: [String: String], file: String? = nil) async throws {
+        // What is empty counts as not set, so that the next layer is asked.
+        let flags = flags.filter { !$0.value.isEmpty }
         var layers: [any ConfigProvider] = [
             InMemoryProvider(
                 name: "flags",
@@ -41,18 +44,45 @@ public struct ConfigurationLoader: Sendable {
                     uniqueKeysWithValues: flags.map { (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false)) }
                 )
             ),
-            EnvironmentVariablesProvider(environmentVariables: environment),
+            EnvironmentVariablesProvider(environmentVariables: environment.filter { !$0.value.isEmpty }),
         ]
         if let file {
-            do {
-                layers.append(KeyMappingProvider(upstream: try await FileProvider<YAMLSnapshot>(filePath: FilePath(file))) { key in
+            layers.append(
+                KeyMappingProvider(upstream: try await ConfigurationLoader.provider(of: file)) { key in
                     AbsoluteConfigKey(Array(key.components.dropFirst()), context: key.context)
-                })
-            } catch {
-                throw ConfigurationError(key: "--config", value: file, expected: "a readable YAML file with a mapping at the top")
-            }
+                }
+            )
         }
         reader = ConfigReader(providers: layers)
+    }
+
+    /// The file's layer; a key in it that nobody asks for would be a setting that silently does nothing, so it is refused.
+    private static func provider(of file: String) async throws(ConfigurationError) -> FileProvider<YAMLSnapshot> {
+        let found = FoundKeys()
+        let provider: FileProvider<YAMLSnapshot>
+        do {
+            // A snapshot doesn't list its keys, but it asks for each of them whether it is a secret.
+            let options = YAMLSnapshot.ParsingOptions(
+                secretsSpecifier: .dynamic { key, _ in
+                    found.all.withLock { $0.append(key) }
+                    return false
+                }
+            )
+            provider = try await FileProvider<YAMLSnapshot>(parsingOptions: options, filePath: FilePath(file))
+        } catch {
+            throw ConfigurationError(key: "--config", value: file, expected: "a readable YAML file with a mapping at the top")
+        }
+        let known = Set(keys.map(\.key))
+        for key in found.all.withLock({ $0 }).sorted() where !known.contains(key) {
+            throw ConfigurationError(
+                key: key, value: "(in \(file))", expected: "one of the keys \(keys.map(\.key).joined(separator: ", "))"
+            )
+        }
+        return provider
+    }
+
+    private final class FoundKeys: Sendable {
+        let all = Mutex<[String]>([])
     }
 
     /// The text of a key in the first layer that has it; an empty one counts as not set.
@@ -73,7 +103,9 @@ public struct ConfigurationLoader: Sendable {
         var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
         if let group = text("group") { configuration.group = group }
         if let topics = text("topics") {
-            configuration.topics = topics.split(separator: ",").map { $0.trimmingSpaces() }.filter { !$0.isEmpty }
+            var seen: Set<String> = []
+            configuration.topics = topics.split(separator: ",").map { $0.trimmingSpaces() }
+                .filter { !$0.isEmpty && seen.insert($0).inserted }
             try ConfigurationLoader.check(topics: configuration.topics)
         }
         if let retry = text("retry") { configuration.retry = try ConfigurationLoader.retryPolicy(retry) }
@@ -85,7 +117,12 @@ public struct ConfigurationLoader: Sendable {
         }
         if let timeout = try duration("attempt-timeout") { configuration.attemptTimeout = timeout == .zero ? nil : timeout }
         if let grace = try duration("grace-period") { configuration.gracePeriod = grace }
-        if let interval = try duration("commit-interval") { configuration.commitInterval = max(interval, .milliseconds(10)) }
+        if let interval = try duration("commit-interval") {
+            guard interval >= .milliseconds(10) else {
+                throw ConfigurationError(key: "commit-interval", value: text("commit-interval") ?? "", expected: "at least 10ms")
+            }
+            configuration.commitInterval = interval
+        }
         if let http = text("http") {
             if http == "off" {
                 configuration.http = nil
@@ -101,7 +138,7 @@ public struct ConfigurationLoader: Sendable {
     private func duration(_ key: String) throws(ConfigurationError) -> Duration? {
         guard let text = text(key) else { return nil }
         guard let duration = Duration(triage: text) else {
-            throw ConfigurationError(key: key, value: text, expected: "a duration such as 500ms, 30s, 5m or 2h")
+            throw ConfigurationError(key: key, value: text, expected: "a duration such as 500ms, 30s, 5m or 2h, at most a year")
         }
         return duration
     }
@@ -165,7 +202,7 @@ public struct ConfigurationLoader: Sendable {
 
     private static func isBroker(_ text: Substring) -> Bool {
         let text = text.trimmingSpaces()
-        guard !text.isEmpty, !text.contains(" ") else { return false }
+        guard !text.isEmpty, !text.contains(" "), !text.contains("/") else { return false }
         guard let colon = text.lastIndex(of: ":"), !text.hasSuffix("]") else { return true }
         guard let port = Int(text[text.index(after: colon)...]) else { return false }
         return (1...65535).contains(port)
@@ -182,21 +219,23 @@ extension Substring {
 }
 
 extension Duration {
-    /// Parses `250ms`, `30s`, `5m`, `2h` or `0`; nil for anything else, negative ones included.
+    /// Parses `250ms`, `30s`, `5m`, `2h` or `0`; nil for anything else, negative ones and those over 366 days included.
     public init?(triage text: String) {
         if text == "0" {
             self = .zero
             return
         }
-        let digits = text.prefix { $0.isNumber || $0 == "." }
-        guard let number = Double(digits), number >= 0, number.isFinite, number < 1e9 else { return nil }
+        let digits = text.prefix { $0.isASCII && $0.isNumber || $0 == "." }
+        let nanosecondsOfUnit: Double
         switch text.dropFirst(digits.count) {
-        case "ms": self = .nanoseconds(Int64(number * 1e6))
-        case "s": self = .nanoseconds(Int64(number * 1e9))
-        case "m": self = .nanoseconds(Int64(number * 60e9))
-        case "h": self = .seconds(Int64(number * 3600))
+        case "ms": nanosecondsOfUnit = 1e6
+        case "s": nanosecondsOfUnit = 1e9
+        case "m": nanosecondsOfUnit = 60e9
+        case "h": nanosecondsOfUnit = 3600e9
         default: return nil
         }
+        guard let number = Double(digits), number * nanosecondsOfUnit <= 366 * 86_400e9 else { return nil }
+        self = .nanoseconds(Int64((number * nanosecondsOfUnit).rounded()))
     }
 }
 

@@ -45,11 +45,8 @@ public final class Processor: Service, Sendable {
         self.onListening = onListening
         var kafka = configuration.kafka
         kafka.groupID = configuration.group
-        let kafkaLog: KafkaLog = { level, facility, text in
-            logger.log(level: level <= 3 ? .error : level <= 5 ? .warning : .debug, "\(facility): \(text)")
-        }
-        let consumer = try KafkaConsumer(kafka, log: kafkaLog)
-        let producer = try KafkaProducer(kafka, log: kafkaLog)
+        let consumer = try KafkaConsumer(kafka, log: logger.kafkaLog)
+        let producer = try KafkaProducer(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
         settings.retry = configuration.retry

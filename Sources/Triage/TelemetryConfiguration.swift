@@ -40,7 +40,7 @@ public struct TelemetryConfiguration: Sendable {
         traces = exportsByDefault || otlp.traces.isEndpointConfigured ? otlp.traces : nil
         metrics = exportsByDefault || otlp.metrics.isEndpointConfigured ? otlp.metrics : nil
         var reader = VariableReader(environment: environment)
-        isDisabled = reader.text("OTEL_SDK_DISABLED")?.lowercased() == "true"
+        isDisabled = reader.choice("OTEL_SDK_DISABLED", of: ["true", "false"]) == "true"
         if reader.choice("OTEL_TRACES_EXPORTER", of: ["otlp", "none"]) == "none" { traces = nil }
         if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true { metrics = nil }
         if let sampler = reader.sampler() { self.sampler = sampler }
@@ -76,23 +76,26 @@ public struct TelemetryConfiguration: Sendable {
 
     /// The resource as OTLP has it.
     var resource: OTLPResource {
-        var attributes: [(String, ResourceValue)] = [
-            ("service.name", .string(serviceName)), ("service.instance.id", .string(instanceID)),
-            ("service.version", .string(TriageVersion.current)), ("telemetry.sdk.name", "triage"),
-            ("telemetry.sdk.language", "swift"), ("telemetry.sdk.version", .string(TriageVersion.current)),
-            ("process.pid", .int(Int64(getpid()))),
-        ]
-        let own = Set(attributes.map(\.0))
-        attributes += resourceAttributes.filter { !own.contains($0.key) }.map { ($0.key, .string($0.value)) }
-        return OTLPResource(attributes: attributes, version: TriageVersion.current)
+        OTLPResource(
+            attributes: prometheusResource.map { ($0.key, .string($0.value)) } + [("process.pid", .int(Int64(getpid())))],
+            version: TriageVersion.current
+        )
     }
 
-    /// The resource as `target_info` has it.
+    /// The resource as `target_info` has it, each key once: what the environment says about the service goes before what
+    /// Triage says (specification, resource/sdk), but what the SDK is and the process's id are not for it to say.
     var prometheusResource: [(key: String, value: String)] {
-        [
+        let fixed: [(key: String, value: String)] = [
+            ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"), ("telemetry.sdk.version", TriageVersion.current),
+        ]
+        var merged: [(key: String, value: String)] = [
             ("service.name", serviceName), ("service.instance.id", instanceID), ("service.version", TriageVersion.current),
-            ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"),
-        ] + resourceAttributes
+        ]
+        for attribute in resourceAttributes where attribute.key != "process.pid" && !fixed.contains(where: { $0.key == attribute.key }) {
+            merged.removeAll { $0.key == attribute.key }
+            merged.append(attribute)
+        }
+        return merged + fixed
     }
 }
 
@@ -110,8 +113,10 @@ private struct VariableReader {
     init(environment: [String: String]) { self.environment = environment }
 
     func text(_ key: String) -> String? {
-        guard let text = environment[key], !text.allSatisfy(\.isWhitespace) else { return nil }
-        return text
+        guard let text = environment[key] else { return nil }
+        let trimmed = text.drop(while: \.isWhitespace)
+        guard let last = trimmed.lastIndex(where: { !$0.isWhitespace }) else { return nil }
+        return String(trimmed[...last])
     }
 
     mutating func number(_ key: String, _ range: ClosedRange<Int>) -> Int? {
@@ -179,11 +184,14 @@ private struct VariableReader {
                 bytes.append(byte)
                 continue
             }
-            guard rest.count >= 2, let value = UInt8(String(rest.prefix(2)) ?? "", radix: 16) else { return nil }
-            bytes.append(value)
-            rest = rest.dropFirst(2)
+            guard let high = hexadecimalDigit(rest.popFirst()), let low = hexadecimalDigit(rest.popFirst()) else { return nil }
+            bytes.append(high << 4 | low)
         }
         while bytes.last == 0x20 { bytes.removeLast() }
         return String(validating: bytes, as: UTF8.self)
+    }
+
+    private func hexadecimalDigit(_ byte: UInt8?) -> UInt8? {
+        byte.flatMap { Character(UnicodeScalar($0)).hexDigitValue }.map(UInt8.init)
     }
 }

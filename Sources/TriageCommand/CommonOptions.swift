@@ -17,7 +17,7 @@ struct BrokerOptions: ParsableArguments {
     var brokers: String?
 
     @Option(
-        name: .customShort("X"),
+        name: .customShort("X", allowingJoined: true),
         help: ArgumentHelp(
             "Any property of librdkafka, such as security.protocol=SASL_SSL; a value @FILE is read from that file.",
             valueName: "name=value"
@@ -47,7 +47,8 @@ struct BrokerOptions: ParsableArguments {
         for property in properties {
             let parts = property.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             guard parts.count == 2, !parts[0].isEmpty else {
-                throw ConfigurationError(key: "-X", value: property, expected: "name=value or name=@file")
+                // Without a name one can't tell whether it is a secret.
+                throw ConfigurationError(key: "-X", value: parts.count == 2 ? "=***" : property, expected: "name=value or name=@file")
             }
             if parts[1].hasPrefix("@") {
                 let path = String(parts[1].dropFirst())
@@ -67,30 +68,18 @@ struct BrokerOptions: ParsableArguments {
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
 
-/// What goes to stderr: log lines, progress, warnings. stdout is data.
-enum Narration {
+extension Narration {
+    /// Log lines on stderr, from this level on.
     static func logger(_ level: Logger.Level) -> Logger {
         var logger = Logger(label: "triage") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = level
         return logger
     }
-
-    static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
-
-    static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
-
-    /// Replaces the last progress line on a terminal; elsewhere it says nothing.
-    static func progress(_ text: String) {
-        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8)) }
-    }
-
-    /// Ends the progress line.
-    static func endProgress() {
-        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
-    }
 }
 
 /// Errors of this program by their exit code: 64 for what was typed, 1 for what happened.
+///
+/// Beside these, 130 after a second Ctrl-C or an interrupted demonstration, 141 when stdout's reader went away.
 func reported<Result>(_ body: () async throws -> Result) async throws -> Result {
     do {
         return try await body()
@@ -105,17 +94,12 @@ func reported<Result>(_ body: () async throws -> Result) async throws -> Result 
         throw ExitCode(64)
     } catch let error as ExitCode {
         throw error
+    } catch let error as OutputError where error.isClosedPipe {
+        // What a shell reports of a command whose reader went away: 128 + SIGPIPE.
+        throw ExitCode(128 + SIGPIPE)
     } catch {
         Narration.endProgress()
         Narration.say("Error: \(error)")
         throw ExitCode.failure
     }
-}
-
-/// Prints one JSON object on stdout.
-func printJSON(_ value: some Encodable) throws {
-    let encoder = JSONEncoder()
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    print(String(decoding: try encoder.encode(value), as: UTF8.self))
 }

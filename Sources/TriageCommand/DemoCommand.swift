@@ -73,7 +73,12 @@ struct DemoCommand: AsyncParsableCommand {
             let interruption = Self.cancelOnSignal { work.cancel() }
             defer { interruption.cancel() }
             let report = try await work.value
-            if output == .json { try printJSON(Summary(report)) } else { print(Summary(report).text(report)) }
+            let summary = Summary(report)
+            if output == .json { try Output.json(summary) } else { try Output.line(summary.text(report)) }
+            if report.isInterrupted {
+                await telemetry.shutdown()
+                throw ExitCode(130)
+            }
             if serve {
                 // A pipe's reader wants the report now, not when the serving ends.
                 fflush(nil)
@@ -95,7 +100,8 @@ struct DemoCommand: AsyncParsableCommand {
         let server = Task {
             try await demonstration.serve(at: address) { port in
                 Narration.say("Broker:  \(demonstration.brokers)")
-                Narration.say("Metrics: http://\(address.host):\(port)/metrics   (Ctrl-C ends)")
+                let listening = Configuration.HTTPAddress(host: address.host, port: port)
+                Narration.say("Metrics: http://\(listening)/metrics   (Ctrl-C ends)")
             }
         }
         let interruption = Self.cancelOnSignal { server.cancel() }
@@ -133,7 +139,7 @@ struct DemoCommand: AsyncParsableCommand {
         let spansExported: Int
         let spansDropped: Int
         let durationSeconds: Double
-        let exampleTraceId: String?
+        @OrNull var exampleTraceId: String?
 
         init(_ report: DemonstrationReport) {
             produced = report.produced
@@ -154,9 +160,21 @@ struct DemoCommand: AsyncParsableCommand {
                 ("spans dropped", "\(spansDropped)"), ("duration", Table.seconds(durationSeconds)),
             ])
             guard let exampleTraceId else {
+                if report.isInterrupted { return table }
                 return table + "\n\nNo event was dead-lettered: raise --transient or --persistent, or --events, to see a trace."
             }
             return table + "\n\nOne dead-lettered event, trace \(exampleTraceId):\n\n" + TraceTree(report.exampleTrace).text
         }
+    }
+}
+
+/// Encodes nil as `null` rather than leaving the key out, so that a reader always finds it.
+@propertyWrapper
+struct OrNull<Value: Encodable & Sendable>: Encodable, Sendable {
+    var wrappedValue: Value?
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
     }
 }

@@ -21,8 +21,7 @@ struct EmbeddedBrokerCommand: AsyncParsableCommand {
                     try cluster.createTopic(topic, partitions: partitions)
                 }
             }
-            print(cluster.bootstrapServers)
-            fflush(nil)
+            try Output.line(cluster.bootstrapServers)
             for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) { break }
             cluster.close()
         }

@@ -43,14 +43,14 @@ struct PublishCommand: AsyncParsableCommand {
             let logger = broker.logger
             let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: false)
             let publisher = try EventPublisher(
-                configuration.kafka, telemetry: telemetry, pattern: pattern.value, source: source
+                configuration.kafka, telemetry: telemetry, pattern: pattern.value, source: source, logger: logger
             )
             let summary = try await publish(input, through: publisher)
             _ = await publisher.flush()
             publisher.close()
             await telemetry.shutdown()
             let result = summary.result
-            if output == .json { try printJSON(result) } else { print(result.table) }
+            if output == .json { try Output.json(result) } else { try Output.line(result.table) }
             if result.failed > 0 { throw ExitCode.failure }
         }
     }
@@ -68,6 +68,7 @@ struct PublishCommand: AsyncParsableCommand {
                 try await publisher.publish(ByteSlice(line), action: changeAction, decoder: decoder) { result in
                     if case .failure(let error) = result {
                         tally.fail()
+                        Narration.endProgress()
                         Narration.say("line \(lineNumber): not acknowledged: \(error)")
                     } else {
                         tally.acknowledge()
@@ -79,6 +80,12 @@ struct PublishCommand: AsyncParsableCommand {
                 let hint = invalid.rule == .action && action == nil ? "; a bare resource needs --action" : ""
                 Narration.say("line \(lineNumber): \(invalid.rule.rawValue) at \(invalid.path)\(hint)")
                 if !keepGoing { break }
+            } catch let refused as BrokerError {
+                // The client did not take this one, most likely for its size; others may pass.
+                tally.fail()
+                Narration.endProgress()
+                Narration.say("line \(lineNumber): not taken: \(refused)")
+                if !keepGoing || refused.isFatal { break }
             }
             if number % 64 == 0 { Narration.progress("line \(number)\(input.share.map { "  \(Int($0 * 100)) %" } ?? "")") }
         }
@@ -99,64 +106,5 @@ struct PublishCommand: AsyncParsableCommand {
         let published: Int
         let failed: Int
         var table: String { Table.rows([("published", "\(published)"), ("failed", "\(failed)")]) }
-    }
-}
-
-/// Reads lines of bytes from a file or standard input.
-final class LineReader {
-    private let handle: FileHandle
-    private let size: UInt64?
-    private var read: UInt64 = 0
-    private var buffer: [UInt8] = []
-    private var start = 0
-    private var isAtEnd = false
-
-    init(_ path: String) throws {
-        if path == "-" {
-            handle = .standardInput
-            size = nil
-            return
-        }
-        guard let opened = FileHandle(forReadingAtPath: path) else {
-            throw ConfigurationError(key: "FILE", value: path, expected: "a readable file, or - for standard input")
-        }
-        handle = opened
-        size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? NSNumber)?.uint64Value
-    }
-
-    /// How much of the file has been read, 0 to 1; nil for standard input.
-    var share: Double? { size.map { $0 == 0 ? 1 : Double(read) / Double($0) } }
-
-    /// The next line without its end, or nil.
-    func next() throws -> ArraySlice<UInt8>? {
-        var searched = start
-        while true {
-            if let end = buffer[searched...].firstIndex(of: UInt8(ascii: "\n")) {
-                defer { start = end + 1 }
-                return line(start..<end)
-            }
-            searched = buffer.count
-            if isAtEnd {
-                guard start < buffer.count else { return nil }
-                defer { start = buffer.count }
-                return line(start..<buffer.count)
-            }
-            if start > 0 {
-                buffer.removeSubrange(..<start)
-                searched -= start
-                start = 0
-            }
-            guard let chunk = try handle.read(upToCount: 1 << 16), !chunk.isEmpty else {
-                isAtEnd = true
-                continue
-            }
-            read += UInt64(chunk.count)
-            buffer += chunk
-        }
-    }
-
-    private func line(_ range: Range<Int>) -> ArraySlice<UInt8> {
-        let line = buffer[range]
-        return line.last == UInt8(ascii: "\r") ? line.dropLast() : line
     }
 }

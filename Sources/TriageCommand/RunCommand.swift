@@ -60,6 +60,7 @@ struct RunCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await reported {
+            if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
                 "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
@@ -69,15 +70,23 @@ struct RunCommand: AsyncParsableCommand {
             let logger = broker.logger
             let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: true)
             let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
-            if output == .json { try printJSON(summary) } else { print(summary.table) }
+            if output == .json { try Output.json(summary) } else { try Output.line(summary.table) }
         }
+    }
+
+    /// `--topic a,b` is taken as `--topic a --topic b`.
+    private static func parts(_ topic: String) -> [String] {
+        topic.split(separator: ",", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
     }
 
     private func serve(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) async throws -> RunSummary {
         let started = telemetry.tracer.clock.now()
         let processor = try Processor(
             configuration, telemetry: telemetry, logger: logger,
-            onListening: { port in logger.notice("metrics and health: http://\(configuration.http?.host ?? ""):\(port)/metrics") },
+            onListening: { port in
+                let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
+                logger.notice("metrics and health: http://\(address)/metrics")
+            },
             handler: Self.handler(handler, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)

@@ -18,8 +18,11 @@ struct TopicsCommand: AsyncParsableCommand {
     struct PlanOptions: ParsableArguments {
         @OptionGroup var broker: BrokerOptions
         @Option(help: "How topics are named: hybrid (fhir.Patient.created), resource (fhir.Patient) or action (fhir.created).")
-        var pattern: Pattern = .hybrid
-        @Option(name: [.customShort("t"), .customLong("topic")], help: "Main topic instead of the pattern's; may be repeated.")
+        var pattern: Pattern?
+        @Option(
+            name: [.customShort("t"), .customLong("topic")],
+            help: "Main topic instead of the pattern's; may be repeated (default: TRIAGE_TOPICS, else the hybrid pattern's three)."
+        )
         var topics: [String] = []
         @Option(help: "Partitions of each topic.")
         var partitions = 6
@@ -30,9 +33,10 @@ struct TopicsCommand: AsyncParsableCommand {
             guard (1...10_000).contains(partitions) else { throw ValidationError("--partitions \(partitions): expected 1 to 10000") }
         }
 
-        func plan() throws -> TopicPlan {
+        /// What the flags ask for; without them the topics that `triage run` would work on.
+        func plan(for configuration: Configuration) throws -> TopicPlan {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics) }
-            let main = topics.isEmpty ? pattern.value.patientTopics : topics
+            let main = topics.isEmpty ? pattern?.value.patientTopics ?? configuration.topics : topics
             return TopicPlan(mainTopics: main, partitions: partitions)
         }
     }
@@ -48,11 +52,17 @@ struct TopicsCommand: AsyncParsableCommand {
         @Option(help: "Copies of each partition (default: the broker's).")
         var replicationFactor: Int?
 
+        func validate() throws {
+            guard replicationFactor.map((1...1000).contains) ?? true else {
+                throw ValidationError("--replication-factor \(replicationFactor ?? 0): expected 1 to 1000")
+            }
+        }
+
         func run() async throws {
             try await reported {
                 let (configuration, _) = try await options.broker.load([:])
-                let results = try await TopicAdministrator(configuration.kafka)
-                    .create(try options.plan(), replicationFactor: replicationFactor ?? -1)
+                let results = try await TopicAdministrator(configuration.kafka, logger: options.broker.logger)
+                    .create(try options.plan(for: configuration), replicationFactor: replicationFactor ?? -1)
                 var failed = false
                 var rows: [(String, String)] = []
                 for (topic, result) in results {
@@ -65,9 +75,9 @@ struct TopicsCommand: AsyncParsableCommand {
                     }
                 }
                 if options.output == .json {
-                    try printJSON(rows.map { ["topic": $0.0, "result": $0.1] })
+                    try Output.json(rows.map { ["topic": $0.0, "result": $0.1] })
                 } else {
-                    for (name, result) in rows { print("\(name)  \(result)") }
+                    for (name, result) in rows { try Output.line("\(name)  \(result)") }
                 }
                 if failed { throw ExitCode.failure }
             }
@@ -81,14 +91,14 @@ struct TopicsCommand: AsyncParsableCommand {
         func run() async throws {
             try await reported {
                 let (configuration, _) = try await options.broker.load([:])
-                let plan = try options.plan()
-                let differences = try await TopicAdministrator(configuration.kafka).check(plan)
+                let plan = try options.plan(for: configuration)
+                let differences = try await TopicAdministrator(configuration.kafka, logger: options.broker.logger).check(plan)
                 if options.output == .json {
-                    try printJSON(differences.map(\.description))
+                    try Output.json(differences.map(\.description))
                 } else if differences.isEmpty {
-                    print("\(plan.topics.count) topics are as they should be")
+                    try Output.line("\(plan.topics.count) topics are as they should be")
                 } else {
-                    for difference in differences { print(difference) }
+                    for difference in differences { try Output.line("\(difference)") }
                 }
                 if !differences.isEmpty { throw ExitCode.failure }
             }

@@ -50,7 +50,7 @@ struct TraceTree {
         var parts: [String] = []
         if let outcome = span.text("triage.outcome") { parts.append(outcome) }
         if let reason = span.text("triage.wait.reason") { parts.append(reason) }
-        if case .error(let message) = span.status { parts.append("ERROR \(message)") }
+        if case .error(let message) = span.status { parts.append(message.text.isEmpty ? "ERROR" : "ERROR \(message)") }
         if let partition = span.text("messaging.destination.partition.id"), let offset = span.text("messaging.kafka.offset") {
             parts.append("partition \(partition) offset \(offset)")
         }

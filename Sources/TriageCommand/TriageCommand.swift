@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Triage
 
 /// The command `triage`: parsing and printing; what it does is in the library.
@@ -20,4 +21,11 @@ struct TriageCommand: AsyncParsableCommand {
         version: TriageVersion.current,
         subcommands: [DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, EmbeddedBrokerCommand.self]
     )
+
+    /// Runs the command that was typed.
+    static func main() async {
+        // A reader that goes away shall fail a write, not end a service that is in the middle of its work.
+        signal(SIGPIPE, SIG_IGN)
+        await main(nil)
+    }
 }

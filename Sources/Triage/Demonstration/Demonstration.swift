@@ -56,6 +56,8 @@ public struct DemonstrationReport: Sendable {
     public let duration: Duration
     /// The spans of one dead-lettered event's trace; empty if there was none.
     public let exampleTrace: [SpanData]
+    /// Whether it was cancelled before the end: the numbers tell what was done until then.
+    public let isInterrupted: Bool
     /// Whether nothing was lost and nothing doubled.
     public var isBalanced: Bool { produced == completed + deadLettered }
 }
@@ -97,7 +99,9 @@ public final class Demonstration: Sendable {
 
     /// Produces all events, waits until each is completed or dead-lettered, and reports.
     ///
-    /// - Parameter progress: told a few times a second how far it is.
+    /// When its task is cancelled it ends early and reports what was done until then.
+    ///
+    /// - Parameter progress: told ten times a second how far it is.
     /// - Throws: what keeps the processor or the producer from going on, or ``DemonstrationStalled``.
     public func run(progress: @escaping @Sendable (DemonstrationProgress) -> Void) async throws -> DemonstrationReport {
         let handler = DemonstrationHandler()
@@ -131,12 +135,42 @@ public final class Demonstration: Sendable {
                 )
             )
         }
+        let teller = Task {
+            while !Task.isCancelled {
+                tell()
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+        defer { teller.cancel() }
+        var isInterrupted = false
+        do {
+            try await Demonstration.work(processor, producer, handler)
+        } catch is CancellationError {
+            isInterrupted = true
+        }
+        teller.cancel()
+        let duration = telemetry.tracer.clock.now() - begin
+        producer.close()
+        tell()
+        await telemetry.flush()
+        let counts = telemetry.spanCounts
+        return DemonstrationReport(
+            produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),
+            retries: processor.summary.retries, duplicates: handler.duplicates, spansExported: counts.exported,
+            spansDropped: counts.dropped + counts.failed + counts.rejected, duration: duration, exampleTrace: recorder.example(),
+            isInterrupted: isInterrupted
+        )
+    }
+
+    private static func work(
+        _ processor: Processor, _ producer: DemonstrationProducer, _ handler: DemonstrationHandler
+    ) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await processor.run() }
             group.addTask {
                 defer { processor.stop() }
                 try await producer.run { processor.watermarks }
-                try await Demonstration.waitForEnd(of: processor, expected: producer.produced, handler: handler, tell: tell)
+                try await Demonstration.waitForEnd(of: processor, expected: producer.produced, handler: handler)
             }
             do {
                 try await group.next()
@@ -146,26 +180,15 @@ public final class Demonstration: Sendable {
                 throw error
             }
         }
-        let duration = telemetry.tracer.clock.now() - begin
-        producer.close()
-        tell()
-        await telemetry.flush()
-        let counts = telemetry.spanCounts
-        return DemonstrationReport(
-            produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),
-            retries: processor.summary.retries, duplicates: handler.duplicates, spansExported: counts.exported,
-            spansDropped: counts.dropped + counts.failed + counts.rejected, duration: duration, exampleTrace: recorder.example()
-        )
     }
 
     /// Waits until every event is completed or dead-lettered; without any progress for a minute it gives up.
     private static func waitForEnd(
-        of processor: Processor, expected: Int, handler: DemonstrationHandler, tell: @Sendable () -> Void
+        of processor: Processor, expected: Int, handler: DemonstrationHandler
     ) async throws {
         var lastCount = -1
         var lastChange = ContinuousClock.now
         while true {
-            tell()
             let summary = processor.summary
             let count = handler.completed + summary.deadLettered
             if count >= expected { return }

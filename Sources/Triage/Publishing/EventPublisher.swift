@@ -1,3 +1,4 @@
+public import Logging
 internal import Synchronization
 public import TriageEvents
 public import TriageKafka
@@ -9,7 +10,7 @@ public final class EventPublisher: Sendable {
     public let pattern: TopicPattern
     private let sink: TracedSink
     private let tracer: Tracer
-    private let source: String
+    private let source: JSONText
     private let outstanding = Mutex(0)
 
     /// A publisher; it connects in the background.
@@ -17,15 +18,18 @@ public final class EventPublisher: Sendable {
     /// - Parameters:
     ///   - pattern: how topics are named; the default is the hybrid one.
     ///   - source: `metadata.source` of the events it makes.
+    ///   - logger: told by the Kafka client what keeps it from reaching the brokers.
     /// - Throws: ``KafkaConfigurationError`` naming the property that can't be used.
     public init(
-        _ kafka: KafkaConfiguration, telemetry: Telemetry, pattern: TopicPattern = .hybrid, source: String = "triage"
+        _ kafka: KafkaConfiguration, telemetry: Telemetry, pattern: TopicPattern = .hybrid, source: String = "triage",
+        logger: Logger = Logger(label: "triage")
     ) throws(KafkaConfigurationError) {
         self.pattern = pattern
-        self.source = source
+        self.source = JSONText(source)
         tracer = telemetry.tracer
         sink = TracedSink(
-            producer: try KafkaProducer(kafka), tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID
+            producer: try KafkaProducer(kafka, log: logger.kafkaLog), tracer: telemetry.tracer, meter: telemetry.meter,
+            clientID: kafka.clientID
         )
     }
 
@@ -44,13 +48,19 @@ public final class EventPublisher: Sendable {
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) async throws {
         let event = try decoder.decode(value: json, key: nil, topicAction: action)
-        let value = event.form == .resource ? envelope(event, data: json) : json
+        let made = event.form == .resource ? Metadata() : nil
+        let value = made.map { envelope(event, data: json, metadata: $0) } ?? json
         let record = OutboundRecord(
             topic: pattern.topic(resourceType: event.resourceType, action: event.action), key: event.resourceIDBytes,
             value: value, headers: [Header("content-type", text: "application/fhir+json")]
         )
-        var attributes = [Attribute("event.type", .text(SafeText(event.action)))]
+        var attributes = [
+            Attribute("event.type", .text(SafeText(vetted: event.type))), Attribute("event.resource.type", .literal("Patient")),
+        ]
         if let id = event.resourceIDBytes { attributes.append(Attribute("event.resource.id", .identifier(id))) }
+        if let id = made.map({ ByteSlice($0.eventID) }) ?? event.eventIDBytes {
+            attributes.append(Attribute("event.id", AttributeValue.uuid(id) ?? .literal("_OTHER")))
+        }
         while true {
             outstanding.withLock { $0 += 1 }
             do throws(BrokerError) {
@@ -75,15 +85,43 @@ public final class EventPublisher: Sendable {
     /// Ends the publisher; what is not flushed fails.
     public func close() { sink.close() }
 
-    private func envelope(_ event: PatientEvent, data: ByteSlice) -> ByteSlice {
-        let now = tracer.clock.now().iso8601
+    /// The ids that an envelope is given.
+    private struct Metadata {
+        let eventID = randomUUID()
+        let correlationID = randomUUID()
+    }
+
+    private func envelope(_ event: PatientEvent, data: ByteSlice, metadata: Metadata) -> ByteSlice {
         let head = #"{"type":"\#(event.type)","data":"#
-        let tail = #","metadata":{"eventId":"\#(randomUUID())","timestamp":"\#(now)","source":"\#(source)","correlationId":"\#(randomUUID())"}}"#
+        let tail = """
+            ,"metadata":{"eventId":"\(metadata.eventID)","timestamp":"\(tracer.clock.now().iso8601)",\
+            "source":\(source.quoted),"correlationId":"\(metadata.correlationID)"}}
+            """
         var bytes: [UInt8] = []
         bytes.reserveCapacity(head.utf8.count + data.count + tail.utf8.count)
         bytes += head.utf8
         bytes += data
         bytes += tail.utf8
         return ByteSlice(bytes)
+    }
+}
+
+/// A text as a JSON string (RFC 8259 §7).
+struct JSONText: Sendable {
+    /// The text between quotation marks, with what must not stand there escaped.
+    let quoted: String
+
+    init(_ text: String) {
+        var quoted = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": quoted += "\\\(scalar)"
+            case "\u{00}"..."\u{1F}":
+                let digits = String(scalar.value, radix: 16)
+                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: quoted.unicodeScalars.append(scalar)
+            }
+        }
+        self.quoted = quoted + "\""
     }
 }

@@ -1,12 +1,19 @@
+public import Logging
 internal import TriageEvents
 public import TriageKafka
 
 /// Creates and checks the topics of a ``TopicPlan``.
 public struct TopicAdministrator: Sendable {
     private let kafka: KafkaConfiguration
+    private let logger: Logger
 
     /// An administrator at these brokers.
-    public init(_ kafka: KafkaConfiguration) { self.kafka = kafka }
+    ///
+    /// - Parameter logger: told by the Kafka client what keeps it from reaching them.
+    public init(_ kafka: KafkaConfiguration, logger: Logger = Logger(label: "triage")) {
+        self.kafka = kafka
+        self.logger = logger
+    }
 
     /// Creates what is missing; what exists is left as it is.
     ///
@@ -15,7 +22,7 @@ public struct TopicAdministrator: Sendable {
     public func create(
         _ plan: TopicPlan, replicationFactor: Int = -1, timeout: Duration = .seconds(30)
     ) async throws -> [(topic: TopicPlan.Topic, result: TopicCreation)] {
-        let admin = try KafkaAdmin(kafka)
+        let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
         defer { admin.close() }
         let results = try await admin.createTopics(
             plan.topics.map {
@@ -30,7 +37,7 @@ public struct TopicAdministrator: Sendable {
 
     /// What differs from the plan at the brokers.
     public func check(_ plan: TopicPlan, timeout: Duration = .seconds(30)) async throws -> [TopicPlan.Difference] {
-        let admin = try KafkaAdmin(kafka)
+        let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
         defer { admin.close() }
         let names = plan.topics.map(\.name)
         let described = try await admin.describeTopics(names, timeout: timeout)

@@ -53,14 +53,15 @@ public struct TopicPlan: Sendable, Hashable {
     /// The topics, main ones first, each followed by its retry and dead letter topic.
     public let topics: [Topic]
 
-    /// The plan for these main topics and the command topic.
+    /// The plan for these main topics, each of them once, and the command topic.
     ///
     /// - Parameters:
     ///   - partitions: of each topic. Default 6.
     ///   - includesCommands: whether `fhir.commands` is wanted.
     public init(mainTopics: [String], partitions: Int = 6, includesCommands: Bool = true) {
         var topics: [Topic] = []
-        for main in mainTopics {
+        var seen: Set<String> = []
+        for main in mainTopics where seen.insert(main).inserted {
             topics.append(Topic(name: main, partitions: partitions, configuration: [:]))
             topics.append(
                 Topic(
