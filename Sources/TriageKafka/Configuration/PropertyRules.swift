@@ -47,6 +47,13 @@ enum PropertyRules {
         Property("partitioner", "murmur2_random"),
     ]
 
+    /// What a producer starts from, which `additional` may change.
+    ///
+    /// The largest record: a consumer is handed up to `receive.message.max.bytes` (100,000,000), and what came in must be able to
+    /// go on into the retry or dead letter topic; librdkafka's default of 1,000,000 would refuse it for ever. Brokers have
+    /// limits of their own.
+    static let producerDefaults = [Property("message.max.bytes", "100000000")]
+
     /// What may not be set, aliases included, with what is expected instead.
     static let forbidden: [String: String] = {
         let byCommit = "nothing: offsets are committed explicitly, with metadata"
