@@ -206,6 +206,6 @@ class Kcat:
             self.call([*arguments, "-K", "\t"], stdin=(key or b"") + b"\t\n")
 
     def topics(self):
-        """Partition counts by topic."""
+        """Partition counts by topic, without the broker's own."""
         listing = json.loads(self.call(["-L", "-J"]))
-        return {topic["topic"]: len(topic["partitions"]) for topic in listing["topics"]}
+        return {t["topic"]: len(t["partitions"]) for t in listing["topics"] if not t["topic"].startswith("__")}

@@ -11,12 +11,23 @@ import argparse
 import sys
 import time
 
+import check_commands
+import check_crash
 import check_demo
+import check_input
+import check_parts
+import check_trouble
 from harness import Report
 
 GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
+    "real-broker": check_parts.broker,
+    "real-collector": check_parts.collector,
+    "collector-trouble": check_trouble.trouble,
+    "kill9": check_crash.kill9,
+    "bad-input": check_input.bad_input,
+    "signals": check_commands.signals,
 }
 
 
