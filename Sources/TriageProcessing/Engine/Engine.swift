@@ -251,8 +251,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 continue
             }
             deliveredHere += 1
-            // With tracing disabled a first delivery keeps its headers as they are: nothing to be parsed.
-            let context = tracing || partition.isRetry ? TraceContext(headers: record.headers) : nil
+            let context = TraceContext(headers: record.headers)
             if let context, context.isSampled, tracing { sampled.append(context) }
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
             delivery.lane = lane(of: delivery)
