@@ -17,7 +17,7 @@ struct BrokerOptions: ParsableArguments {
     var brokers: String?
 
     @Option(
-        name: .customShort("X", allowingJoined: true),
+        name: .customShort("X"),
         help: ArgumentHelp(
             "Any property of librdkafka, such as security.protocol=SASL_SSL; a value @FILE is read from that file.",
             valueName: "name=value"

@@ -1,0 +1,204 @@
+import Testing
+import Triage
+import TriageProcessing
+
+@Suite("Loading the configuration")
+struct ConfigurationLoaderTests {
+    func load(
+        flags: [String: String] = [:], environment: [String: String] = [:], file: String? = nil
+    ) async throws -> Configuration {
+        try await ConfigurationLoader(flags: flags, environment: environment, file: file).configuration()
+    }
+
+    @Test("Nothing said: the defaults")
+    func defaults() async throws {
+        let configuration = try await load()
+        #expect(configuration.kafka.bootstrapServers == "localhost:9092")
+        #expect(configuration.group == "triage")
+        #expect(configuration.topics == ["fhir.Patient.created", "fhir.Patient.updated", "fhir.Patient.deleted"])
+        #expect(configuration.retry == RetryPolicy(.exponential, retries: 3, base: .seconds(1), cap: .seconds(60), jitter: 0.2))
+        #expect(configuration.concurrency == 64)
+        #expect(configuration.attemptTimeout == .seconds(60))
+        #expect(configuration.gracePeriod == .seconds(30))
+        #expect(configuration.commitInterval == .seconds(1))
+        #expect(configuration.http == Configuration.HTTPAddress(host: "127.0.0.1", port: 9464))
+        #expect(!configuration.endsWhenIdle)
+    }
+
+    @Test("Flags go over the environment, that over the file, that over the defaults")
+    func layers() async throws {
+        try await withFile("group: file\nconcurrency: 5\nhttp: off\nretry: none\n") { path in
+            let configuration = try await load(
+                flags: ["group": "flag"], environment: ["TRIAGE_GROUP": "variable", "TRIAGE_CONCURRENCY": "7"], file: path
+            )
+            #expect(configuration.group == "flag")
+            #expect(configuration.concurrency == 7)
+            #expect(configuration.http == nil)
+            #expect(configuration.retry == .none)
+            #expect(configuration.attemptTimeout == .seconds(60))
+        }
+    }
+
+    @Test("What is empty counts as not set in every layer, so the next one is asked")
+    func empty() async throws {
+        try await withFile("group: file\n") { path in
+            let configuration = try await load(flags: ["group": ""], environment: ["TRIAGE_GROUP": ""], file: path)
+            #expect(configuration.group == "file")
+        }
+    }
+
+    @Test("Every key of the list is understood in the environment and in the file", arguments: [
+        ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("concurrency", "9"),
+        ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
+        ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
+    ])
+    func everyKey(key: String, value: String) async throws {
+        let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
+        #expect(try await ConfigurationLoader(environment: [name: value]).text(key) == value)
+        try await withFile("\(key): \"\(value)\"\n") { path in
+            let text = try await ConfigurationLoader(environment: [:], file: path).text(key)
+            #expect(text == value)
+        }
+        #expect(ConfigurationLoader.keys.map(\.key).contains(key))
+    }
+
+    @Test("The list of keys has no other")
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 11) }
+
+    @Test("A list in the file is one too, spaces and repetitions don't matter")
+    func lists() async throws {
+        try await withFile("topics:\n  - a.one\n  - a.two\n  - a.one\n") { path in
+            let topics = try await load(file: path).topics
+            #expect(topics == ["a.one", "a.two"])
+        }
+        #expect(try await load(environment: ["TRIAGE_TOPICS": " a.one , a.two,,a.one"]).topics == ["a.one", "a.two"])
+    }
+
+    @Test("A key that nobody knows is refused, nested ones too")
+    func unknownKey() async throws {
+        try await withFile("group: g\nconcurency: 5\n") { path in
+            let error = await refusal { _ = try await load(file: path) }
+            #expect(error?.key == "concurency")
+            #expect(error?.expected.hasPrefix("one of the keys brokers, group, topics") == true)
+        }
+        try await withFile("retry:\n  base: 1s\n") { path in
+            #expect(await refusal { _ = try await load(file: path) }?.key == "retry.base")
+        }
+    }
+
+    @Test("A file that can't be used is named", arguments: ["- a\n- b\n", "just text", "a: [1", "a: 1\na: 2\n"])
+    func badFile(content: String) async throws {
+        try await withFile(content) { path in
+            let error = await refusal { _ = try await load(file: path) }
+            #expect(error?.key == "--config" && error?.value == path)
+        }
+        let missing = await refusal { _ = try await load(file: "/nowhere/triage.yaml") }
+        #expect(missing?.description == "--config=/nowhere/triage.yaml: expected a readable YAML file with a mapping at the top")
+    }
+
+    @Test("Every rejected value names key, value and what was expected", arguments: [
+        ("brokers", "localhost:notaport"), ("brokers", "a:9092,b:0"), ("brokers", ","), ("brokers", "http://a:9092"), ("brokers", "a b:1"),
+        ("topics", "a/b"), ("topics", "fhir.Patient.created.retry"), ("topics", "a.dlq"), ("topics", ".."), ("topics", ","),
+        ("retry", "sometimes"), ("retry", "scheduled:3"), ("concurrency", "0"), ("concurrency", "10001"), ("concurrency", "many"),
+        ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
+        ("commit-interval", "0"), ("http", "localhost"), ("http", "127.0.0.1:65536"), ("http", "127.0.0.1:-1"), ("http", ""),
+    ])
+    func rejected(key: String, value: String) async throws {
+        let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
+        let error = await refusal { _ = try await load(environment: [name: value]) }
+        if value.isEmpty {
+            #expect(error == nil)
+        } else {
+            #expect(error?.key == key)
+            #expect(error.map { value.contains($0.value) || $0.value.isEmpty } == true)
+            #expect(error?.expected.isEmpty == false)
+        }
+    }
+
+    @Test("A topic's name is as long as Kafka allows with `.retry` behind it")
+    func topicLength() async throws {
+        let longest = String(repeating: "t", count: 243)
+        #expect(try await load(environment: ["TRIAGE_TOPICS": longest]).topics == [longest])
+        #expect(await refusal { _ = try await load(environment: ["TRIAGE_TOPICS": longest + "t"]) }?.key == "topics")
+    }
+
+    @Test("The retry policy's grammar", arguments: [
+        ("none", RetryPolicy.none), ("immediate", RetryPolicy(.immediate)), ("immediate:0", RetryPolicy(.immediate, retries: 0)),
+        ("immediate:5", RetryPolicy(.immediate, retries: 5)), ("exponential", RetryPolicy()),
+        ("exponential:7", RetryPolicy(retries: 7)), ("exponential:2,base=250ms", RetryPolicy(retries: 2, base: .milliseconds(250))),
+        (
+            "exponential:100,base=2s,cap=5m,jitter=0",
+            RetryPolicy(retries: 100, base: .seconds(2), cap: .seconds(300), jitter: 0)
+        ),
+        ("exponential,jitter=1", RetryPolicy(jitter: 1)),
+    ])
+    func retryPolicy(text: String, policy: RetryPolicy) throws {
+        #expect(try ConfigurationLoader.retryPolicy(text) == policy)
+    }
+
+    @Test("What the retry policy's grammar refuses, by the part that is wrong", arguments: [
+        ("", ""), ("exponential:", "exponential:"), ("linear:3", "linear:3"), ("scheduled", "scheduled"), ("immediate:-1", "-1"),
+        ("immediate:101", "101"), ("exponential:3.5", "3.5"), ("immediate:3,base=1s", "base=1s"), ("exponential:3,base", "base"),
+        ("exponential:3,base=0", "base=0"), ("exponential:3,base=1", "base=1"), ("exponential:3,cap=x", "cap=x"),
+        ("exponential:3,jitter=1.5", "jitter=1.5"), ("exponential:3,jitter=nan", "jitter=nan"), ("exponential:3,factor=2", "factor=2"),
+    ])
+    func badRetryPolicy(text: String, part: String) async {
+        let error = await refusal { _ = try ConfigurationLoader.retryPolicy(text) }
+        if text == "exponential:" {
+            // A colon without a number is read as the name alone.
+            #expect(error == nil)
+        } else {
+            #expect(error?.key == "retry")
+            #expect(error?.value == part)
+        }
+    }
+
+    @Test("Durations", arguments: [
+        ("0", Duration.zero), ("0s", .zero), ("250ms", .milliseconds(250)), ("1.5s", .milliseconds(1500)), ("5m", .seconds(300)),
+        ("0.5h", .seconds(1800)), ("2h", .seconds(7200)), ("0.001ms", .microseconds(1)), ("8784h", .seconds(8784 * 3600)),
+    ])
+    func durations(text: String, duration: Duration) { #expect(Duration(triage: text) == duration) }
+
+    @Test("What is no duration, or one that no setting can mean", arguments: [
+        "", "1", "s", "ms", "-1s", "+1s", "1 s", "1S", "1d", "1.2.3s", ".", ".s", "1e3s", "infs", "nans", "٣s", "½s", "8785h", "999999999m",
+        "99999999999999999999999999h", "9223372036854775807s", "1s2",
+    ])
+    func badDurations(text: String) { #expect(Duration(triage: text) == nil) }
+
+    @Test("Addresses", arguments: [
+        ("127.0.0.1:9464", "127.0.0.1", 9464), (":80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("host:65535", "host", 65535),
+    ])
+    func addresses(text: String, host: String, port: Int) {
+        let address = Configuration.HTTPAddress(text)
+        #expect(address == Configuration.HTTPAddress(host: host, port: port))
+        #expect(address.map { "\($0)" } == (text.hasPrefix(":") ? "127.0.0.1\(text)" : text))
+    }
+
+    @Test("Identifiers: a key hashes, without one they are omitted with a warning")
+    func identifiers() async throws {
+        func policy(_ values: [String: String]) async throws -> (String, [String]) {
+            var warnings: [String] = []
+            let found = try await ConfigurationLoader(flags: values, environment: [:]).identifierPolicy { warnings.append($0) }
+            let name =
+                switch found {
+                case nil: "nothing"
+                case .omitted: "omitted"
+                case .plain: "plain"
+                case .hashed: "hashed"
+                }
+            return (name, warnings)
+        }
+        try await withFile(String(repeating: "k", count: 32)) { path in
+            for (word, expected) in [(nil, "hashed"), ("hashed", "hashed"), ("plain", "plain")] {
+                let found = try await policy(["identifiers": word ?? "", "identifier-key-file": path])
+                #expect(found == (expected, []))
+            }
+        }
+        #expect(try await policy([:]) == ("nothing", []))
+        #expect(try await policy(["identifiers": "omitted"]) == ("omitted", []))
+        let (name, warnings) = try await policy(["identifiers": "hashed"])
+        #expect(name == "omitted" && warnings.count == 1)
+        #expect(await refusal { _ = try await policy(["identifiers": "masked"]) }?.key == "identifiers")
+        await #expect(throws: (any Error).self) { try await policy(["identifier-key-file": "/nowhere/key"]) }
+    }
+}

@@ -1,0 +1,111 @@
+import Foundation
+import Synchronization
+import Testing
+import TriageEvents
+import TriageTelemetry
+import TriageTestKit
+
+@testable import Triage
+
+/// The repository, seen from this file.
+private let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+
+private func text(_ path: String) throws -> String { try String(contentsOf: root.appending(path: path), encoding: .utf8) }
+
+/// The rows of the first table behind `heading`, cell by cell, without its head.
+private func table(_ heading: String, in text: String) throws -> [[String]] {
+    let start = try #require(text.range(of: heading), "no heading \(heading)")
+    let lines = text[start.upperBound...].split(separator: "\n", omittingEmptySubsequences: false)
+    let rows = lines.drop { !$0.hasPrefix("|") }.prefix { $0.hasPrefix("|") }.dropFirst(2)
+    return rows.map { row in row.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) } }
+}
+
+@Suite("What the documents say is what the code does", .serialized)
+struct READMETests {
+    @Test("The README's example is the code that is compiled here")
+    func example() throws {
+        let source = try text("Tests/TriageTests/READMEExampleTests.swift")
+        let begin = try #require(source.range(of: "// README ↓\n"))
+        let end = try #require(source.range(of: "// README ↑"))
+        let code = source[begin.upperBound..<end.lowerBound]
+        #expect(try text("README.md").contains("```swift\nimport Triage\n\n\(code)```\n"))
+        #expect(code.split(separator: "\n").count <= 24)
+    }
+
+    @Test("The README's handler does what its comments say")
+    func handler() async throws {
+        final class Service: PatientService {
+            let calls = Mutex<[String: Int]>([:])
+            func put(_ id: String, _ resource: ByteSlice?) async throws -> Int {
+                let call = calls.withLock { calls in
+                    calls[id, default: 0] += 1
+                    return calls[id] ?? 0
+                }
+                struct Surprise: Error {}
+                switch id {
+                case "surprise" where call == 1: throw Surprise()
+                case "refused": return 422
+                default: return 200
+                }
+            }
+        }
+        let cluster = try makeCluster()
+        defer { cluster.close() }
+        let recorder = SpanRecorder()
+        let telemetry = makeTelemetry([recorder])
+        let patients = [#"{"resourceType":"Patient"}"#] + ["fine", "surprise", "refused"].map { #"{"resourceType":"Patient","id":"\#($0)"}"# }
+        try await publish(patients, action: .created, to: cluster, telemetry: telemetry)
+        let service = Service()
+        var configuration = makeConfiguration(cluster)
+        configuration.endsWhenIdle = true
+        let processor = try Processor(configuration, telemetry: telemetry, logger: quiet(), handler: Directory(service: service).handle)
+        try await processor.run()
+        #expect(processor.summary.completed == 2 && processor.summary.deadLettered == 2 && processor.summary.retries == 1)
+        #expect(service.calls.withLock { $0 } == ["fine": 1, "surprise": 2, "refused": 1])
+        let dead = try await records(of: ["fhir.Patient.created.dlq"], in: cluster)
+        #expect(Set(dead.compactMap { $0.headers.text("error") }) == ["RejectedError no_id", "RejectedError refused"])
+        let attempts = recorder.spans.filter { $0.template.name == "attempt" }
+        #expect(attempts.count { $0.attributes.contains { $0.key == "clinic.action" && $0.value == .text("created") } } == 4)
+    }
+
+    @Test("The example's busy answer waits as long as it says")
+    func busy() async throws {
+        struct Busy: PatientService { func put(_ id: String, _ resource: ByteSlice?) async throws -> Int { 503 } }
+        let error = RetryableError("busy", after: .seconds(30))
+        #expect(error.errorClass == .transient && error.retryAt != nil)
+    }
+
+    @Test("The table of settings has every key of the loader and no other", arguments: [
+        "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+    ])
+    func configurationTable(path: String) throws {
+        let rows = try table("<!-- settings -->", in: text(path))
+        #expect(rows.map { $0[0] } == ConfigurationLoader.keys.map { "`\($0.key)`" })
+        for (row, key) in zip(rows, ConfigurationLoader.keys) {
+            #expect(row[1] == "`TRIAGE_\(key.key.uppercased().replacing("-", with: "_"))`")
+            #expect(row.last == key.meaning)
+        }
+    }
+
+    @Test("The table of metrics is the catalogue", arguments: ["README.md", "Sources/Triage/Triage.docc/Metrics.md"])
+    func metricTable(path: String) throws {
+        let rows = try table("<!-- metrics -->", in: text(path))
+        let expected = Metric.all.map { metric in ["`\(metric.name)`", metric.instrument.rawValue, "`\(metric.unit)`", metric.help] }
+        #expect(rows.map { Array($0.prefix(4)) } == expected)
+    }
+
+    @Test("Each of OpenTelemetry's variables that the table names is read, and no other", arguments: [
+        "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+    ])
+    func telemetryTable(path: String) throws {
+        let rows = try table("<!-- otel -->", in: text(path))
+        let named = Set(rows.flatMap { $0[0].split(separator: ",").map { $0.trimmingCharacters(in: ["`", " "]) } })
+        let sources = try text("Sources/Triage/TelemetryConfiguration.swift")
+        let read = Set(sources.matches(of: /\("(OTEL_[A-Z_]+)"/).map { String($0.output.1) })
+        #expect(named.filter { !$0.hasPrefix("OTEL_EXPORTER_OTLP_") } == read)
+        let exporter = try text("Sources/TriageOTLP/Transport/OTLPConfiguration.swift")
+        for suffix in named.filter({ $0.hasPrefix("OTEL_EXPORTER_OTLP_") }).map({ $0.dropFirst("OTEL_EXPORTER_OTLP_".count) }) {
+            #expect(exporter.contains("\"\(suffix)\""), "\(suffix) is not read")
+        }
+    }
+}

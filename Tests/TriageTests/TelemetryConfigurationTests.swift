@@ -1,0 +1,171 @@
+import Testing
+import TriageEvents
+import TriageOTLP
+import TriageTelemetry
+
+@testable import Triage
+
+@Suite("Reading OpenTelemetry's variables")
+struct TelemetryConfigurationTests {
+    func read(_ environment: [String: String], exportsByDefault: Bool = true) -> TelemetryConfiguration {
+        TelemetryConfiguration(environment: environment, exportsByDefault: exportsByDefault)
+    }
+
+    @Test("Defaults; what is empty or blank counts as not set")
+    func defaults() {
+        let names = [
+            "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY",
+            "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ]
+        for value in ["", "  "] {
+            let settings = read(Dictionary(uniqueKeysWithValues: names.map { ($0, value) }))
+            #expect(settings.rejected.isEmpty)
+            #expect(!settings.isDisabled)
+            #expect(settings.traces?.endpoint == "http://localhost:4318/v1/traces")
+            #expect(settings.metrics?.endpoint == "http://localhost:4318/v1/metrics")
+            #expect(settings.sampler == .parentBased(root: .alwaysOn))
+            #expect(settings.limits == SpanLimits())
+            #expect(settings.queue == SpanQueue.Limits())
+            #expect(settings.metricInterval == .seconds(60))
+            #expect(settings.serviceName == "triage")
+            #expect(settings.resourceAttributes.isEmpty)
+        }
+    }
+
+    @Test("Without an endpoint the demonstration exports nothing")
+    func endpoints() {
+        #expect(read([:], exportsByDefault: false).traces == nil)
+        #expect(read([:], exportsByDefault: false).metrics == nil)
+        let both = read(["OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:1"], exportsByDefault: false)
+        #expect(both.traces?.endpoint == "http://c:1/v1/traces" && both.metrics?.endpoint == "http://c:1/v1/metrics")
+        let one = read(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:1/x"], exportsByDefault: false)
+        #expect(one.traces?.endpoint == "http://c:1/x" && one.metrics == nil)
+    }
+
+    @Test("OTEL_SDK_DISABLED is true in any case, and only then", arguments: [
+        ("true", true, 0), ("TRUE", true, 0), (" true ", true, 0), ("false", false, 0), ("1", false, 1), ("yes", false, 1),
+    ])
+    func disabled(text: String, isDisabled: Bool, rejected: Int) {
+        let settings = read(["OTEL_SDK_DISABLED": text])
+        #expect(settings.isDisabled == isDisabled)
+        #expect(settings.rejected.count == rejected)
+    }
+
+    @Test("Exporters")
+    func exporters() {
+        #expect(read(["OTEL_TRACES_EXPORTER": "none"]).traces == nil)
+        #expect(read(["OTEL_TRACES_EXPORTER": "none"]).metrics != nil)
+        #expect(read(["OTEL_METRICS_EXPORTER": "none"]).metrics == nil)
+        #expect(read(["OTEL_METRICS_EXPORTER": "prometheus"]).metrics == nil)
+        #expect(read(["OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp"]).traces != nil)
+        let settings = read(["OTEL_TRACES_EXPORTER": "zipkin"])
+        #expect(settings.traces != nil)
+        #expect(settings.rejected == [ConfigurationError(key: "OTEL_TRACES_EXPORTER", value: "zipkin", expected: "otlp or none")])
+    }
+
+    @Test("Samplers", arguments: [
+        ("always_on", "", Sampler.alwaysOn), ("always_off", "", .alwaysOff), ("traceidratio", "0.25", .traceIDRatio(0.25)),
+        ("traceidratio", "", .traceIDRatio(1)), ("parentbased_always_on", "0.1", .parentBased(root: .alwaysOn)),
+        ("parentbased_always_off", "", .parentBased(root: .alwaysOff)),
+        ("parentbased_traceidratio", "0", .parentBased(root: .traceIDRatio(0))), ("ParentBased_TraceIDRatio", "1", .parentBased(root: .traceIDRatio(1))),
+    ])
+    func samplers(name: String, argument: String, sampler: Sampler) {
+        let settings = read(["OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument])
+        #expect(settings.sampler == sampler)
+        #expect(settings.rejected.isEmpty)
+    }
+
+    @Test("Samplers and ratios that don't exist", arguments: [
+        ("sometimes", "", "OTEL_TRACES_SAMPLER", Sampler.parentBased(root: .alwaysOn)),
+        ("traceidratio", "2", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)), ("traceidratio", "nan", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)),
+        ("parentbased_traceidratio", "half", "OTEL_TRACES_SAMPLER_ARG", .parentBased(root: .traceIDRatio(1))),
+    ])
+    func badSamplers(name: String, argument: String, key: String, sampler: Sampler) {
+        let settings = read(["OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument])
+        #expect(settings.sampler == sampler)
+        #expect(settings.rejected.map(\.key) == [key])
+    }
+
+    @Test("Limits of spans, a signal's own before the general ones")
+    func limits() {
+        let settings = read([
+            "OTEL_ATTRIBUTE_COUNT_LIMIT": "10", "OTEL_SPAN_EVENT_COUNT_LIMIT": "3", "OTEL_SPAN_LINK_COUNT_LIMIT": "4",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "5", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": "6", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
+        ])
+        var expected = SpanLimits()
+        expected.attributes = 10
+        expected.events = 3
+        expected.links = 4
+        expected.eventAttributes = 5
+        expected.linkAttributes = 6
+        expected.valueLength = 100
+        #expect(settings.limits == expected)
+        let own = read([
+            "OTEL_ATTRIBUTE_COUNT_LIMIT": "10", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "20", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
+            "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "0",
+        ])
+        #expect(own.limits.attributes == 20 && own.limits.valueLength == 0)
+    }
+
+    @Test("The queue and the interval")
+    func queue() {
+        let settings = read([
+            "OTEL_BSP_MAX_QUEUE_SIZE": "2048", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 512 ", "OTEL_BSP_SCHEDULE_DELAY": "0",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1500",
+        ])
+        #expect(settings.queue.spans == 2048 && settings.queue.batchSpans == 512 && settings.queue.delay == .milliseconds(1))
+        #expect(settings.metricInterval == .milliseconds(1500))
+        #expect(settings.rejected.isEmpty)
+    }
+
+    @Test("Numbers that can't be used are named and the default stays", arguments: [
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT", "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+        "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL",
+    ])
+    func badNumbers(key: String) {
+        for value in ["-1", "1.5", "many", "99999999999999999999"] {
+            let settings = read([key: value])
+            #expect(settings.rejected.map(\.key) == [key])
+            #expect(settings.rejected.first?.value == value)
+            #expect(settings.rejected.first?.expected.hasPrefix("a whole number from ") == true)
+            #expect(settings.limits == SpanLimits() && settings.queue == SpanQueue.Limits() && settings.metricInterval == .seconds(60))
+        }
+    }
+
+    @Test("Service and resource")
+    func resource() {
+        let settings = read([
+            "OTEL_SERVICE_NAME": "clinic",
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=other, deployment.environment.name = test%2C1 ,service.version=9,service.instance.id=pod-1,telemetry.sdk.name=x",
+        ])
+        #expect(settings.serviceName == "clinic")
+        #expect(settings.rejected.isEmpty)
+        let merged = Dictionary(grouping: settings.prometheusResource, by: \.key).mapValues { $0.map(\.value) }
+        #expect(merged["service.name"] == ["clinic"])
+        #expect(merged["deployment.environment.name"] == ["test,1"])
+        #expect(merged["service.version"] == ["9"])
+        #expect(merged["service.instance.id"] == ["pod-1"])
+        #expect(merged["telemetry.sdk.name"] == ["triage"])
+        let exported = settings.resource.attributes.map(\.key)
+        #expect(Set(exported).count == exported.count)
+        #expect(read(["OTEL_RESOURCE_ATTRIBUTES": "service.name=other"]).serviceName == "other")
+    }
+
+    @Test("One error discards all resource attributes", arguments: ["a", "=b", "a=1,b", "a=%4", "a=%zz", "a=%+1", "a=%FF"])
+    func badResource(text: String) {
+        let settings = read(["OTEL_RESOURCE_ATTRIBUTES": text])
+        #expect(settings.resourceAttributes.isEmpty)
+        #expect(settings.rejected.map(\.key) == ["OTEL_RESOURCE_ATTRIBUTES"])
+    }
+
+    @Test("Rejected exporter settings are passed on, secrets redacted")
+    func rejectedExporterSettings() {
+        let settings = read(["OTEL_EXPORTER_OTLP_HEADERS": "authorization", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"])
+        #expect(settings.rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT"])
+        #expect(!settings.rejected.description.contains("authorization"))
+    }
+}
