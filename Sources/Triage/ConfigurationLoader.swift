@@ -41,7 +41,9 @@ public struct ConfigurationLoader: Sendable {
             InMemoryProvider(
                 name: "flags",
                 values: Dictionary(
-                    uniqueKeysWithValues: flags.map { (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false)) }
+                    uniqueKeysWithValues: flags.map {
+                        (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false))
+                    }
                 )
             ),
             EnvironmentVariablesProvider(environmentVariables: environment.filter { !$0.value.isEmpty }),
@@ -87,7 +89,8 @@ public struct ConfigurationLoader: Sendable {
 
     /// The text of a key in the first layer that has it; an empty one counts as not set.
     public func text(_ key: String) -> String? {
-        let found = reader.string(forKey: ConfigKey(["triage", key]))
+        let found =
+            reader.string(forKey: ConfigKey(["triage", key]))
             ?? reader.stringArray(forKey: ConfigKey(["triage", key]))?.joined(separator: ",")
         return found?.isEmpty == true ? nil : found
     }
@@ -97,7 +100,8 @@ public struct ConfigurationLoader: Sendable {
     /// - Throws: ``ConfigurationError`` naming the first key that can't be used.
     public func configuration() throws(ConfigurationError) -> Configuration {
         let brokers = text("brokers") ?? "localhost:9092"
-        guard !brokers.split(separator: ",").isEmpty, brokers.split(separator: ",").allSatisfy(ConfigurationLoader.isBroker) else {
+        guard !brokers.split(separator: ",").isEmpty, brokers.split(separator: ",").allSatisfy(ConfigurationLoader.isBroker)
+        else {
             throw ConfigurationError(key: "brokers", value: brokers, expected: "host:port, several separated by commas")
         }
         var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
@@ -165,7 +169,9 @@ public struct ConfigurationLoader: Sendable {
         }
         for part in parts.dropFirst() {
             let pair = part.split(separator: "=", maxSplits: 1).map(String.init)
-            guard pair.count == 2, strategy == .exponential else { throw refuse(String(part), "base=…, cap=… or jitter=… of exponential") }
+            guard pair.count == 2, strategy == .exponential else {
+                throw refuse(String(part), "base=…, cap=… or jitter=… of exponential")
+            }
             switch pair[0] {
             case "base", "cap":
                 guard let duration = Duration(triage: pair[1]), duration > .zero else {
@@ -173,7 +179,9 @@ public struct ConfigurationLoader: Sendable {
                 }
                 if pair[0] == "base" { policy.base = duration } else { policy.cap = duration }
             case "jitter":
-                guard let jitter = Double(pair[1]), (0...1).contains(jitter) else { throw refuse(String(part), "a number from 0 to 1") }
+                guard let jitter = Double(pair[1]), (0...1).contains(jitter) else {
+                    throw refuse(String(part), "a number from 0 to 1")
+                }
                 policy.jitter = jitter
             default: throw refuse(String(part), "base=…, cap=… or jitter=…")
             }
@@ -185,12 +193,15 @@ public struct ConfigurationLoader: Sendable {
     public static func check(topics: [String]) throws(ConfigurationError) {
         guard !topics.isEmpty else { throw ConfigurationError(key: "topics", value: "", expected: "at least one topic") }
         for topic in topics {
-            let isLegal = topic.utf8.count <= 243 && topic != "." && topic != ".."
+            let isLegal =
+                topic.utf8.count <= 243 && topic != "." && topic != ".."
                 && topic.utf8.allSatisfy {
-                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || ".-_".utf8.contains($0)
+                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
+                        || ".-_".utf8.contains($0)
                 }
             guard isLegal, !topic.isEmpty else {
-                throw ConfigurationError(key: "topics", value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
+                throw ConfigurationError(
+                    key: "topics", value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
             }
             guard !TopicName.isRetry(topic), !TopicName.isDeadLetter(topic) else {
                 throw ConfigurationError(

@@ -42,11 +42,15 @@ public struct TelemetryConfiguration: Sendable {
         var reader = VariableReader(environment: environment)
         isDisabled = reader.choice("OTEL_SDK_DISABLED", of: ["true", "false"]) == "true"
         if reader.choice("OTEL_TRACES_EXPORTER", of: ["otlp", "none"]) == "none" { traces = nil }
-        if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true { metrics = nil }
+        if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true {
+            metrics = nil
+        }
         if let sampler = reader.sampler() { self.sampler = sampler }
         readLimits(&reader)
         readQueue(&reader)
-        if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) { metricInterval = .milliseconds(interval) }
+        if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) {
+            metricInterval = .milliseconds(interval)
+        }
         for (key, value) in reader.resourceAttributes() {
             if key == "service.name" { serviceName = value } else { resourceAttributes.append((key, value)) }
         }
@@ -64,7 +68,8 @@ public struct TelemetryConfiguration: Sendable {
         if let count = reader.number("OTEL_SPAN_LINK_COUNT_LIMIT", 0...100_000) { limits.links = count }
         if let count = reader.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.eventAttributes = count }
         if let count = reader.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.linkAttributes = count }
-        limits.valueLength = reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+        limits.valueLength =
+            reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
             ?? reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
     }
 
@@ -86,12 +91,14 @@ public struct TelemetryConfiguration: Sendable {
     /// Triage says (specification, resource/sdk), but what the SDK is and the process's id are not for it to say.
     var prometheusResource: [(key: String, value: String)] {
         let fixed: [(key: String, value: String)] = [
-            ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"), ("telemetry.sdk.version", TriageVersion.current),
+            ("telemetry.sdk.name", "triage"), ("telemetry.sdk.language", "swift"),
+            ("telemetry.sdk.version", TriageVersion.current),
         ]
         var merged: [(key: String, value: String)] = [
             ("service.name", serviceName), ("service.instance.id", instanceID), ("service.version", TriageVersion.current),
         ]
-        for attribute in resourceAttributes where attribute.key != "process.pid" && !fixed.contains(where: { $0.key == attribute.key }) {
+        for attribute in resourceAttributes
+        where attribute.key != "process.pid" && !fixed.contains(where: { $0.key == attribute.key }) {
             merged.removeAll { $0.key == attribute.key }
             merged.append(attribute)
         }
@@ -137,7 +144,8 @@ private struct VariableReader {
 
     mutating func sampler() -> Sampler? {
         let names = [
-            "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+            "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off",
+            "parentbased_traceidratio",
         ]
         guard let name = choice("OTEL_TRACES_SAMPLER", of: names) else { return nil }
         var ratio = 1.0
@@ -166,7 +174,8 @@ private struct VariableReader {
             guard pair.count == 2, let key = percentDecoded(pair[0]), let value = percentDecoded(pair[1]), !key.isEmpty else {
                 rejected.append(
                     ConfigurationError(
-                        key: "OTEL_RESOURCE_ATTRIBUTES", value: text, expected: "k1=v1,k2=v2 with commas and equal signs percent-encoded"
+                        key: "OTEL_RESOURCE_ATTRIBUTES", value: text,
+                        expected: "k1=v1,k2=v2 with commas and equal signs percent-encoded"
                     )
                 )
                 return []

@@ -48,7 +48,8 @@ struct BrokerOptions: ParsableArguments {
             let parts = property.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             guard parts.count == 2, !parts[0].isEmpty else {
                 // Without a name one can't tell whether it is a secret.
-                throw ConfigurationError(key: "-X", value: parts.count == 2 ? "=***" : property, expected: "name=value or name=@file")
+                throw ConfigurationError(
+                    key: "-X", value: parts.count == 2 ? "=***" : property, expected: "name=value or name=@file")
             }
             if parts[1].hasPrefix("@") {
                 let path = String(parts[1].dropFirst())

@@ -38,7 +38,9 @@ struct DemoCommand: AsyncParsableCommand {
     var logLevel: Logger.Level = .warning
 
     func validate() throws {
-        guard (1...100_000_000).contains(events) else { throw ValidationError("--events \(events): expected a number from 1 to 100000000") }
+        guard (1...100_000_000).contains(events) else {
+            throw ValidationError("--events \(events): expected a number from 1 to 100000000")
+        }
         for (name, value) in [("--transient", transient), ("--persistent", persistent)] where !(0...1).contains(value) {
             throw ValidationError("\(name) \(value): expected a share from 0 to 1")
         }
@@ -63,7 +65,8 @@ struct DemoCommand: AsyncParsableCommand {
             options.persistent = persistent
             let demonstration = try Demonstration(options, telemetry: telemetry, recorder: recorder, logger: logger)
             if output == .text {
-                Narration.say("Embedded broker at \(demonstration.brokers); \(events) events of synthetic patients, seed \(seed).")
+                Narration.say(
+                    "Embedded broker at \(demonstration.brokers); \(events) events of synthetic patients, seed \(seed).")
             }
             let work = Task {
                 let report = try await demonstration.run { Narration.progress(Self.line($0)) }

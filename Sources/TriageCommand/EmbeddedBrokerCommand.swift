@@ -7,7 +7,8 @@ import UnixSignals
 /// Serves the embedded cluster to other processes: for tests that end `triage run` in mid-work. Hidden from the help.
 struct EmbeddedBrokerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "embedded-broker", abstract: "Serves librdkafka's mock cluster until Ctrl-C; for tests.", shouldDisplay: false
+        commandName: "embedded-broker", abstract: "Serves librdkafka's mock cluster until Ctrl-C; for tests.",
+        shouldDisplay: false
     )
 
     @Option(help: "Partitions of each topic.")

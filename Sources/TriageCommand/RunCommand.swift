@@ -31,9 +31,12 @@ struct RunCommand: AsyncParsableCommand {
     )
 
     @OptionGroup var broker: BrokerOptions
-    @Option(name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
+    @Option(
+        name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
     var group: String?
-    @Option(name: [.customShort("t"), .customLong("topic")], help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
+    @Option(
+        name: [.customShort("t"), .customLong("topic")],
+        help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
     var topics: [String] = []
     @Option(help: "What is done with each event: log writes one line on stderr, none does nothing.")
     var handler: BuiltInHandler = .log
@@ -47,13 +50,16 @@ struct RunCommand: AsyncParsableCommand {
     var gracePeriod: String?
     @Option(help: ArgumentHelp("Time between commits (default: 1s).", valueName: "duration"))
     var commitInterval: String?
-    @Option(help: ArgumentHelp("Where /metrics and /health are served, or off (default: 127.0.0.1:9464).", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp("Where /metrics and /health are served, or off (default: 127.0.0.1:9464).", valueName: "host:port"))
     var http: String?
     @Option(help: ArgumentHelp("How resource ids show in telemetry: hashed, plain or omitted.", valueName: "how"))
     var identifiers: String?
     @Option(help: ArgumentHelp("File with at least 32 bytes that resource ids are hashed with.", valueName: "file"))
     var identifierKeyFile: String?
-    @Flag(name: [.customShort("e"), .customLong("exit-at-end")], help: "End when every partition, retries included, has been worked to its end.")
+    @Flag(
+        name: [.customShort("e"), .customLong("exit-at-end")],
+        help: "End when every partition, retries included, has been worked to its end.")
     var exitAtEnd = false
     @Option(name: [.customShort("o"), .long], help: "The summary at the end: text or json.")
     var output: OutputFormat = .text
@@ -64,7 +70,8 @@ struct RunCommand: AsyncParsableCommand {
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
                 "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
-                "commit-interval": commitInterval, "http": http, "identifiers": identifiers, "identifier-key-file": identifierKeyFile,
+                "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
+                "identifier-key-file": identifierKeyFile,
             ])
             configuration.endsWhenIdle = exitAtEnd
             let logger = broker.logger
@@ -90,13 +97,16 @@ struct RunCommand: AsyncParsableCommand {
             handler: Self.handler(handler, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        logger.notice("group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(configuration.topics.joined(separator: ", "))")
+        logger.notice(
+            "group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(configuration.topics.joined(separator: ", "))"
+        )
         let watcher = Task {
             var isSecond = false
             for await signal in signals {
                 if isSecond { _exit(130) }
                 isSecond = true
-                logger.notice("\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once")
+                logger.notice(
+                    "\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once")
                 processor.stop()
             }
         }

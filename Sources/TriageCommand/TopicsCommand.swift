@@ -21,7 +21,8 @@ struct TopicsCommand: AsyncParsableCommand {
         var pattern: Pattern?
         @Option(
             name: [.customShort("t"), .customLong("topic")],
-            help: "Main topic instead of the pattern's; may be repeated (default: TRIAGE_TOPICS, else the hybrid pattern's three)."
+            help:
+                "Main topic instead of the pattern's; may be repeated (default: TRIAGE_TOPICS, else the hybrid pattern's three)."
         )
         var topics: [String] = []
         @Option(help: "Partitions of each topic.")
@@ -30,7 +31,9 @@ struct TopicsCommand: AsyncParsableCommand {
         var output: OutputFormat = .text
 
         func validate() throws {
-            guard (1...10_000).contains(partitions) else { throw ValidationError("--partitions \(partitions): expected 1 to 10000") }
+            guard (1...10_000).contains(partitions) else {
+                throw ValidationError("--partitions \(partitions): expected 1 to 10000")
+            }
         }
 
         /// What the flags ask for; without them the topics that `triage run` would work on.
@@ -85,7 +88,8 @@ struct TopicsCommand: AsyncParsableCommand {
     }
 
     struct Check: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Tells what differs from what `create` makes; exit 1 if anything does.")
+        static let configuration = CommandConfiguration(
+            abstract: "Tells what differs from what `create` makes; exit 1 if anything does.")
         @OptionGroup var options: PlanOptions
 
         func run() async throws {

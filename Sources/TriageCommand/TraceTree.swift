@@ -61,7 +61,9 @@ struct TraceTree {
 extension SpanData {
     /// An attribute of its own or of its template, as text.
     func text(_ key: String) -> String? {
-        guard let value = (attributes + template.attributes).first(where: { $0.key.description == key })?.value else { return nil }
+        guard let value = (attributes + template.attributes).first(where: { $0.key.description == key })?.value else {
+            return nil
+        }
         switch value {
         case .literal(let text): return text.description
         case .text(let text): return text.text

@@ -169,7 +169,9 @@ public final class InMemoryBroker: Sendable {
         let bytes = Array(key)
         var index = 0
         while index + 4 <= bytes.count {
-            var word = UInt32(bytes[index]) | UInt32(bytes[index + 1]) << 8 | UInt32(bytes[index + 2]) << 16 | UInt32(bytes[index + 3]) << 24
+            var word =
+                UInt32(bytes[index]) | UInt32(bytes[index + 1]) << 8 | UInt32(bytes[index + 2]) << 16 | UInt32(bytes[index + 3])
+                << 24
             word = word &* multiplier
             word ^= word >> 24
             hash = hash &* multiplier ^ word &* multiplier

@@ -15,8 +15,10 @@ enum Benchmarks {
     static func main() {
         let arguments = CommandLine.arguments.dropFirst()
         let all: [(name: String, count: Int, make: () -> (Int) -> Void)] = [
-            ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode), ("engine", 200_000, { engine(traced: false) }),
-            ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter), ("histogram", 10_000_000, histogram),
+            ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
+            ("engine", 200_000, { engine(traced: false) }),
+            ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
+            ("histogram", 10_000_000, histogram),
         ]
         if let name = arguments.first, !all.contains(where: { $0.name == name }) {
             print("usage: Benchmarks [\(all.map(\.name).joined(separator: "|")) [COUNT]]")
@@ -110,7 +112,8 @@ enum Benchmarks {
                 Attribute("messaging.operation.type", .literal("process")),
                 Attribute("messaging.destination.name", .literal("fhir.Patient.created")),
                 Attribute("messaging.destination.partition.id", .literal("3")),
-                Attribute("messaging.consumer.group.name", .literal("triage")), Attribute("messaging.client.id", .literal("triage")),
+                Attribute("messaging.consumer.group.name", .literal("triage")),
+                Attribute("messaging.client.id", .literal("triage")),
                 Attribute("server.address", .literal("127.0.0.1")),
             ]
         )

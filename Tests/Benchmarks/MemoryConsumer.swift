@@ -51,7 +51,9 @@ final class MemoryConsumer: RecordConsumer {
     func resume(_ partitions: [TopicPartition]) throws(BrokerError) {}
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) { commits.append(offsets) }
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {}
-    func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] { [:] }
+    func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
+        [:]
+    }
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> { 0..<0 }
     func close() {}
 }

@@ -27,16 +27,21 @@ struct LineReaderTests {
         }
     }
 
-    @Test("Ends of lines", arguments: [
-        ("", []), ("\n", [""]), ("a", ["a"]), ("a\n", ["a"]), ("a\r\nb\r\n", ["a", "b"]), ("a\nb", ["a", "b"]), ("a\r\nb\r", ["a", "b"]),
-        ("\n\na\n\n", ["", "", "a", ""]), ("a\rb\n", ["a\rb"]), ("\r\n", [""]),
-    ] as [(String, [String])])
+    @Test(
+        "Ends of lines",
+        arguments: [
+            ("", []), ("\n", [""]), ("a", ["a"]), ("a\n", ["a"]), ("a\r\nb\r\n", ["a", "b"]), ("a\nb", ["a", "b"]),
+            ("a\r\nb\r", ["a", "b"]),
+            ("\n\na\n\n", ["", "", "a", ""]), ("a\rb\n", ["a\rb"]), ("\r\n", [""]),
+        ] as [(String, [String])])
     func ends(text: String, expected: [String]) throws { #expect(try lines(text) == expected) }
 
     @Test("Lines longer than what is read at once, at and around its bounds")
     func longLines() throws {
         let chunk = 1 << 16
-        let expected = [0, 1, chunk - 2, chunk - 1, chunk, chunk + 1, 3 * chunk, 5, 3 << 20].map { String(repeating: "x", count: $0) }
+        let expected = [0, 1, chunk - 2, chunk - 1, chunk, chunk + 1, 3 * chunk, 5, 3 << 20].map {
+            String(repeating: "x", count: $0)
+        }
         #expect(try lines(expected.joined(separator: "\n")) == expected)
         #expect(try lines(expected.joined(separator: "\r\n") + "\r\n") == expected)
     }

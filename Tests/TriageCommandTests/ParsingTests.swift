@@ -39,17 +39,23 @@ struct ParsingTests {
         #expect(demo.output == .json && demo.serve && demo.http == ":0" && demo.logLevel == .debug)
     }
 
-    @Test("demo: what it refuses, and the flag is named", arguments: [
-        ("--events 0", "--events"), ("--events 100000001", "--events"), ("--events many", "events"), ("--transient 1.1", "--transient"),
-        ("--persistent nan", "--persistent"), ("--transient -0.1", "transient"), ("--transient 0.6 --persistent 0.6", "at most 1 together"),
-        ("--http 9464", "--http"), ("-o xml", "xml"), ("--seed -1", "seed"), ("--sed 1", "--sed"), ("extra", "extra"),
-    ])
+    @Test(
+        "demo: what it refuses, and the flag is named",
+        arguments: [
+            ("--events 0", "--events"), ("--events 100000001", "--events"), ("--events many", "events"),
+            ("--transient 1.1", "--transient"),
+            ("--persistent nan", "--persistent"), ("--transient -0.1", "transient"),
+            ("--transient 0.6 --persistent 0.6", "at most 1 together"),
+            ("--http 9464", "--http"), ("-o xml", "xml"), ("--seed -1", "seed"), ("--sed 1", "--sed"), ("extra", "extra"),
+        ])
     func demoRefuses(words: String, part: String) { #expect(refusal("demo \(words)")?.contains(part) == true) }
 
     @Test("run: defaults leave everything to the layers below")
     func runDefaults() throws {
         let run = try parse(RunCommand.self, "run")
-        #expect(run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.logLevel == .notice)
+        #expect(
+            run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.logLevel == .notice
+        )
         #expect(run.group == nil && run.topics == [] && run.handler == .log && run.retry == nil && run.concurrency == nil)
         #expect(run.attemptTimeout == nil && run.gracePeriod == nil && run.commitInterval == nil && run.http == nil)
         #expect(run.identifiers == nil && run.identifierKeyFile == nil && !run.exitAtEnd && run.output == .text)
@@ -76,7 +82,8 @@ struct ParsingTests {
 
     @Test("publish")
     func publish() throws {
-        let publish = try parse(PublishCommand.self, "publish -b a:1 --action created --pattern resource --source here --keep-going -o json -")
+        let publish = try parse(
+            PublishCommand.self, "publish -b a:1 --action created --pattern resource --source here --keep-going -o json -")
         #expect(publish.file == "-" && publish.action == .created && publish.pattern == .resource && publish.source == "here")
         #expect(publish.keepGoing && publish.output == .json)
         let plain = try parse(PublishCommand.self, "publish file.ndjson")
@@ -116,9 +123,11 @@ struct ParsingTests {
         }
     }
 
-    @Test("Properties that can't be read are named without their content", arguments: [
-        ("noequals", "-X"), ("=value", "-X"), ("", "-X"), ("sasl.password=@/nowhere/secret", "-X sasl.password"),
-    ])
+    @Test(
+        "Properties that can't be read are named without their content",
+        arguments: [
+            ("noequals", "-X"), ("=value", "-X"), ("", "-X"), ("sasl.password=@/nowhere/secret", "-X sasl.password"),
+        ])
     func badProperties(text: String, key: String) {
         var options = BrokerOptions()
         options.properties = [text]
@@ -140,7 +149,8 @@ struct ParsingTests {
         let help = TriageCommand.helpMessage()
         for word in ["demo", "run", "publish", "topics", "EXAMPLES"] { #expect(help.contains(word)) }
         #expect(!help.contains("embedded-broker"))
-        for command in [DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self] as [any ParsableCommand.Type] {
+        for command in [DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self] as [any ParsableCommand.Type]
+        {
             #expect(TriageCommand.helpMessage(for: command).contains("EXAMPLES"))
         }
     }

@@ -31,7 +31,8 @@ struct PrintingTests {
     @Test("demo -o json has what the issue asks for, a missing trace as null")
     func demoJSON() throws {
         let expected = [
-            "completed", "dead_lettered", "duplicates", "duration_seconds", "example_trace_id", "produced", "retries", "spans_dropped",
+            "completed", "dead_lettered", "duplicates", "duration_seconds", "example_trace_id", "produced", "retries",
+            "spans_dropped",
             "spans_exported",
         ]
         #expect(try keys(DemoCommand.Summary(report())) == expected)
@@ -48,7 +49,8 @@ struct PrintingTests {
     func demoText() {
         let text = DemoCommand.Summary(report(TraceTreeTests.deadLetter)).text(report(TraceTreeTests.deadLetter))
         #expect(text.contains("  dead-lettered        1\n"))
-        #expect(text.contains("\n\nOne dead-lettered event, trace 000000000000000a000000000000000b:\n\nsend fhir.Patient.created "))
+        #expect(
+            text.contains("\n\nOne dead-lettered event, trace 000000000000000a000000000000000b:\n\nsend fhir.Patient.created "))
         #expect(DemoCommand.Summary(report()).text(report()).hasSuffix("to see a trace."))
     }
 
@@ -58,7 +60,8 @@ struct PrintingTests {
         let summary = RunSummary(EngineSummary(), telemetry: telemetry, started: telemetry.tracer.clock.now())
         let keys = try keys(summary)
         for key in [
-            "consumed", "completed", "retries", "dead_lettered", "duration_seconds", "cpu_seconds", "max_rss_bytes", "spans_exported",
+            "consumed", "completed", "retries", "dead_lettered", "duration_seconds", "cpu_seconds", "max_rss_bytes",
+            "spans_exported",
             "spans_dropped",
         ] { #expect(keys.contains(key)) }
         #expect(summary.durationSeconds >= 0 && summary.cpuSeconds >= 0 && summary.maxRssBytes > 0)

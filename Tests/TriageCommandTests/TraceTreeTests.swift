@@ -17,7 +17,8 @@ struct TraceTreeTests {
     ) -> SpanData {
         let template = SpanTemplate(name: name, kind: kind, attributes: [], packed: ByteSlice(""))
         var span = SpanData(
-            template: template, context: context(id), parent: parent.map(context), start: Timestamp(nanoseconds: start), isRecording: true
+            template: template, context: context(id), parent: parent.map(context), start: Timestamp(nanoseconds: start),
+            isRecording: true
         )
         change(&span)
         let recorder = Ended()
@@ -37,7 +38,9 @@ struct TraceTreeTests {
             $0.set(.error("RetryableError http_503"))
         },
         span(4, under: 2, "send fhir.Patient.created.retry", from: 2_200_000, to: 3_000_000),
-        span(5, under: 4, "wait fhir.Patient.created.retry", from: 3_000_000, to: 1_203_000_000) { $0.append("triage.wait.reason", .literal("backoff")) },
+        span(5, under: 4, "wait fhir.Patient.created.retry", from: 3_000_000, to: 1_203_000_000) {
+            $0.append("triage.wait.reason", .literal("backoff"))
+        },
         span(6, under: 4, "process fhir.Patient.created.retry", from: 1_203_000_000, to: 1_204_000_000) {
             $0.append("triage.outcome", .literal("dead_lettered"))
         },
@@ -57,10 +60,12 @@ struct TraceTreeTests {
         )
     }
 
-    @Test("Durations by their size", arguments: [
-        (0, "0 µs"), (999, "0 µs"), (1_000, "1 µs"), (999_999, "999 µs"), (1_000_000, "1.0 ms"), (999_999_999, "999.9 ms"),
-        (1_000_000_000, "1.00 s"), (61_050_000_000, "61.05 s"), (3_600_000_000_000, "3600.00 s"),
-    ] as [(Int64, String)])
+    @Test(
+        "Durations by their size",
+        arguments: [
+            (0, "0 µs"), (999, "0 µs"), (1_000, "1 µs"), (999_999, "999 µs"), (1_000_000, "1.0 ms"), (999_999_999, "999.9 ms"),
+            (1_000_000_000, "1.00 s"), (61_050_000_000, "61.05 s"), (3_600_000_000_000, "3600.00 s"),
+        ] as [(Int64, String)])
     func durations(nanoseconds: Int64, text: String) {
         #expect(TraceTree([Self.span(1, under: nil, "x", to: nanoseconds)]).text == "x  \(text)")
     }
@@ -68,7 +73,8 @@ struct TraceTreeTests {
     @Test("Siblings in the order they began; lines go on past them")
     func siblings() {
         let spans = [
-            Self.span(1, under: nil, "root"), Self.span(4, under: 1, "second", from: 20, to: 20), Self.span(2, under: 1, "first", from: 10, to: 10),
+            Self.span(1, under: nil, "root"), Self.span(4, under: 1, "second", from: 20, to: 20),
+            Self.span(2, under: 1, "first", from: 10, to: 10),
             Self.span(3, under: 2, "below", from: 11, to: 11),
         ]
         #expect(

@@ -48,7 +48,9 @@ import TriageKafka
     }
 
     @Test func takesTopicLevelAndTypedProperties() throws {
-        var all = configuration(["topic.message.timeout.ms": "1000", "linger.ms": "1", "topic.metadata.refresh.interval.ms": "500"])
+        var all = configuration([
+            "topic.message.timeout.ms": "1000", "linger.ms": "1", "topic.metadata.refresh.interval.ms": "500",
+        ])
         all.groupInstanceID = "static"
         all.tls = KafkaConfiguration.TLS(caLocation: "ca.pem", keyPassword: "open sesame")
         all.sasl = KafkaConfiguration.SASL(mechanism: .scramSHA512, username: "jane", password: "hunter2")

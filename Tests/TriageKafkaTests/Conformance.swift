@@ -106,7 +106,9 @@ enum Conformance {
         let topic = try await broker.createTopic(2)
         let producer = try broker.producer()
         defer { producer.close() }
-        let records = (0..<100).map { OutboundRecord(topic: topic, partition: Int32($0 % 2), key: nil, value: ByteSlice("\($0)")) }
+        let records = (0..<100).map {
+            OutboundRecord(topic: topic, partition: Int32($0 % 2), key: nil, value: ByteSlice("\($0)"))
+        }
         try producer.produceAll(records)
         let reader = Reader(try broker.consumer(unique("group")))
         defer { reader.consumer.close() }
@@ -224,7 +226,9 @@ enum Conformance {
         let second = Reader(try broker.consumer(group))
         var inherited: [TopicPartition: OffsetCommit] = [:]
         second.assignments.onAssigned = { partitions, consumer in
-            do throws(BrokerError) { inherited = try consumer.committed(partitions, timeout: patience) } catch { Issue.record(error) }
+            do throws(BrokerError) { inherited = try consumer.committed(partitions, timeout: patience) } catch {
+                Issue.record(error)
+            }
             return [:]
         }
         try second.subscribe(topic, retry)
@@ -362,7 +366,9 @@ enum Conformance {
         let topic = try await broker.createTopic(5)
         let producer = try broker.producer()
         defer { producer.close() }
-        let keys = ["21", "foobar", "a-little-bit-long-string", "abc", "a1b2c3d4-0000-4000-8000-000000000001"] + (0..<40).map { "patient-\($0)" }
+        let keys =
+            ["21", "foobar", "a-little-bit-long-string", "abc", "a1b2c3d4-0000-4000-8000-000000000001"]
+            + (0..<40).map { "patient-\($0)" }
         let acknowledged = try producer.produceAll(keys.map { OutboundRecord(topic: topic, key: ByteSlice($0), value: nil) })
         let expected = keys.map { Int32((Int64(murmur2($0)) & 0x7FFF_FFFF) % 5) }
         #expect(acknowledged.map(\.partition) == expected)

@@ -30,7 +30,10 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 return try KafkaProducer(configuration)
             },
             makeConsumer: { group, fromEnd in
-                try KafkaConsumer(quick(servers, group: group, reset: fromEnd ? .latest : .earliest, session: self == .real ? .seconds(6) : .seconds(4)))
+                try KafkaConsumer(
+                    quick(
+                        servers, group: group, reset: fromEnd ? .latest : .earliest,
+                        session: self == .real ? .seconds(6) : .seconds(4)))
             },
             createTopic: { partitions in
                 let name = unique("topic")

@@ -87,7 +87,8 @@ struct FaultTests {
         )
         #expect(acknowledged.map(\.offset) == Array(0..<50))
         try cluster.setLeader(of: TopicPartition("moved", 0), broker: 2)
-        #expect(try producer.produceAll([OutboundRecord(topic: "moved", partition: 0, key: nil, value: nil)]).map(\.offset) == [50])
+        #expect(
+            try producer.produceAll([OutboundRecord(topic: "moved", partition: 0, key: nil, value: nil)]).map(\.offset) == [50])
     }
 
     @Test func aFatalErrorIsSaidToBe() throws {
@@ -95,7 +96,8 @@ struct FaultTests {
         defer { cluster.close() }
         try cluster.createTopic("fatal", partitions: 1)
         let failures = Gathered<BrokerError>()
-        let producer = try KafkaProducer(KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), failed: { failures.append($0) })
+        let producer = try KafkaProducer(
+            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), failed: { failures.append($0) })
         defer { producer.close() }
         try producer.produceAll([OutboundRecord(topic: "fatal", partition: 0, key: nil, value: nil)])
         #expect(producer.fatalError == nil)

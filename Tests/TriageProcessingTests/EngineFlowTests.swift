@@ -171,7 +171,11 @@ struct EngineFlowTests {
     func none() async throws {
         let bench = EngineBench()
         try bench.put("p1", version: 0)
-        let summary = try await bench.run { $0.retry = .none } handler: { _, _ in throw Unexpected() }
+        let summary = try await bench.run {
+            $0.retry = .none
+        } handler: { _, _ in
+            throw Unexpected()
+        }
         #expect(summary.deadLettered == 1)
         #expect(bench.deadLetters.first?.headers.text(HeaderName.errorClass) == "system")
     }
@@ -181,7 +185,8 @@ struct EngineFlowTests {
         let bench = EngineBench(partitions: 1)
         for group in ["others", "workers"] {
             try bench.put(
-                EngineBench.event("p1", version: 1), key: ByteSlice("p1"), headers: ["triage-group": group, "retryCount": "1"].headers,
+                EngineBench.event("p1", version: 1), key: ByteSlice("p1"),
+                headers: ["triage-group": group, "retryCount": "1"].headers,
                 to: bench.retryTopic
             )
         }
@@ -223,7 +228,11 @@ struct EngineFlowTests {
         let journal = Journal()
         let expected = EngineError.notCoPartitioned(TopicPartition("lonely", 1), twin: TopicPartition("lonely.retry", 1))
         await #expect(throws: expected) {
-            try await bench.run { $0.topics = ["lonely"] } handler: { journal.note($0, $1) }
+            try await bench.run {
+                $0.topics = ["lonely"]
+            } handler: {
+                journal.note($0, $1)
+            }
         }
         #expect(expected.description.contains("lonely/1"))
         #expect(expected.description.contains("lonely.retry/1"))
@@ -236,14 +245,26 @@ struct EngineFlowTests {
         try bench.put("old", version: 0)
         try bench.put(EngineBench.event("retried", version: 0), key: ByteSlice("retried"), to: bench.retryTopic)
         let journal = Journal()
-        var summary = try await bench.run { $0.startsAtEnd = true } handler: { journal.note($0, $1) }
+        var summary = try await bench.run {
+            $0.startsAtEnd = true
+        } handler: {
+            journal.note($0, $1)
+        }
         #expect(journal.all.map(\.key) == ["retried"])
         bench.expectAllCommitted()
         try bench.put("new", version: 0)
-        summary = try await bench.run { $0.startsAtEnd = true } handler: { journal.note($0, $1) }
+        summary = try await bench.run {
+            $0.startsAtEnd = true
+        } handler: {
+            journal.note($0, $1)
+        }
         #expect(summary.completed == 1)
         #expect(journal.all.map(\.key) == ["retried", "new"])
-        summary = try await bench.run { $0.group = "second" } handler: { journal.note($0, $1) }
+        summary = try await bench.run {
+            $0.group = "second"
+        } handler: {
+            journal.note($0, $1)
+        }
         #expect(summary.completed == 3)
     }
 

@@ -56,7 +56,8 @@ struct EngineMetricTests {
             let points = snapshot.metrics.first { $0.metric.name == metric.name }?.points ?? []
             return Set(points.flatMap(\.attributes.pairs).filter { $0.key == key }.map(\.value))
         }
-        #expect(values(.deliveries, "triage.outcome").isSuperset(of: ["completed", "retry_scheduled", "dead_lettered", "abandoned"]))
+        #expect(
+            values(.deliveries, "triage.outcome").isSuperset(of: ["completed", "retry_scheduled", "dead_lettered", "abandoned"]))
         #expect(values(.eventsProcessed, "triage.outcome") == ["completed", "dead_lettered"])
         #expect(values(.retries, "triage.retry.strategy") == ["immediate", "exponential", "scheduled"])
         #expect(values(.deadLetters, "triage.error.class") == ["transient", "persistent", "system"])
@@ -80,7 +81,9 @@ struct EngineMetricTests {
     func fingerprints() async throws {
         let bench = EngineBench()
         for key in ["p1", "p2", "p3"] { try bench.put(key, version: 1) }
-        try await bench.run { $0.retry = .none } handler: { event, _ in
+        try await bench.run {
+            $0.retry = .none
+        } handler: { event, _ in
             throw Secret.patient(event.resourceID ?? "")
         }
         let fingerprints = Set(bench.deadLetters.map { $0.headers.text(HeaderName.errorFingerprint) ?? "" })

@@ -139,7 +139,10 @@ struct EngineProduceTests {
         let bench = EngineBench(partitions: 1)
         try bench.put("p", version: 0)
         bench.broker.failNextCommits(7, with: BrokerError("COORDINATOR_NOT_AVAILABLE", operation: "commit", isRetriable: true))
-        let running = bench.start { $0.endsWhenIdle = false } handler: { _, _ in }
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { _, _ in
+        }
         await eventually("committed in the end") {
             bench.broker.committed(group: "workers")[TopicPartition(bench.topic, 0)]?.offset == 1
         }

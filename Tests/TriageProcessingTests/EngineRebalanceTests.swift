@@ -200,7 +200,11 @@ struct EngineRebalanceTests {
     func stopIdle() async throws {
         let bench = EngineBench(partitions: 1)
         try bench.put("p", version: 0)
-        let running = bench.start { $0.endsWhenIdle = false } handler: { _, _ in await Task.yield() }
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { _, _ in
+            await Task.yield()
+        }
         await eventually("it is idle") { bench.broker.committed(group: "workers")[TopicPartition(bench.topic, 0)]?.offset == 1 }
         running.engine.stop()
         #expect(try await running.finished().completed == 1)
@@ -243,11 +247,16 @@ struct EngineRebalanceTests {
         let bench = EngineBench(partitions: 2)
         try bench.put("a", version: 0, partition: 0)
         let turnstile = Turnstile()
-        let first = bench.start { $0.endsWhenIdle = false } handler: { _, context in
+        let first = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { _, context in
             await turnstile.enter(context.record.key?.utf8Text ?? "")
         }
         _ = await turnstile.arrivals(1)
-        let second = bench.start { $0.endsWhenIdle = false } handler: { _, _ in }
+        let second = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { _, _ in
+        }
         turnstile.release("a")
         await second.notices.until { $0.contains(.assigned(2)) }
         try bench.put("a", version: 1, partition: 0)

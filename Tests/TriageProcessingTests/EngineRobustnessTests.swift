@@ -49,8 +49,10 @@ struct BadEvent: Sendable, CustomTestStringConvertible {
         BadEvent("foreign resource", .resourceTypeForeign, #"{"type":"PatientCreated","data":{"resourceType":"Observation"}}"#),
         BadEvent("foreign type", .resourceTypeForeign, #"{"type":"ObservationCreated","data":{}}"#),
         BadEvent("no resource", .resourceMissing, #"{"type":"PatientCreated"}"#),
-        BadEvent("id with a slash", .id, created(#""id":"a/b""#)), BadEvent("id too long", .id, created(#""id":"\#(String(repeating: "a", count: 65))""#)),
-        BadEvent("updated without id or key", .idMissing, #"{"type":"PatientUpdated","data":{"resourceType":"Patient"}}"#, key: nil),
+        BadEvent("id with a slash", .id, created(#""id":"a/b""#)),
+        BadEvent("id too long", .id, created(#""id":"\#(String(repeating: "a", count: 65))""#)),
+        BadEvent(
+            "updated without id or key", .idMissing, #"{"type":"PatientUpdated","data":{"resourceType":"Patient"}}"#, key: nil),
         BadEvent("unknown action", .action, #"{"type":"PatientMerged","data":{"resourceType":"Patient"}}"#),
         BadEvent("unknown gender", .gender, created(#""gender":"patient Meier""#)),
         BadEvent("birth date", .birthDate, created(#""birthDate":"31.12.1999""#)),
@@ -72,7 +74,9 @@ struct EngineRobustnessTests {
         #expect(Set(BadEvent.all.map(\.rule)) == Set(InvalidEvent.Rule.allCases).subtracting([.tooLarge]))
     }
 
-    @Test("goes to the dead letters with its bytes intact, without an attempt, and the next event is handled", arguments: BadEvent.all)
+    @Test(
+        "goes to the dead letters with its bytes intact, without an attempt, and the next event is handled",
+        arguments: BadEvent.all)
     func undecodable(bad: BadEvent) async throws {
         let bench = bench()
         try bench.put(bad.value, key: bad.key, headers: bad.headers, partition: 1)
@@ -126,7 +130,8 @@ struct EngineRobustnessTests {
             ("upper case", headers(ByteSlice(good.uppercased()))),
             ("oversized", headers(ByteSlice(String(repeating: "0", count: 1 << 20)))),
             ("binary", headers(ByteSlice([0, 255, 254]))), ("twice", headers(ByteSlice(good), ByteSlice(good))),
-            ("good, then bad", headers(ByteSlice(good), ByteSlice("x"))), ("bad, then good", headers(ByteSlice("x"), ByteSlice(good))),
+            ("good, then bad", headers(ByteSlice(good), ByteSlice("x"))),
+            ("bad, then good", headers(ByteSlice("x"), ByteSlice(good))),
             (
                 "tracestate and baggage of nonsense",
                 [
@@ -137,7 +142,9 @@ struct EngineRobustnessTests {
         ]
     }()
 
-    @Test("trace headers of any kind: a good event is handled, a bad one dead-lettered with one valid context", arguments: traceHeaders)
+    @Test(
+        "trace headers of any kind: a good event is handled, a bad one dead-lettered with one valid context",
+        arguments: traceHeaders)
     func traceparents(name: String, headers: Headers) async throws {
         let bench = bench()
         try bench.put("p1", version: 1, headers: headers, partition: 0)

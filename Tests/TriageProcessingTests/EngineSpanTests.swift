@@ -21,7 +21,9 @@ extension SpanData {
 @Suite("Engine: spans", .timeLimit(.minutes(1)))
 struct EngineSpanTests {
     /// Publishes an event through the traced sink, as a producer that is traced does.
-    private func publish(_ bench: EngineBench, _ value: ByteSlice = EngineBench.event("p1", version: 1)) async throws -> TraceContext {
+    private func publish(_ bench: EngineBench, _ value: ByteSlice = EngineBench.event("p1", version: 1)) async throws
+        -> TraceContext
+    {
         try await bench.sink.send(OutboundRecord(topic: bench.topic, key: ByteSlice("p1"), value: value), parent: nil).1
     }
 
@@ -136,7 +138,9 @@ struct EngineSpanTests {
         #expect(processes.map(\.isError) == [true, true, false])
         let immediate = EngineBench()
         let second = try await publish(immediate)
-        try await immediate.run { $0.retry = RetryPolicy(.immediate) } handler: { _, context in
+        try await immediate.run {
+            $0.retry = RetryPolicy(.immediate)
+        } handler: { _, context in
             if context.attempt < 3 { throw Unexpected() }
         }
         let trace = immediate.recorder.spans(of: second.traceID)

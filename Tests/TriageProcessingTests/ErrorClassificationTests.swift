@@ -37,7 +37,9 @@ struct ErrorClassificationTests {
     private func failure(_ error: any Error) -> Failure { ErrorClassification.failure(error, step: "handle") }
 
     private func leaks(_ failure: Failure) -> Bool {
-        let texts = [failure.message.text, failure.type.text, failure.code?.text ?? "", failure.path?.text ?? "", failure.fingerprint]
+        let texts = [
+            failure.message.text, failure.type.text, failure.code?.text ?? "", failure.path?.text ?? "", failure.fingerprint,
+        ]
         return texts.contains { text in
             ["patient", "meier", "0x", "unknown context", "$"].contains { text.lowercased().contains($0) }
         }
@@ -55,7 +57,9 @@ struct ErrorClassificationTests {
         #expect(failure(ClassError()).message.text == "ClassError")
         #expect(failure(Generic(value: "Meier")).message.text == "Generic<String>")
         #expect(failure(Generic(value: ("patient Meier", 1))).type.text == "Generic<")
-        for error in [PrivateError(name: "Meier"), PayloadError.offline, MirroredError.wrapped("Meier"), ClassError()] as [any Error] {
+        for error in [PrivateError(name: "Meier"), PayloadError.offline, MirroredError.wrapped("Meier"), ClassError()]
+            as [any Error]
+        {
             #expect(!leaks(failure(error)), "\(failure(error).message)")
         }
     }
@@ -80,7 +84,8 @@ struct ErrorClassificationTests {
         #expect(failure(PrivateError(name: "a")).fingerprint == failure(PrivateError(name: "b")).fingerprint)
         #expect(failure(PayloadError.unknownRecord(name: "", 1)).fingerprint != failure(PayloadError.offline).fingerprint)
         #expect(
-            failure(ClassifiedCases.throttled(patient: "a")).fingerprint != failure(ClassifiedCases.broken(patient: "a")).fingerprint
+            failure(ClassifiedCases.throttled(patient: "a")).fingerprint
+                != failure(ClassifiedCases.broken(patient: "a")).fingerprint
         )
         #expect(
             ErrorClassification.failure(PayloadError.offline, step: "decode").fingerprint
@@ -106,7 +111,9 @@ struct ErrorClassificationTests {
         let failure = ErrorClassification.failure(InvalidEvent(.birthDate, at: "Patient.birthDate"), step: "decode")
         #expect(failure.errorClass == .persistent)
         #expect(failure.message.text == "InvalidEvent invalid_birth_date at Patient.birthDate")
-        #expect(ErrorClassification.failure(InvalidEvent(.json, at: ""), step: "decode").message.text.hasPrefix("InvalidEvent invalid_json"))
+        #expect(
+            ErrorClassification.failure(InvalidEvent(.json, at: ""), step: "decode").message.text.hasPrefix(
+                "InvalidEvent invalid_json"))
     }
 
     @Test("a broker's error is transient if it can be retried")

@@ -13,7 +13,8 @@ struct FailureHeadersTests {
 
     private func record(_ headers: Headers, topic: String = "fhir.Patient.created", offset: Int64 = 42) -> Record {
         Record(
-            topic: topic, partition: 3, offset: offset, timestamp: Timestamp(milliseconds: 1000), key: ByteSlice("p1"), value: nil,
+            topic: topic, partition: 3, offset: offset, timestamp: Timestamp(milliseconds: 1000), key: ByteSlice("p1"),
+            value: nil,
             headers: headers
         )
     }
@@ -34,7 +35,8 @@ struct FailureHeadersTests {
     private func retryHeaders(_ record: Record, count: Int) -> Headers {
         record.headers.replacing(
             FailureHeaders.retry(
-                EventHistory(of: record), failure: failure, attempts: attempts(min(count, 5)), count: count, dueAt: now + .seconds(2),
+                EventHistory(of: record), failure: failure, attempts: attempts(min(count, 5)), count: count,
+                dueAt: now + .seconds(2),
                 at: now, group: "g", writer: "w\(count)", processTraceparent: process
             )
         )
@@ -71,9 +73,11 @@ struct FailureHeadersTests {
     @Test("a dead letter carries them too, but for what only concerns a retry")
     func deadLetter() {
         let headers = deadLetterHeaders(
-            record([
-                "triage-due-at": "1", "triage-writer": "x", "triage-parked-behind": "t/0/1", "triage-replay": "r1", "retryCount": "9",
-            ].headers),
+            record(
+                [
+                    "triage-due-at": "1", "triage-writer": "x", "triage-parked-behind": "t/0/1", "triage-replay": "r1",
+                    "retryCount": "9",
+                ].headers),
             count: 0
         )
         #expect(
@@ -127,7 +131,8 @@ struct FailureHeadersTests {
         #expect(headers.count(of: HeaderName.originTimestamp) == 0)
         #expect(headers.text(HeaderName.originTraceparent) == process.utf8Text)
         let untraced = FailureHeaders.deadLetter(
-            EventHistory(of: bare), failure: failure, attempts: attempts(1), count: 0, at: now, group: "g", processTraceparent: nil
+            EventHistory(of: bare), failure: failure, attempts: attempts(1), count: 0, at: now, group: "g",
+            processTraceparent: nil
         )
         #expect(!untraced.contains { $0.name == "triage-origin-traceparent" })
     }
@@ -168,12 +173,14 @@ struct FailureHeadersTests {
     @Test("damaged headers: a history all the same, and never a trap in what is counted on from it")
     func damaged() {
         let names = [
-            "triage-origin", "triage-origin-timestamp", "triage-origin-traceparent", "retryCount", "triage-attempts", "triage-due-at",
+            "triage-origin", "triage-origin-timestamp", "triage-origin-traceparent", "retryCount", "triage-attempts",
+            "triage-due-at",
             "triage-parked-behind", "triage-group", "triage-writer", "failedAt", "error",
         ]
         let values: [ByteSlice?] = [
             nil, ByteSlice(""), ByteSlice([0xFF, 0xFE]), ByteSlice("-1"), ByteSlice("9223372036854775807"),
-            ByteSlice("-9223372036854775808"), ByteSlice("99999999999999999999"), ByteSlice("1.5"), ByteSlice(" 1"), ByteSlice("a/b/c"),
+            ByteSlice("-9223372036854775808"), ByteSlice("99999999999999999999"), ByteSlice("1.5"), ByteSlice(" 1"),
+            ByteSlice("a/b/c"),
             ByteSlice("t/0/-1"), ByteSlice("t/99999999999/1"), ByteSlice(String(repeating: "9", count: 100_000)),
             ByteSlice(String(repeating: ";", count: 100_000)),
         ]

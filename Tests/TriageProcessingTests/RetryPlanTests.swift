@@ -33,7 +33,8 @@ struct RetryPlanTests {
         var policies = [
             RetryPolicy(base: .seconds(Int64.max / 2), cap: .seconds(Int64.max / 2), jitter: 1),
             RetryPolicy(base: .seconds(-5), cap: .seconds(60)), RetryPolicy(base: .seconds(1), cap: .seconds(-1)),
-            RetryPolicy(base: .zero, cap: .zero), RetryPolicy(jitter: .nan), RetryPolicy(jitter: .infinity), RetryPolicy(jitter: -3),
+            RetryPolicy(base: .zero, cap: .zero), RetryPolicy(jitter: .nan), RetryPolicy(jitter: .infinity),
+            RetryPolicy(jitter: -3),
         ]
         var wild = RetryPolicy()
         wild.jitter = 1e300

@@ -47,11 +47,13 @@ struct ConfigurationLoaderTests {
         }
     }
 
-    @Test("Every key of the list is understood in the environment and in the file", arguments: [
-        ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("concurrency", "9"),
-        ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
-        ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
-    ])
+    @Test(
+        "Every key of the list is understood in the environment and in the file",
+        arguments: [
+            ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("concurrency", "9"),
+            ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
+            ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
+        ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
         #expect(try await ConfigurationLoader(environment: [name: value]).text(key) == value)
@@ -96,13 +98,17 @@ struct ConfigurationLoaderTests {
         #expect(missing?.description == "--config=/nowhere/triage.yaml: expected a readable YAML file with a mapping at the top")
     }
 
-    @Test("Every rejected value names key, value and what was expected", arguments: [
-        ("brokers", "localhost:notaport"), ("brokers", "a:9092,b:0"), ("brokers", ","), ("brokers", "http://a:9092"), ("brokers", "a b:1"),
-        ("topics", "a/b"), ("topics", "fhir.Patient.created.retry"), ("topics", "a.dlq"), ("topics", ".."), ("topics", ","),
-        ("retry", "sometimes"), ("retry", "scheduled:3"), ("concurrency", "0"), ("concurrency", "10001"), ("concurrency", "many"),
-        ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
-        ("commit-interval", "0"), ("http", "localhost"), ("http", "127.0.0.1:65536"), ("http", "127.0.0.1:-1"), ("http", ""),
-    ])
+    @Test(
+        "Every rejected value names key, value and what was expected",
+        arguments: [
+            ("brokers", "localhost:notaport"), ("brokers", "a:9092,b:0"), ("brokers", ","), ("brokers", "http://a:9092"),
+            ("brokers", "a b:1"),
+            ("topics", "a/b"), ("topics", "fhir.Patient.created.retry"), ("topics", "a.dlq"), ("topics", ".."), ("topics", ","),
+            ("retry", "sometimes"), ("retry", "scheduled:3"), ("concurrency", "0"), ("concurrency", "10001"),
+            ("concurrency", "many"),
+            ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
+            ("commit-interval", "0"), ("http", "localhost"), ("http", "127.0.0.1:65536"), ("http", "127.0.0.1:-1"), ("http", ""),
+        ])
     func rejected(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
         let error = await refusal { _ = try await load(environment: [name: value]) }
@@ -122,26 +128,35 @@ struct ConfigurationLoaderTests {
         #expect(await refusal { _ = try await load(environment: ["TRIAGE_TOPICS": longest + "t"]) }?.key == "topics")
     }
 
-    @Test("The retry policy's grammar", arguments: [
-        ("none", RetryPolicy.none), ("immediate", RetryPolicy(.immediate)), ("immediate:0", RetryPolicy(.immediate, retries: 0)),
-        ("immediate:5", RetryPolicy(.immediate, retries: 5)), ("exponential", RetryPolicy()),
-        ("exponential:7", RetryPolicy(retries: 7)), ("exponential:2,base=250ms", RetryPolicy(retries: 2, base: .milliseconds(250))),
-        (
-            "exponential:100,base=2s,cap=5m,jitter=0",
-            RetryPolicy(retries: 100, base: .seconds(2), cap: .seconds(300), jitter: 0)
-        ),
-        ("exponential,jitter=1", RetryPolicy(jitter: 1)),
-    ])
+    @Test(
+        "The retry policy's grammar",
+        arguments: [
+            ("none", RetryPolicy.none), ("immediate", RetryPolicy(.immediate)),
+            ("immediate:0", RetryPolicy(.immediate, retries: 0)),
+            ("immediate:5", RetryPolicy(.immediate, retries: 5)), ("exponential", RetryPolicy()),
+            ("exponential:7", RetryPolicy(retries: 7)),
+            ("exponential:2,base=250ms", RetryPolicy(retries: 2, base: .milliseconds(250))),
+            (
+                "exponential:100,base=2s,cap=5m,jitter=0",
+                RetryPolicy(retries: 100, base: .seconds(2), cap: .seconds(300), jitter: 0)
+            ),
+            ("exponential,jitter=1", RetryPolicy(jitter: 1)),
+        ])
     func retryPolicy(text: String, policy: RetryPolicy) throws {
         #expect(try ConfigurationLoader.retryPolicy(text) == policy)
     }
 
-    @Test("What the retry policy's grammar refuses, by the part that is wrong", arguments: [
-        ("", ""), ("exponential:", "exponential:"), ("linear:3", "linear:3"), ("scheduled", "scheduled"), ("immediate:-1", "-1"),
-        ("immediate:101", "101"), ("exponential:3.5", "3.5"), ("immediate:3,base=1s", "base=1s"), ("exponential:3,base", "base"),
-        ("exponential:3,base=0", "base=0"), ("exponential:3,base=1", "base=1"), ("exponential:3,cap=x", "cap=x"),
-        ("exponential:3,jitter=1.5", "jitter=1.5"), ("exponential:3,jitter=nan", "jitter=nan"), ("exponential:3,factor=2", "factor=2"),
-    ])
+    @Test(
+        "What the retry policy's grammar refuses, by the part that is wrong",
+        arguments: [
+            ("", ""), ("exponential:", "exponential:"), ("linear:3", "linear:3"), ("scheduled", "scheduled"),
+            ("immediate:-1", "-1"),
+            ("immediate:101", "101"), ("exponential:3.5", "3.5"), ("immediate:3,base=1s", "base=1s"),
+            ("exponential:3,base", "base"),
+            ("exponential:3,base=0", "base=0"), ("exponential:3,base=1", "base=1"), ("exponential:3,cap=x", "cap=x"),
+            ("exponential:3,jitter=1.5", "jitter=1.5"), ("exponential:3,jitter=nan", "jitter=nan"),
+            ("exponential:3,factor=2", "factor=2"),
+        ])
     func badRetryPolicy(text: String, part: String) async {
         let error = await refusal { _ = try ConfigurationLoader.retryPolicy(text) }
         if text == "exponential:" {
@@ -153,21 +168,29 @@ struct ConfigurationLoaderTests {
         }
     }
 
-    @Test("Durations", arguments: [
-        ("0", Duration.zero), ("0s", .zero), ("250ms", .milliseconds(250)), ("1.5s", .milliseconds(1500)), ("5m", .seconds(300)),
-        ("0.5h", .seconds(1800)), ("2h", .seconds(7200)), ("0.001ms", .microseconds(1)), ("8784h", .seconds(8784 * 3600)),
-    ])
+    @Test(
+        "Durations",
+        arguments: [
+            ("0", Duration.zero), ("0s", .zero), ("250ms", .milliseconds(250)), ("1.5s", .milliseconds(1500)),
+            ("5m", .seconds(300)),
+            ("0.5h", .seconds(1800)), ("2h", .seconds(7200)), ("0.001ms", .microseconds(1)), ("8784h", .seconds(8784 * 3600)),
+        ])
     func durations(text: String, duration: Duration) { #expect(Duration(triage: text) == duration) }
 
-    @Test("What is no duration, or one that no setting can mean", arguments: [
-        "", "1", "s", "ms", "-1s", "+1s", "1 s", "1S", "1d", "1.2.3s", ".", ".s", "1e3s", "infs", "nans", "٣s", "½s", "8785h", "999999999m",
-        "99999999999999999999999999h", "9223372036854775807s", "1s2",
-    ])
+    @Test(
+        "What is no duration, or one that no setting can mean",
+        arguments: [
+            "", "1", "s", "ms", "-1s", "+1s", "1 s", "1S", "1d", "1.2.3s", ".", ".s", "1e3s", "infs", "nans", "٣s", "½s", "8785h",
+            "999999999m",
+            "99999999999999999999999999h", "9223372036854775807s", "1s2",
+        ])
     func badDurations(text: String) { #expect(Duration(triage: text) == nil) }
 
-    @Test("Addresses", arguments: [
-        ("127.0.0.1:9464", "127.0.0.1", 9464), (":80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("host:65535", "host", 65535),
-    ])
+    @Test(
+        "Addresses",
+        arguments: [
+            ("127.0.0.1:9464", "127.0.0.1", 9464), (":80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("host:65535", "host", 65535),
+        ])
     func addresses(text: String, host: String, port: Int) {
         let address = Configuration.HTTPAddress(text)
         #expect(address == Configuration.HTTPAddress(host: host, port: port))

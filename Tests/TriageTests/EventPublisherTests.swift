@@ -17,7 +17,8 @@ struct EventPublisherTests {
         let telemetry = makeTelemetry([recorder])
         let withID = #"  {"resourceType" : "Patient", "id":"p-1", "name":[{"family":"Ünïcode \"quoted\" \\ 𝕏"}], "x": 1.0e2 }"#
         let withoutID = #"{"resourceType":"Patient","active":true}"#
-        let answers = try await publish([withID, withoutID], action: .created, to: cluster, telemetry: telemetry, source: #"a "b"\"# + "\n")
+        let answers = try await publish(
+            [withID, withoutID], action: .created, to: cluster, telemetry: telemetry, source: #"a "b"\"# + "\n")
         #expect(answers.count == 2)
         let found = try await records(of: [created], in: cluster)
         #expect(found.count == 2)
@@ -39,15 +40,20 @@ struct EventPublisherTests {
         let spans = recorder.spans
         #expect(spans.map(\.template.name) == ["send \(created)", "send \(created)"])
         let contexts = Set(spans.map { "\($0.context.traceID)-\($0.context.spanID)" })
-        #expect(Set(found.compactMap { $0.headers.last("traceparent")?.utf8Text?.dropFirst(3).dropLast(3) }.map(String.init)) == contexts)
-        #expect(Set(spans.compactMap { span in span.attributes.first { $0.key == "event.type" }?.value }) == [.text("PatientCreated")])
+        #expect(
+            Set(found.compactMap { $0.headers.last("traceparent")?.utf8Text?.dropFirst(3).dropLast(3) }.map(String.init))
+                == contexts)
+        #expect(
+            Set(spans.compactMap { span in span.attributes.first { $0.key == "event.type" }?.value }) == [.text("PatientCreated")]
+        )
     }
 
     @Test("An event says itself what happened and is sent as it is")
     func events() async throws {
         let cluster = try makeCluster()
         defer { cluster.close() }
-        let flat = #"{"resourceType":"Patient","action":"deleted","timestamp":"2026-01-01T00:00:00Z","resource":{"resourceType":"Patient","id":"p-2"}}"#
+        let flat =
+            #"{"resourceType":"Patient","action":"deleted","timestamp":"2026-01-01T00:00:00Z","resource":{"resourceType":"Patient","id":"p-2"}}"#
         let envelope = #"{"type":"PatientUpdated","data":{"resourceType":"Patient","id":"p-3"},"metadata":{"eventId":"e"}}"#
         try await publish([flat, envelope], action: .created, to: cluster, telemetry: makeTelemetry())
         let found = try await records(of: TopicPattern.hybrid.patientTopics, in: cluster)
@@ -58,9 +64,11 @@ struct EventPublisherTests {
         #expect(found.count == 2)
     }
 
-    @Test("What a FHIR server would refuse is not sent", arguments: [
-        #"{"resourceType":"Pet"}"#, #"{"resourceType":"Patient""#, "", #"{"resourceType":"Patient","gender":"x"}"#,
-    ])
+    @Test(
+        "What a FHIR server would refuse is not sent",
+        arguments: [
+            #"{"resourceType":"Pet"}"#, #"{"resourceType":"Patient""#, "", #"{"resourceType":"Patient","gender":"x"}"#,
+        ])
     func refused(text: String) async throws {
         let cluster = try makeCluster()
         defer { cluster.close() }
@@ -80,8 +88,10 @@ struct EventPublisherTests {
         }
     }
 
-    @Test("Strings are escaped as JSON asks for", arguments: [
-        ("plain ü", "\"plain ü\""), ("\"\\", #""\"\\""#), ("\n\t\u{1}\u{1F}", #""\u000a\u0009\u0001\u001f""#), ("", "\"\""),
-    ])
+    @Test(
+        "Strings are escaped as JSON asks for",
+        arguments: [
+            ("plain ü", "\"plain ü\""), ("\"\\", #""\"\\""#), ("\n\t\u{1}\u{1F}", #""\u000a\u0009\u0001\u001f""#), ("", "\"\""),
+        ])
     func escaping(text: String, quoted: String) { #expect(JSONText(text).quoted == quoted) }
 }

@@ -9,7 +9,8 @@ struct HandlerErrorsTests {
     @Test("Retryable is transient, rejected is persistent, anything else system")
     func classes() {
         let retryable = ErrorClassification.failure(RetryableError("http_503"), step: "handle")
-        #expect(retryable.errorClass == .transient && retryable.message.text == "RetryableError http_503" && retryable.retryAt == nil)
+        #expect(
+            retryable.errorClass == .transient && retryable.message.text == "RetryableError http_503" && retryable.retryAt == nil)
         let rejected = ErrorClassification.failure(RejectedError("no_id"), step: "handle")
         #expect(rejected.errorClass == .persistent && rejected.message.text == "RejectedError no_id")
         struct Surprise: Error {}

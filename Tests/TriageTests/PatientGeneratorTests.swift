@@ -18,7 +18,9 @@ struct PatientGeneratorTests {
         #expect(events(500, seed: 7).map(\.plan) == events(500, seed: 7).map(\.plan))
     }
 
-    @Test("Exactly those planned as invalid can't be decoded; the others say what the generator says", arguments: [1, 2, 3] as [UInt64])
+    @Test(
+        "Exactly those planned as invalid can't be decoded; the others say what the generator says",
+        arguments: [1, 2, 3] as [UInt64])
     func validity(seed: UInt64) throws {
         let decoder = EventDecoder()
         var seen: Set<FailurePlan> = []
@@ -37,7 +39,8 @@ struct PatientGeneratorTests {
         }
         #expect(
             seen == [
-                .none, .invalid, .rejected, .transient(healsOnAttempt: 2), .transient(healsOnAttempt: 3), .transient(healsOnAttempt: 4),
+                .none, .invalid, .rejected, .transient(healsOnAttempt: 2), .transient(healsOnAttempt: 3),
+                .transient(healsOnAttempt: 4),
                 .transient(healsOnAttempt: nil),
             ]
         )

@@ -40,7 +40,8 @@ struct ProcessorTests {
         // All in one trace from the produce to the dead letter.
         let sent = try #require(recorder.spans.first { $0.template.name == "send fhir.Patient.created.dlq" })
         let names = recorder.spans(of: sent.context.traceID).map(\.template.name)
-        #expect(names == ["send fhir.Patient.created", "process fhir.Patient.created", "attempt", "send fhir.Patient.created.dlq"])
+        #expect(
+            names == ["send fhir.Patient.created", "process fhir.Patient.created", "attempt", "send fhir.Patient.created.dlq"])
 
         // All is committed: a second run has nothing to do.
         let again = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { _, _ in }
@@ -53,7 +54,8 @@ struct ProcessorTests {
         let cluster = try makeCluster(partitions: 1, topics: ["fhir.Patient"])
         defer { cluster.close() }
         let publisher = try EventPublisher(
-            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), telemetry: makeTelemetry(), pattern: .resource, logger: quiet()
+            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), telemetry: makeTelemetry(), pattern: .resource,
+            logger: quiet()
         )
         let decoder = EventDecoder()
         for patient in patients(0..<50) {
@@ -86,7 +88,9 @@ struct ProcessorTests {
 
         configuration.endsWhenIdle = true
         let rest = Collected<String>()
-        let next = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { event, _ in rest.append(event.resourceID ?? "") }
+        let next = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { event, _ in
+            rest.append(event.resourceID ?? "")
+        }
         try await next.run()
         #expect((ended.all + rest.all).sorted() == (0..<50).map { "p-\($0)" }.sorted())
     }
@@ -127,9 +131,11 @@ struct ProcessorTests {
         }
     }
 
-    @Test("A property that can't be used is named before anything connects", arguments: [
-        ("acks", "1"), ("session.timeout.ms", "soon"), ("no.such.property", "1"),
-    ])
+    @Test(
+        "A property that can't be used is named before anything connects",
+        arguments: [
+            ("acks", "1"), ("session.timeout.ms", "soon"), ("no.such.property", "1"),
+        ])
     func badProperty(key: String, value: String) throws {
         var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: "127.0.0.1:1"))
         configuration.kafka.additional = [key: value]
@@ -154,7 +160,8 @@ private final class TakenPort {
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let isListening = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                bind(descriptor, address, length) == 0 && listen(descriptor, 1) == 0 && getsockname(descriptor, address, &length) == 0
+                bind(descriptor, address, length) == 0 && listen(descriptor, 1) == 0
+                    && getsockname(descriptor, address, &length) == 0
             }
         }
         guard isListening else { throw NoPort() }

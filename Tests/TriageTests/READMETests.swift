@@ -53,12 +53,15 @@ struct READMETests {
         defer { cluster.close() }
         let recorder = SpanRecorder()
         let telemetry = makeTelemetry([recorder])
-        let patients = [#"{"resourceType":"Patient"}"#] + ["fine", "surprise", "refused"].map { #"{"resourceType":"Patient","id":"\#($0)"}"# }
+        let patients =
+            [#"{"resourceType":"Patient"}"#]
+            + ["fine", "surprise", "refused"].map { #"{"resourceType":"Patient","id":"\#($0)"}"# }
         try await publish(patients, action: .created, to: cluster, telemetry: telemetry)
         let service = Service()
         var configuration = makeConfiguration(cluster)
         configuration.endsWhenIdle = true
-        let processor = try Processor(configuration, telemetry: telemetry, logger: quiet(), handler: Directory(service: service).handle)
+        let processor = try Processor(
+            configuration, telemetry: telemetry, logger: quiet(), handler: Directory(service: service).handle)
         try await processor.run()
         #expect(processor.summary.completed == 2 && processor.summary.deadLettered == 2 && processor.summary.retries == 1)
         #expect(service.calls.withLock { $0 } == ["fine": 1, "surprise": 2, "refused": 1])
@@ -75,9 +78,11 @@ struct READMETests {
         #expect(error.errorClass == .transient && error.retryAt != nil)
     }
 
-    @Test("The table of settings has every key of the loader and no other", arguments: [
-        "README.md", "Sources/Triage/Triage.docc/Configuration.md",
-    ])
+    @Test(
+        "The table of settings has every key of the loader and no other",
+        arguments: [
+            "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+        ])
     func configurationTable(path: String) throws {
         let rows = try table("<!-- settings -->", in: text(path))
         #expect(rows.map { $0[0] } == ConfigurationLoader.keys.map { "`\($0.key)`" })
@@ -90,13 +95,17 @@ struct READMETests {
     @Test("The table of metrics is the catalogue", arguments: ["README.md", "Sources/Triage/Triage.docc/Metrics.md"])
     func metricTable(path: String) throws {
         let rows = try table("<!-- metrics -->", in: text(path))
-        let expected = Metric.all.map { metric in ["`\(metric.name)`", metric.instrument.rawValue, "`\(metric.unit)`", metric.help] }
+        let expected = Metric.all.map { metric in
+            ["`\(metric.name)`", metric.instrument.rawValue, "`\(metric.unit)`", metric.help]
+        }
         #expect(rows.map { Array($0.prefix(4)) } == expected)
     }
 
-    @Test("Each of OpenTelemetry's variables that the table names is read, and no other", arguments: [
-        "README.md", "Sources/Triage/Triage.docc/Configuration.md",
-    ])
+    @Test(
+        "Each of OpenTelemetry's variables that the table names is read, and no other",
+        arguments: [
+            "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+        ])
     func telemetryTable(path: String) throws {
         let rows = try table("<!-- otel -->", in: text(path))
         let named = Set(rows.flatMap { $0[0].split(separator: ",").map { $0.trimmingCharacters(in: ["`", " "]) } })

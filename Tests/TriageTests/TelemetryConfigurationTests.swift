@@ -14,10 +14,13 @@ struct TelemetryConfigurationTests {
     @Test("Defaults; what is empty or blank counts as not set")
     func defaults() {
         let names = [
-            "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
-            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT",
+            "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_SAMPLER",
+            "OTEL_TRACES_SAMPLER_ARG",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT",
+            "OTEL_SPAN_LINK_COUNT_LIMIT",
             "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            "OTEL_BSP_SCHEDULE_DELAY",
             "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_ENDPOINT",
         ]
         for value in ["", "  "] {
@@ -45,9 +48,11 @@ struct TelemetryConfigurationTests {
         #expect(one.traces?.endpoint == "http://c:1/x" && one.metrics == nil)
     }
 
-    @Test("OTEL_SDK_DISABLED is true in any case, and only then", arguments: [
-        ("true", true, 0), ("TRUE", true, 0), (" true ", true, 0), ("false", false, 0), ("1", false, 1), ("yes", false, 1),
-    ])
+    @Test(
+        "OTEL_SDK_DISABLED is true in any case, and only then",
+        arguments: [
+            ("true", true, 0), ("TRUE", true, 0), (" true ", true, 0), ("false", false, 0), ("1", false, 1), ("yes", false, 1),
+        ])
     func disabled(text: String, isDisabled: Bool, rejected: Int) {
         let settings = read(["OTEL_SDK_DISABLED": text])
         #expect(settings.isDisabled == isDisabled)
@@ -66,23 +71,29 @@ struct TelemetryConfigurationTests {
         #expect(settings.rejected == [ConfigurationError(key: "OTEL_TRACES_EXPORTER", value: "zipkin", expected: "otlp or none")])
     }
 
-    @Test("Samplers", arguments: [
-        ("always_on", "", Sampler.alwaysOn), ("always_off", "", .alwaysOff), ("traceidratio", "0.25", .traceIDRatio(0.25)),
-        ("traceidratio", "", .traceIDRatio(1)), ("parentbased_always_on", "0.1", .parentBased(root: .alwaysOn)),
-        ("parentbased_always_off", "", .parentBased(root: .alwaysOff)),
-        ("parentbased_traceidratio", "0", .parentBased(root: .traceIDRatio(0))), ("ParentBased_TraceIDRatio", "1", .parentBased(root: .traceIDRatio(1))),
-    ])
+    @Test(
+        "Samplers",
+        arguments: [
+            ("always_on", "", Sampler.alwaysOn), ("always_off", "", .alwaysOff), ("traceidratio", "0.25", .traceIDRatio(0.25)),
+            ("traceidratio", "", .traceIDRatio(1)), ("parentbased_always_on", "0.1", .parentBased(root: .alwaysOn)),
+            ("parentbased_always_off", "", .parentBased(root: .alwaysOff)),
+            ("parentbased_traceidratio", "0", .parentBased(root: .traceIDRatio(0))),
+            ("ParentBased_TraceIDRatio", "1", .parentBased(root: .traceIDRatio(1))),
+        ])
     func samplers(name: String, argument: String, sampler: Sampler) {
         let settings = read(["OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument])
         #expect(settings.sampler == sampler)
         #expect(settings.rejected.isEmpty)
     }
 
-    @Test("Samplers and ratios that don't exist", arguments: [
-        ("sometimes", "", "OTEL_TRACES_SAMPLER", Sampler.parentBased(root: .alwaysOn)),
-        ("traceidratio", "2", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)), ("traceidratio", "nan", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)),
-        ("parentbased_traceidratio", "half", "OTEL_TRACES_SAMPLER_ARG", .parentBased(root: .traceIDRatio(1))),
-    ])
+    @Test(
+        "Samplers and ratios that don't exist",
+        arguments: [
+            ("sometimes", "", "OTEL_TRACES_SAMPLER", Sampler.parentBased(root: .alwaysOn)),
+            ("traceidratio", "2", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)),
+            ("traceidratio", "nan", "OTEL_TRACES_SAMPLER_ARG", .traceIDRatio(1)),
+            ("parentbased_traceidratio", "half", "OTEL_TRACES_SAMPLER_ARG", .parentBased(root: .traceIDRatio(1))),
+        ])
     func badSamplers(name: String, argument: String, key: String, sampler: Sampler) {
         let settings = read(["OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument])
         #expect(settings.sampler == sampler)
@@ -93,7 +104,8 @@ struct TelemetryConfigurationTests {
     func limits() {
         let settings = read([
             "OTEL_ATTRIBUTE_COUNT_LIMIT": "10", "OTEL_SPAN_EVENT_COUNT_LIMIT": "3", "OTEL_SPAN_LINK_COUNT_LIMIT": "4",
-            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "5", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": "6", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "5", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": "6",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
         ])
         var expected = SpanLimits()
         expected.attributes = 10
@@ -104,7 +116,8 @@ struct TelemetryConfigurationTests {
         expected.valueLength = 100
         #expect(settings.limits == expected)
         let own = read([
-            "OTEL_ATTRIBUTE_COUNT_LIMIT": "10", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "20", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
+            "OTEL_ATTRIBUTE_COUNT_LIMIT": "10", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "20",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "100",
             "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "0",
         ])
         #expect(own.limits.attributes == 20 && own.limits.valueLength == 0)
@@ -121,18 +134,23 @@ struct TelemetryConfigurationTests {
         #expect(settings.rejected.isEmpty)
     }
 
-    @Test("Numbers that can't be used are named and the default stays", arguments: [
-        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT", "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
-        "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-        "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL",
-    ])
+    @Test(
+        "Numbers that can't be used are named and the default stays",
+        arguments: [
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL",
+        ])
     func badNumbers(key: String) {
         for value in ["-1", "1.5", "many", "99999999999999999999"] {
             let settings = read([key: value])
             #expect(settings.rejected.map(\.key) == [key])
             #expect(settings.rejected.first?.value == value)
             #expect(settings.rejected.first?.expected.hasPrefix("a whole number from ") == true)
-            #expect(settings.limits == SpanLimits() && settings.queue == SpanQueue.Limits() && settings.metricInterval == .seconds(60))
+            #expect(
+                settings.limits == SpanLimits() && settings.queue == SpanQueue.Limits() && settings.metricInterval == .seconds(60)
+            )
         }
     }
 
@@ -140,7 +158,8 @@ struct TelemetryConfigurationTests {
     func resource() {
         let settings = read([
             "OTEL_SERVICE_NAME": "clinic",
-            "OTEL_RESOURCE_ATTRIBUTES": "service.name=other, deployment.environment.name = test%2C1 ,service.version=9,service.instance.id=pod-1,telemetry.sdk.name=x",
+            "OTEL_RESOURCE_ATTRIBUTES":
+                "service.name=other, deployment.environment.name = test%2C1 ,service.version=9,service.instance.id=pod-1,telemetry.sdk.name=x",
         ])
         #expect(settings.serviceName == "clinic")
         #expect(settings.rejected.isEmpty)

@@ -9,7 +9,11 @@ struct TopicPlanTests {
     var asPlanned: [String: TopicPlan.Found] {
         Dictionary(
             uniqueKeysWithValues: plan.topics.map {
-                ($0.name, TopicPlan.Found(partitions: 6, configuration: $0.configuration.merging(["min.insync.replicas": "1"]) { own, _ in own }))
+                (
+                    $0.name,
+                    TopicPlan.Found(
+                        partitions: 6, configuration: $0.configuration.merging(["min.insync.replicas": "1"]) { own, _ in own })
+                )
             }
         )
     }

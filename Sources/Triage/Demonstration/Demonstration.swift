@@ -108,7 +108,8 @@ public final class Demonstration: Sendable {
         var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
         configuration.kafka.additional = [
             // The embedded broker's group coordinator answers at once: no reason to wait as long as a real one needs.
-            "topic.metadata.refresh.interval.ms": "1000", "fetch.wait.max.ms": "20", "session.timeout.ms": "6000", "heartbeat.interval.ms": "500",
+            "topic.metadata.refresh.interval.ms": "1000", "fetch.wait.max.ms": "20", "session.timeout.ms": "6000",
+            "heartbeat.interval.ms": "500",
         ]
         configuration.group = Demonstration.group
         configuration.topics = topics

@@ -47,7 +47,9 @@ struct PatientGenerator {
         self.persistent = persistent
     }
 
-    private static let families = ["Abara", "Berg", "Castillo", "Dubois", "Eriksen", "Fujita", "Göransson", "Haddad", "Ito", "Jansen"]
+    private static let families = [
+        "Abara", "Berg", "Castillo", "Dubois", "Eriksen", "Fujita", "Göransson", "Haddad", "Ito", "Jansen",
+    ]
     private static let givens = ["Ada", "Bela", "Chidi", "Dana", "Emil", "Farah", "Gita", "Hugo", "Ines", "Jonas"]
     private static let cities = ["Northfield", "Eastmere", "Southwick", "Westbrook", "Midvale"]
     private static let genders = ["female", "male", "other", "unknown"]
@@ -93,7 +95,8 @@ struct PatientGenerator {
     private mutating func makePatient() -> Patient {
         Patient(
             id: uuid(), version: 1, family: pick(PatientGenerator.families), given: pick(PatientGenerator.givens),
-            birthDate: "\(1930 + random.next() % 90)-0\(1 + random.next() % 9)-1\(random.next() % 10)", gender: pick(PatientGenerator.genders)
+            birthDate: "\(1930 + random.next() % 90)-0\(1 + random.next() % 9)-1\(random.next() % 10)",
+            gender: pick(PatientGenerator.genders)
         )
     }
 
@@ -115,7 +118,10 @@ struct PatientGenerator {
     private mutating func corrupt(_ value: inout [UInt8]) {
         switch random.next() % 4 {
         case 0: value.removeLast(value.count / 3)
-        case 1: value = Array(String(decoding: value, as: UTF8.self).replacing("\"resourceType\":\"Patient\"", with: "\"resourceType\":\"Pet\"").utf8)
+        case 1:
+            value = Array(
+                String(decoding: value, as: UTF8.self).replacing("\"resourceType\":\"Patient\"", with: "\"resourceType\":\"Pet\"")
+                    .utf8)
         case 2: value = Array(String(decoding: value, as: UTF8.self).replacing("\"gender\":\"", with: "\"gender\":\"x-").utf8)
         default: value[value.count / 2] = 0xFF
         }

@@ -26,7 +26,8 @@ public struct TopicAdministrator: Sendable {
         defer { admin.close() }
         let results = try await admin.createTopics(
             plan.topics.map {
-                NewTopic($0.name, partitions: $0.partitions, replicationFactor: replicationFactor, configuration: $0.configuration)
+                NewTopic(
+                    $0.name, partitions: $0.partitions, replicationFactor: replicationFactor, configuration: $0.configuration)
             },
             timeout: timeout
         )

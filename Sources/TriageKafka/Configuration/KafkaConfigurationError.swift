@@ -37,4 +37,3 @@ enum Redaction {
         return words.contains { key.has($0) }
     }
 }
-

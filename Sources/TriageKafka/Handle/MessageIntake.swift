@@ -44,7 +44,8 @@ final class MessageIntake {
     /// Takes up to `maximum` messages from `queue`, waiting up to `milliseconds` until there are that many.
     ///
     /// librdkafka waits the whole time for a full batch, so wait for one and take more without waiting.
-    func take(from queue: OpaquePointer, client: OpaquePointer, into batch: inout PolledBatch, maximum: Int, milliseconds: Int32) {
+    func take(from queue: OpaquePointer, client: OpaquePointer, into batch: inout PolledBatch, maximum: Int, milliseconds: Int32)
+    {
         guard maximum > 0 else { return }
         reserve(maximum)
         let slots = slots

@@ -12,7 +12,8 @@ final class MockClusterHandle: @unchecked Sendable {
     init(brokers: Int) throws(KafkaConfigurationError) {
         parent = try ClientHandle(.producer, properties: [Property("client.id", "embedded")], log: nil)
         guard brokers > 0, let cluster = rd_kafka_mock_cluster_new(parent.client, Int32(clamping: brokers)) else {
-            throw KafkaConfigurationError(key: "brokers", value: "\(brokers)", expected: "a number of brokers that fits on loopback")
+            throw KafkaConfigurationError(
+                key: "brokers", value: "\(brokers)", expected: "a number of brokers that fits on loopback")
         }
         self.cluster = cluster
     }

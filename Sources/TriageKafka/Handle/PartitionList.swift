@@ -23,15 +23,17 @@ struct PartitionList: ~Copyable {
     init(_ commits: [OffsetCommit]) {
         self.init(capacity: commits.count)
         for commit in commits {
-            guard let added = rd_kafka_topic_partition_list_add(pointer, commit.topicPartition.topic, commit.topicPartition.partition)
+            guard
+                let added = rd_kafka_topic_partition_list_add(
+                    pointer, commit.topicPartition.topic, commit.topicPartition.partition)
             else { continue }
             added.pointee.offset = commit.offset
             guard let metadata = commit.metadata, !metadata.isEmpty else { continue }
             // librdkafka frees the text together with the list, hence memory of malloc's.
             var text = metadata
             text.withUTF8 { bytes in
-                guard let copy = malloc(bytes.count) else { return }
-                copy.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+                guard let source = bytes.baseAddress, let copy = malloc(bytes.count) else { return }
+                copy.copyMemory(from: source, byteCount: bytes.count)
                 added.pointee.metadata = copy
                 added.pointee.metadata_size = bytes.count
             }

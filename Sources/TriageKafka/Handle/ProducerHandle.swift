@@ -14,8 +14,8 @@ final class DeliveryBox: Sendable {
 let deliveryReported: @convention(c) (OpaquePointer?, UnsafePointer<rd_kafka_message_t>?, UnsafeMutableRawPointer?) -> Void = {
     client, message, opaque in
     if let opaque { Unmanaged<ClientContext>.fromOpaque(opaque).takeUnretainedValue().deliveries += 1 }
-    guard let message, let private_ = message.pointee._private else { return }
-    let box = Unmanaged<DeliveryBox>.fromOpaque(private_).takeRetainedValue()
+    guard let message, let opaque = message.pointee._private else { return }
+    let box = Unmanaged<DeliveryBox>.fromOpaque(opaque).takeRetainedValue()
     let code = message.pointee.err
     guard code != RD_KAFKA_RESP_ERR_NO_ERROR else {
         box.completion(.success(Acknowledgement(partition: message.pointee.partition, offset: message.pointee.offset)))

@@ -42,7 +42,8 @@ public enum ErrorClassification {
             )
         case let broker as BrokerError:
             return Failure(
-                broker.isRetriable ? .transient : .system, type: typeName(error), code: SafeText(codeName(broker.name)), step: step
+                broker.isRetriable ? .transient : .system, type: typeName(error), code: SafeText(codeName(broker.name)),
+                step: step
             )
         default:
             return Failure(.system, type: typeName(error), code: caseName(error), step: step)
@@ -54,7 +55,8 @@ public enum ErrorClassification {
         let name = String(describing: type(of: error))
         let kept = name.utf8.prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "(") }.filter { byte in
             switch byte {
-            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "<"), UInt8(ascii: ">"):
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "<"),
+                UInt8(ascii: ">"):
                 true
             default: false
             }

@@ -70,5 +70,7 @@ struct IntakeControl: Equatable {
     }
 
     /// At the maximum, or still above half of it.
-    private func exceeds(_ value: Int, _ maximum: Int, _ already: Bool) -> Bool { already ? value > maximum / 2 : value >= maximum }
+    private func exceeds(_ value: Int, _ maximum: Int, _ already: Bool) -> Bool {
+        already ? value > maximum / 2 : value >= maximum
+    }
 }

@@ -75,7 +75,9 @@ extension Engine {
     /// Cancels the attempts that have exceeded their time-out. The lane stays occupied until the handler returns.
     func cancelOverdueAttempts(_ now: Timestamp) {
         for worker in workers {
-            guard let deadline = worker.deadline, deadline <= now, !worker.isOverdue, let delivery = worker.current else { continue }
+            guard let deadline = worker.deadline, deadline <= now, !worker.isOverdue, let delivery = worker.current else {
+                continue
+            }
             worker.isOverdue = true
             worker.task?.cancel()
             meter.counter(
@@ -123,7 +125,9 @@ extension Engine {
             step.failed(failure, at: start)
             var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
             attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
-            giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: delivery.knownHistory?.retries ?? 0, lane: lane)
+            giveUp(
+                delivery, step: step, failure: failure, attempts: attempts, retries: delivery.knownHistory?.retries ?? 0,
+                lane: lane)
             return
         }
         step.describe(event)
@@ -174,7 +178,8 @@ extension Engine {
             case .retry(let count, let due, let strategy):
                 step.lastAttemptFailed(failure)
                 retry(
-                    delivery, step: step, failure: failure, attempts: attempts, count: count, at: due, strategy: strategy, lane: lane
+                    delivery, step: step, failure: failure, attempts: attempts, count: count, at: due, strategy: strategy,
+                    lane: lane
                 )
                 return
             case .deadLetter:
@@ -199,7 +204,8 @@ extension Engine {
         delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds))
     }
 
-    private func completed(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, start: Timestamp, at now: Timestamp) {
+    private func completed(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, start: Timestamp, at now: Timestamp)
+    {
         let partition = delivery.partition
         step.end(.completed, tracer: tracer, at: now)
         counts.completed += 1

@@ -26,7 +26,9 @@ public struct SafeText: Sendable, Hashable, ExpressibleByStringInterpolation, Cu
         var text = ""
 
         /// Begins an interpolation.
-        public init(literalCapacity: Int, interpolationCount: Int) { text.reserveCapacity(literalCapacity + interpolationCount * 4) }
+        public init(literalCapacity: Int, interpolationCount: Int) {
+            text.reserveCapacity(literalCapacity + interpolationCount * 4)
+        }
         /// Appends a literal part.
         public mutating func appendLiteral(_ literal: StaticString) { text += literal.description }
         /// Appends an integer.
