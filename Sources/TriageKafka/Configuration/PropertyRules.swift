@@ -151,6 +151,7 @@ extension KafkaConfiguration {
             }
             all += groupProperties + PropertyRules.consumerDefaults
         }
+        if role == .producer { all += PropertyRules.producerDefaults }
         for (key, value) in additional.sorted(by: { $0.key < $1.key }) {
             let name = PropertyRules.normalized(key)
             if let expected = PropertyRules.forbidden[name] {
