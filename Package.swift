@@ -1,13 +1,17 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+// Continuous integration sets this, so that a warning fails it. Everyone else can still build with a newer compiler that
+// warns of more.
+let warnings: [SwiftSetting] = Context.environment["TRIAGE_WARNINGS"] == "error" ? [.treatAllWarnings(as: .error)] : []
+
 // Every module is written to the same rules: Swift 6 language mode, imports that stay private unless said
 // otherwise, and members that are only visible through a module the file itself imports.
 let strict: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
-]
+] + warnings
 
 let package = Package(
     name: "triage",
