@@ -84,6 +84,9 @@ public final class Telemetry: Sendable {
         onListening: @escaping @Sendable (Int) -> Void
     ) -> AdminServer {
         let clock = tracer.clock
+        // The server reports its own end by cancellation as an error. What can fail about it, listening, is thrown.
+        var logger = logger
+        logger.logLevel = .critical
         return AdminServer(
             configuration: AdminServer.Configuration(host: address.host, port: address.port), logger: logger,
             metrics: { self.scrape() },

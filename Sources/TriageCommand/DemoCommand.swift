@@ -162,8 +162,9 @@ struct DemoCommand: AsyncParsableCommand {
                 ("retries", "\(retries)"), ("duplicates", "\(duplicates)"), ("spans exported", "\(spansExported)"),
                 ("spans dropped", "\(spansDropped)"), ("duration", Table.seconds(durationSeconds)),
             ])
+            // The event of the trace may not have come to its end yet.
+            if report.isInterrupted { return table }
             guard let exampleTraceId else {
-                if report.isInterrupted { return table }
                 return table + "\n\nNo event was dead-lettered: raise --transient or --persistent, or --events, to see a trace."
             }
             return table + "\n\nOne dead-lettered event, trace \(exampleTraceId):\n\n" + TraceTree(report.exampleTrace).text
