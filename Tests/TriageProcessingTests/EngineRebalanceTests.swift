@@ -129,20 +129,27 @@ struct EngineRebalanceTests {
 
     @Test("retry records that wait when their partition goes are left to the new owner")
     func waitingWhileRevoked() async throws {
-        let bench = EngineBench(partitions: 2)
+        let clock = ManualClock()
+        let bench = EngineBench(partitions: 2, clock: clock)
         for key in 0..<8 { try bench.put("p\(key)", version: 0, partition: Int32(key % 2)) }
-        let due = Timestamp(milliseconds: bench.tracer.clock.now().milliseconds + 300)
+        let due = clock.now() + .seconds(60)
         let journal = Journal()
         let handler: EventHandler = { event, context in
             if context.attempt == 1 { throw RetryLater(retryAt: due) }
             journal.note(event, context)
         }
         let first = bench.start(handler: handler)
-        await eventually("all retries are written") { bench.retries.count == 8 }
+        await eventually("all retry records are read") { bench.total(.consumedMessages) == 16 }
         let second = bench.start(handler: handler)
+        await second.notices.until { $0.contains(.assigned(2)) }
+        await eventually("its retry records are read") { bench.total(.consumedMessages) == 20 }
+        #expect(first.notices.value.contains(.revoked(2, abandoned: 4)))
+        clock.advance(by: .seconds(61))
         let summaries = [try await first.finished(), try await second.finished()]
         #expect(summaries.map(\.completed).reduce(0, +) == 8)
-        #expect(Set(journal.all.map(\.key)).count == 8)
+        #expect(journal.all.count == 8)
+        #expect(journal.all.allSatisfy { $0.isRetry })
+        #expect(bench.retries.count == 8)
         bench.expectAllCommitted()
     }
 
