@@ -7,11 +7,12 @@ let warnings: [SwiftSetting] = Context.environment["TRIAGE_WARNINGS"] == "error"
 
 // Every module is written to the same rules: Swift 6 language mode, imports that stay private unless said
 // otherwise, and members that are only visible through a module the file itself imports.
-let strict: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-] + warnings
+let strict: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ] + warnings
 
 let package = Package(
     name: "triage",

@@ -86,7 +86,8 @@ struct EngineScriptTests {
     @Test("an offset that comes twice is handled once")
     func duplicates() throws {
         let consumer = ScriptedConsumer([
-            Script.assign(), Script.records([0, 1]), Script.records([0, 1, 2]), Script.records([1]), Script.ends([main: 3, retry: 0]),
+            Script.assign(), Script.records([0, 1]), Script.records([0, 1, 2]), Script.records([1]),
+            Script.ends([main: 3, retry: 0]),
         ])
         let journal = Journal()
         let engine = makeEngine(consumer) { journal.note($0, $1) }
@@ -101,7 +102,8 @@ struct EngineScriptTests {
         let error = BrokerError("_FATAL", operation: "consume", isFatal: true)
         let notices = Watched<[EngineNotice]>([])
         let consumer = ScriptedConsumer([
-            Script.assign(), Script.records([0, 1]), Script.error(BrokerError("_ALL_BROKERS_DOWN", operation: "x", isRetriable: true)),
+            Script.assign(), Script.records([0, 1]),
+            Script.error(BrokerError("_ALL_BROKERS_DOWN", operation: "x", isRetriable: true)),
             Script.error(error), Script.records([2]),
         ])
         let journal = Journal()
@@ -117,7 +119,8 @@ struct EngineScriptTests {
     func lost() throws {
         let due = "\(bench.tracer.clock.now().milliseconds + 20)"
         let consumer = ScriptedConsumer([
-            Script.assign(), Script.records([0], of: retry, headers: ["triage-due-at": due].headers), Script.lose(), Script.assign(),
+            Script.assign(), Script.records([0], of: retry, headers: ["triage-due-at": due].headers), Script.lose(),
+            Script.assign(),
             Script.ends([main: 0, retry: 0]),
         ])
         consumer.committedOffsets = [main: 0, retry: 0]
@@ -174,7 +177,8 @@ struct EngineScriptTests {
     @Test("a pause that the client refuses is asked for again")
     func refusedPause() throws {
         let consumer = ScriptedConsumer([
-            Script.assign(), Script.records(Array(0..<5), key: "one"), Script.nothing, Script.nothing, Script.ends([main: 5, retry: 0]),
+            Script.assign(), Script.records(Array(0..<5), key: "one"), Script.nothing, Script.nothing,
+            Script.ends([main: 5, retry: 0]),
         ])
         consumer.refusals = 2
         let engine = makeEngine(consumer, with { $0.maximumInFlight = 2 }) { _, _ in

@@ -48,7 +48,9 @@ final class ScriptedConsumer: RecordConsumer {
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) { commits += offsets }
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) { commits += offsets }
     func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
-        committedOffsets.filter { partitions.contains($0.key) }.reduce(into: [:]) { $0[$1.key] = OffsetCommit($1.key, offset: $1.value) }
+        committedOffsets.filter { partitions.contains($0.key) }.reduce(into: [:]) {
+            $0[$1.key] = OffsetCommit($1.key, offset: $1.value)
+        }
     }
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> { 0..<100 }
     func close() {}

@@ -1,4 +1,5 @@
 import Testing
+
 @testable import TriageTelemetry
 
 /// A generator whose seed a failing test prints (Steele, Lea, Flood, "Fast splittable pseudorandom number generators").
