@@ -10,7 +10,8 @@ struct FaultTests {
         let cluster = try EmbeddedCluster()
         defer { cluster.close() }
         try cluster.createTopic("large", partitions: 1)
-        let producer = try KafkaProducer(KafkaConfiguration(bootstrapServers: cluster.bootstrapServers))
+        let producer = try KafkaProducer(
+            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers, additional: ["message.max.bytes": "1000000"]))
         defer { producer.close() }
         let value = ByteSlice(count: 2_000_000) { $0.initializeMemory(as: UInt8.self, repeating: 7) }
         let completions = Gathered<Void>()
