@@ -37,7 +37,7 @@ public struct Failure: Sendable, Hashable {
     public var message: SafeText {
         var text = type.text
         if let code, code != type { text += " \(code.text)" }
-        if let path { text += " at \(path.text)" }
+        if let path, !path.text.isEmpty { text += " at \(path.text)" }
         return SafeText(vetted: text)
     }
 
