@@ -98,6 +98,8 @@ class Prometheus:
             1,
         )
         self.base = f"http://127.0.0.1:{ports[0]}"
+        # It listens before it can answer: until its storage is open it says 503.
+        wait_until("Prometheus is ready", lambda: fetch(self.base + "/-/ready")[0] == 200)
 
     def get(self, path):
         status, _, body = fetch(self.base + path)
