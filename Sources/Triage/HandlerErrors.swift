@@ -17,7 +17,9 @@ public struct RetryableError: ClassifiedError, CustomStringConvertible {
 
     /// A transient failure.
     ///
-    /// - Parameter after: how long to wait at least; nil leaves it to the policy.
+    /// - Parameters:
+    ///   - code: what failed, in a word.
+    ///   - delay: how long to wait at least; nil leaves it to the policy.
     public init(_ code: SafeText, after delay: Duration? = nil) {
         self.code = code
         retryAt = delay.map { SystemClock().now() + $0 }

@@ -30,11 +30,13 @@ public final class Processor: Service, Sendable {
     /// A processor that hasn't connected to anything yet.
     ///
     /// - Parameters:
+    ///   - configuration: brokers, group, topics and the rest.
     ///   - telemetry: where spans and metrics go; the caller shuts it down after the processor has ended.
+    ///   - logger: told what an operator should know.
     ///   - onListening: told the port that `/metrics` and `/health` are served on.
     ///   - handler: what is done with each event. Returning means done; ``RetryableError`` and ``RejectedError`` say what
     ///     kind of failure it is; any other error is *system* and retried.
-    /// - Throws: ``KafkaConfigurationError`` naming the property that can't be used.
+    /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     public init(
         _ configuration: Configuration, telemetry: Telemetry, logger: Logger = Logger(label: "triage"),
         onListening: @escaping @Sendable (Int) -> Void = { _ in }, handler: @escaping EventHandler
@@ -68,7 +70,7 @@ public final class Processor: Service, Sendable {
     ///
     /// What is in flight is finished within ``Configuration/gracePeriod``, then offsets are committed.
     ///
-    /// - Throws: ``EngineError`` if it can't go on; the admin server's error if its address can't be listened on.
+    /// - Throws: `EngineError` if it can't go on; the admin server's error if its address can't be listened on.
     public func run() async throws {
         try await withGracefulShutdownHandler {
             try await withTaskCancellationHandler {

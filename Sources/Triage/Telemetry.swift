@@ -19,8 +19,10 @@ public final class Telemetry: Sendable {
     /// Telemetry as `configuration` says.
     ///
     /// - Parameters:
+    ///   - configuration: exporters, sampler, limits, resource.
     ///   - identifiers: how resource ids and keys show.
     ///   - processors: see every sampled span beside the exporter, such as a recorder.
+    ///   - seed: makes ids reproducible, for tests; nil takes one from the system.
     ///   - warn: told, at most once in five minutes for each kind, what keeps telemetry from going out.
     public init(
         _ configuration: TelemetryConfiguration, identifiers: IdentifierPolicy = .omitted, processors: [any SpanProcessor] = [],

@@ -31,8 +31,10 @@ public struct TelemetryConfiguration: Sendable {
 
     /// Reads the variables.
     ///
-    /// - Parameter exportsByDefault: whether to export to the specification's default endpoint if none is configured; the
-    ///   service does, the demonstration doesn't.
+    /// - Parameters:
+    ///   - environment: variables, such as the process's.
+    ///   - exportsByDefault: whether to export to the specification's default endpoint if none is configured; the service does,
+    ///     the demonstration doesn't.
     public init(environment: [String: String], exportsByDefault: Bool) {
         instanceID = randomUUID()
         let otlp = OTLPConfiguration(environment: environment)

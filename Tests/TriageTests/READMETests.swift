@@ -71,17 +71,10 @@ struct READMETests {
         #expect(attempts.count { $0.attributes.contains { $0.key == "clinic.action" && $0.value == .text("created") } } == 4)
     }
 
-    @Test("The example's busy answer waits as long as it says")
-    func busy() async throws {
-        struct Busy: PatientService { func put(_ id: String, _ resource: ByteSlice?) async throws -> Int { 503 } }
-        let error = RetryableError("busy", after: .seconds(30))
-        #expect(error.errorClass == .transient && error.retryAt != nil)
-    }
-
     @Test(
         "The table of settings has every key of the loader and no other",
         arguments: [
-            "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+            "README.md", "Sources/Triage/Triage.docc/Settings.md",
         ])
     func configurationTable(path: String) throws {
         let rows = try table("<!-- settings -->", in: text(path))
@@ -104,7 +97,7 @@ struct READMETests {
     @Test(
         "Each of OpenTelemetry's variables that the table names is read, and no other",
         arguments: [
-            "README.md", "Sources/Triage/Triage.docc/Configuration.md",
+            "README.md", "Sources/Triage/Triage.docc/Settings.md",
         ])
     func telemetryTable(path: String) throws {
         let rows = try table("<!-- otel -->", in: text(path))

@@ -79,8 +79,10 @@ public final class Demonstration: Sendable {
     /// Starts the embedded broker and creates the topics.
     ///
     /// - Parameters:
+    ///   - options: what it shall do.
     ///   - telemetry: one of whose processors is `recorder`.
     ///   - recorder: keeps the trace that is shown at the end.
+    ///   - logger: told what an operator should know.
     public init(
         _ options: DemonstrationOptions, telemetry: Telemetry, recorder: TraceRecorder, logger: Logger
     ) throws {

@@ -16,10 +16,12 @@ public final class EventPublisher: Sendable {
     /// A publisher; it connects in the background.
     ///
     /// - Parameters:
+    ///   - kafka: the brokers; the group is ignored.
+    ///   - telemetry: where its spans and metrics go.
     ///   - pattern: how topics are named; the default is the hybrid one.
     ///   - source: `metadata.source` of the events it makes.
     ///   - logger: told by the Kafka client what keeps it from reaching the brokers.
-    /// - Throws: ``KafkaConfigurationError`` naming the property that can't be used.
+    /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     public init(
         _ kafka: KafkaConfiguration, telemetry: Telemetry, pattern: TopicPattern = .hybrid, source: String = "triage",
         logger: Logger = Logger(label: "triage")
@@ -39,10 +41,11 @@ public final class EventPublisher: Sendable {
     /// key is the resource's id, or null if a created resource has none. Waits while the producer's queue is full.
     ///
     /// - Parameters:
+    ///   - json: the text, UTF-8.
     ///   - action: what happened to a bare resource; an event says so itself.
     ///   - decoder: the caller's, one for each thread.
     ///   - completion: called once with the broker's answer, on a thread of the producer's.
-    /// - Throws: ``InvalidEvent`` if a FHIR server would refuse it; ``BrokerError`` if it was not taken.
+    /// - Throws: `InvalidEvent` if a FHIR server would refuse it; `BrokerError` if it was not taken.
     public func publish(
         _ json: ByteSlice, action: ChangeAction?, decoder: EventDecoder,
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void

@@ -9,7 +9,9 @@ public struct TopicAdministrator: Sendable {
 
     /// An administrator at these brokers.
     ///
-    /// - Parameter logger: told by the Kafka client what keeps it from reaching them.
+    /// - Parameters:
+    ///   - kafka: the brokers; the group is ignored.
+    ///   - logger: told by the Kafka client what keeps it from reaching them.
     public init(_ kafka: KafkaConfiguration, logger: Logger = Logger(label: "triage")) {
         self.kafka = kafka
         self.logger = logger
@@ -17,7 +19,10 @@ public struct TopicAdministrator: Sendable {
 
     /// Creates what is missing; what exists is left as it is.
     ///
-    /// - Parameter replicationFactor: copies of each partition; −1 for the broker's default.
+    /// - Parameters:
+    ///   - plan: the topics.
+    ///   - replicationFactor: copies of each partition; −1 for the broker's default.
+    ///   - timeout: for the brokers' answer.
     /// - Returns: how it ended for each topic of the plan, in its order.
     public func create(
         _ plan: TopicPlan, replicationFactor: Int = -1, timeout: Duration = .seconds(30)

@@ -56,6 +56,7 @@ public struct TopicPlan: Sendable, Hashable {
     /// The plan for these main topics, each of them once, and the command topic.
     ///
     /// - Parameters:
+    ///   - mainTopics: their `.retry` and `.dlq` topics come along.
     ///   - partitions: of each topic. Default 6.
     ///   - includesCommands: whether `fhir.commands` is wanted.
     public init(mainTopics: [String], partitions: Int = 6, includesCommands: Bool = true) {
