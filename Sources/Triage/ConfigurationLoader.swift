@@ -253,8 +253,8 @@ extension Duration {
 extension ConfigurationLoader {
     /// How resource ids show in telemetry (design §6): as `identifiers` says, with the key of `identifier-key-file`.
     ///
-    /// - Parameter warn: told if ids are omitted for want of a key, which is the default without one.
-    /// - Returns: nil if nothing was said.
+    /// - Parameter warn: told if hashing is asked for without a key.
+    /// - Returns: nil if nothing was said, or there is no key: the caller's default holds.
     /// - Throws: ``ConfigurationError`` for an unknown word; the key's own error if its file can't be used.
     public func identifierPolicy(_ warn: (String) -> Void) throws -> IdentifierPolicy? {
         let keyFile = text("identifier-key-file")
@@ -264,8 +264,8 @@ extension ConfigurationLoader {
         case "hashed", nil:
             if let keyFile { return .hashed(try IdentifierKey(contentsOfFile: keyFile)) }
             if text("identifiers") == nil { return nil }
-            warn("identifiers=hashed without identifier-key-file: resource ids are omitted from telemetry")
-            return .omitted
+            warn("identifiers=hashed without identifier-key-file")
+            return nil
         case let other?:
             throw ConfigurationError(key: "identifiers", value: other, expected: "hashed, plain or omitted")
         }

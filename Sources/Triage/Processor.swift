@@ -17,7 +17,8 @@ internal import TriageTelemetry
 /// try await processor.run()
 /// ```
 ///
-/// Delivery is at-least-once: after a crash some events are handled again. A clean stop leaves none.
+/// Delivery is at-least-once: after a crash some events are handled again. After a clean stop only retries may be: those that
+/// were done while an earlier record of their retry partition still waited.
 public final class Processor: Service, Sendable {
     /// What it was told.
     public let configuration: Configuration
@@ -92,6 +93,23 @@ public final class Processor: Service, Sendable {
     /// The next offset of each assigned partition that isn't complete; renewed several times a second.
     public var watermarks: [TopicPartition: Int64] { engine.watermarks }
 
+    /// A dead letter goes to the partition with its event's number: a topic that lacks it could take none, for ever.
+    ///
+    /// Brokers that don't answer now are waited for by the consumer; a topic that is missing may be created on first use.
+    private func checkDeadLetterTopics() async throws {
+        let admin = try KafkaAdmin(configuration.kafka)
+        defer { admin.close() }
+        guard !engine.isStopping, let found = try? await admin.describeTopics(timeout: .seconds(5)) else { return }
+        let partitions = Dictionary(found.map { ($0.name, $0.partitions) }) { first, _ in first }
+        for main in configuration.topics {
+            let deadLetter = TopicName.deadLetter(of: main)
+            guard let needed = partitions[main], let there = partitions[deadLetter] else { continue }
+            if there < needed {
+                throw TopicMismatch(topic: deadLetter, partitions: there, main: main, needed: needed)
+            }
+        }
+    }
+
     private func work() async throws {
         let start = telemetry.tracer.clock.now()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -107,6 +125,7 @@ public final class Processor: Service, Sendable {
                 }
             }
             group.addTask {
+                try await self.checkDeadLetterTopics()
                 try await LoopThread.run("triage-loop") { try self.engine.run() }
             }
             // The loop's end ends everything; the server only ends early if it can't listen.
@@ -123,12 +142,29 @@ public final class Processor: Service, Sendable {
     }
 }
 
+/// A dead letter topic has fewer partitions than the topic it stands beside.
+public struct TopicMismatch: Error, Sendable, Hashable, CustomStringConvertible {
+    let topic: String
+    let partitions: Int
+    let main: String
+    let needed: Int
+
+    /// What differs and what to do.
+    public var description: String {
+        """
+        \(topic) has \(partitions) partitions, \(main) has \(needed): a dead letter goes to the partition with its event's number; \
+        give \(topic) as many (`triage topics check` tells what else differs)
+        """
+    }
+}
+
 extension Engine {
     /// Live and ready, judged from the loop's last poll and assignment.
     func health(since start: Timestamp) -> Health {
         var health = Health(start: start)
         if let lastPoll { health.polled(at: lastPoll) }
         health.assignmentChanged(hasPartitions: (assignedPartitions ?? 0) > 0)
+        health.produceFailing(since: produceFailingSince)
         if isStopping { health.stopping() }
         return health
     }

@@ -70,15 +70,22 @@ public final class Telemetry: Sendable {
     /// Exports everything that has ended so far; tells whether that worked within `timeout`.
     @discardableResult
     public func flush(timeout: Duration = .seconds(10)) async -> Bool {
-        let flushed = await spans?.forceFlush(timeout: timeout) ?? true
-        let read = await reader?.forceFlush(timeout: timeout) ?? true
-        return flushed && read
+        async let flushed = spans?.forceFlush(timeout: timeout) ?? true
+        async let read = reader?.forceFlush(timeout: timeout) ?? true
+        let (spansWent, metricsWent) = await (flushed, read)
+        return spansWent && metricsWent
     }
 
-    /// Exports what is left and ends the exporters, within `timeout` for each signal.
+    /// Exports what is left and ends the exporters, within `timeout` in all.
+    ///
+    /// Spans go first, so that the last metrics tell what became of them; a collector that didn't take the spans gets a
+    /// second for the metrics.
     public func shutdown(timeout: Duration = .seconds(10)) async {
+        let deadline = ContinuousClock.now + timeout
+        let failedBefore = spanCounts.failed + spanCounts.dropped
         await spans?.shutdown(timeout: timeout)
-        await reader?.shutdown(timeout: timeout)
+        let isAnswering = spanCounts.failed + spanCounts.dropped == failedBefore
+        await reader?.shutdown(timeout: isAnswering ? max(deadline - ContinuousClock.now, .seconds(1)) : .seconds(1))
     }
 
     func adminServer(

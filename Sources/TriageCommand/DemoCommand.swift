@@ -79,7 +79,7 @@ struct DemoCommand: AsyncParsableCommand {
             let summary = Summary(report)
             if output == .json { try Output.json(summary) } else { try Output.line(summary.text(report)) }
             if report.isInterrupted {
-                await telemetry.shutdown()
+                await telemetry.shutdown(timeout: .seconds(5))
                 throw ExitCode(130)
             }
             if serve {
@@ -87,7 +87,7 @@ struct DemoCommand: AsyncParsableCommand {
                 fflush(nil)
                 try await keepServing(demonstration)
             }
-            await telemetry.shutdown()
+            await telemetry.shutdown(timeout: .seconds(5))
             demonstration.close()
             guard report.isBalanced else {
                 Narration.say(

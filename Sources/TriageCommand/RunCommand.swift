@@ -140,6 +140,10 @@ func makeTelemetry(
     let settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
     for rejected in settings.rejected { logger.warning("\(rejected); the default is used") }
     let policy = try loader.identifierPolicy() { logger.warning("\($0)") }
+    if policy == nil, identifiersByDefault == nil, !settings.isDisabled {
+        logger.warning(
+            "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
+    }
     return Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
         logger.warning("telemetry: \(text)")
     }

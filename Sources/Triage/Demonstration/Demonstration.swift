@@ -155,7 +155,7 @@ public final class Demonstration: Sendable {
         let duration = telemetry.tracer.clock.now() - begin
         producer.close()
         tell()
-        await telemetry.flush()
+        await telemetry.flush(timeout: .seconds(5))
         let counts = telemetry.spanCounts
         return DemonstrationReport(
             produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),

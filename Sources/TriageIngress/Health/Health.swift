@@ -6,6 +6,8 @@ public enum HealthReason: String, Sendable, CaseIterable {
     case notAssigned = "not_assigned"
     /// The consumer hasn't come back to poll for too long.
     case notPolling = "not_polling"
+    /// Retry records and dead letters can't be produced, so what failed doesn't get on.
+    case notProducing = "not_producing"
     /// The processor is shutting down.
     case stopping
 }
@@ -29,6 +31,7 @@ public struct Health: Sendable, Equatable {
     private var lastSign: Timestamp
     private var isAssigned = false
     private var isStopping = false
+    private var produceFailingSince: Timestamp?
 
     /// A process that began at `start`.
     ///
@@ -44,6 +47,9 @@ public struct Health: Sendable, Equatable {
     /// The assignment changed.
     public mutating func assignmentChanged(hasPartitions: Bool) { isAssigned = hasPartitions }
 
+    /// Since when retry records and dead letters can't be produced; nil if they can.
+    public mutating func produceFailing(since: Timestamp?) { produceFailingSince = since }
+
     /// The shutdown began.
     public mutating func stopping() { isStopping = true }
 
@@ -58,6 +64,8 @@ public struct Health: Sendable, Equatable {
         if isStopping { reasons.append(.stopping) }
         if !isAssigned { reasons.append(.notAssigned) }
         if now - lastSign > maxPollSilence { reasons.append(.notPolling) }
+        // One refusal is retried after a second; ten seconds of them are no passing fault.
+        if let since = produceFailingSince, now - since > .seconds(10) { reasons.append(.notProducing) }
         return reasons.isEmpty ? .ok : .failing(reasons)
     }
 }

@@ -37,10 +37,11 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, count: Int, at due: Timestamp,
         strategy: RetryPolicy.Strategy, lane: LaneKey
     ) {
-        let headers = FailureHeaders.retry(
-            delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
-            group: configuration.group, writer: writer, processTraceparent: traceparent(step)
-        )
+        let headers =
+            FailureHeaders.retry(
+                delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
+                group: configuration.group, writer: writer, processTraceparent: traceparent(step)
+            ) + contentType(of: delivery)
         let attributes = [
             Attribute("triage.retry.count", .int(Int64(count))), Attribute("triage.retry.strategy", .text(SafeText(strategy))),
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
@@ -59,10 +60,11 @@ extension Engine {
     func giveUp(
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey
     ) {
-        let headers = FailureHeaders.deadLetter(
-            delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(), group: configuration.group,
-            processTraceparent: traceparent(step)
-        )
+        let headers =
+            FailureHeaders.deadLetter(
+                delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),
+                group: configuration.group, processTraceparent: traceparent(step)
+            ) + (failure.step == "decode" ? [] : contentType(of: delivery))
         let attributes = [
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
             Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
@@ -74,6 +76,13 @@ extension Engine {
                 attributes: attributes, step: step, failure: failure
             )
         )
+    }
+
+    /// The media type of an event that carries a resource (design §2), where its producer said none.
+    private func contentType(of delivery: Delivery) -> [Header] {
+        let record = delivery.record
+        guard record.value != nil, record.headers.last(HeaderName.contentType) == nil else { return [] }
+        return [Header("content-type", text: "application/fhir+json")]
     }
 
     private func traceparent(_ step: ProcessStep) -> ByteSlice? { step.context.isValid ? step.context.traceparent : nil }
@@ -149,11 +158,17 @@ extension Engine {
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
         notify(.produceFailed(error))
+        if !isDraining, error.isFatal {
+            // Nothing can leave any more: the process ends and its successor is handed the offsets that aren't complete.
+            self.failure = .broker(error)
+        }
+        noteProduce(failed: true)
         resends.insert(send, due: clock.now() + configuration.produceRetryDelay)
     }
 
     private func acknowledged(_ send: PendingSend, _ acknowledgement: Acknowledgement) {
         let now = clock.now()
+        noteProduce(failed: false)
         let delivery = send.delivery
         let metrics = delivery.partition.metrics
         metrics.failedProcessDuration(send.failure).record((now - send.step.start).inSeconds)

@@ -11,15 +11,24 @@ extension Engine {
     public func assigned(_ ids: [TopicPartition], by consumer: any RecordConsumer) -> [TopicPartition: StartOffset] {
         var starts: [TopicPartition: StartOffset] = [:]
         do throws(BrokerError) {
-            let committed = try consumer.committed(ids, timeout: .seconds(10))
+            let committed = try retrying { () throws(BrokerError) in try consumer.committed(ids, timeout: .seconds(10)) }
             for id in ids {
                 let state = partitionState(id)
-                if let known = committed[id] {
+                if let known = committed[id], !state.isRetry {
                     state.ledger.started(at: known.offset)
                     state.ledger.didCommit(known.offset)
                     starts[id] = .offset(known.offset)
                 } else {
-                    let range = try consumer.watermarks(id, timeout: .seconds(10))
+                    let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
+                    if let known = committed[id] {
+                        // What retention took is gone; starting below it would let `auto.offset.reset` choose.
+                        let start = max(known.offset, range.lowerBound)
+                        state.ledger.started(at: start)
+                        if start == known.offset { state.ledger.didCommit(start) }
+                        starts[id] = .offset(start)
+                        partitions[id] = state
+                        continue
+                    }
                     let start = configuration.startsAtEnd && !state.isRetry ? range.upperBound : range.lowerBound
                     state.ledger.started(at: start)
                     starts[id] = .offset(start)
@@ -38,6 +47,20 @@ extension Engine {
         noteAssignment(.assigned)
         notify(.assigned(ids.count))
         return starts
+    }
+
+    /// Asks again when the error says that it may help: a leader that moves, a coordinator that loads.
+    private func retrying<Answer>(_ ask: () throws(BrokerError) -> Answer) throws(BrokerError) -> Answer {
+        for _ in 0..<2 {
+            do throws(BrokerError) {
+                return try ask()
+            } catch  where error.isRetriable {
+                notify(.clientError(error))
+            } catch {
+                throw error
+            }
+        }
+        return try ask()
     }
 
     /// Gives partitions back: what a handler or a produce is busy with may finish within a bound, the rest is dropped

@@ -62,6 +62,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private let wakeConsumer: @Sendable () -> Void
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
+    private let failingSince = Atomic<Int64>(0)
     private let assignedCount = Atomic<Int>(-1)
     private let published = Mutex((summary: EngineSummary(), watermarks: [TopicPartition: Int64]()))
 
@@ -114,6 +115,11 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// When the loop last polled; nil before the first time.
     public var lastPoll: Timestamp? {
         let nanoseconds = lastPollNanoseconds.load(ordering: .relaxed)
+        return nanoseconds == 0 ? nil : Timestamp(nanoseconds: nanoseconds)
+    }
+    /// Since when retry records and dead letters can't be produced; nil if they can.
+    public var produceFailingSince: Timestamp? {
+        let nanoseconds = failingSince.load(ordering: .relaxed)
         return nanoseconds == 0 ? nil : Timestamp(nanoseconds: nanoseconds)
     }
     /// How many partitions are assigned; nil before the first assignment.
@@ -252,7 +258,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             }
             deliveredHere += 1
             let context = TraceContext(headers: record.headers)
-            if let context, context.isSampled, tracing { sampled.append(context) }
+            if let context, context.isSampled, tracing, tracer.samples(context) { sampled.append(context) }
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
             delivery.lane = lane(of: delivery)
             if partition.isRetry {
@@ -337,6 +343,15 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         isEnding = true
         abandonWorkers()
         commitNow(partitions.values)
+    }
+
+    /// Notes how a produce ended, for ``produceFailingSince``.
+    func noteProduce(failed: Bool) {
+        if !failed {
+            failingSince.store(0, ordering: .relaxed)
+        } else if failingSince.load(ordering: .relaxed) == 0 {
+            failingSince.store(clock.now().nanoseconds, ordering: .relaxed)
+        }
     }
 
     func notify(_ notice: EngineNotice) { log(notice) }

@@ -197,7 +197,8 @@ extension Engine {
         let lateness = delivery.due.map { now - $0 } ?? .zero
         let wait = WaitStep.record(
             template: delivery.partition.waitTemplate, sent: delivery.context,
-            reason: history.parkedBehind == nil ? .backoff : .parked, from: since, to: now, lateness: lateness, tracer: tracer
+            reason: history.parkedBehind == nil ? .backoff : .parked, from: since, to: now, lateness: lateness,
+            isSampled: step.isRecording, tracer: tracer
         )
         step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
         delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds))

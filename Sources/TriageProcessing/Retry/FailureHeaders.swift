@@ -93,12 +93,9 @@ public enum FailureHeaders {
             Header("triage-attempts", text: attempts.text),
             Header("triage-group", text: group),
         ]
-        if let timestamp = history.originTimestamp {
-            headers.append(Header("triage-origin-timestamp", text: "\(timestamp.milliseconds)"))
-        }
-        if let traceparent = history.originTraceparent ?? processTraceparent {
-            headers.append(Header("triage-origin-traceparent", traceparent))
-        }
+        // Without a value of ours a header of that name goes: whatever stands there is foreign.
+        headers.append(Header("triage-origin-timestamp", history.originTimestamp.map { ByteSlice("\($0.milliseconds)") }))
+        headers.append(Header("triage-origin-traceparent", history.originTraceparent ?? processTraceparent))
         return headers
     }
 }

@@ -57,6 +57,9 @@ public final class Tracer: Sendable {
         return SpanTemplate(name: name, kind: kind, attributes: attributes, packed: packed ?? ByteSlice(""))
     }
 
+    /// Whether a span under `parent` would be recorded.
+    public func samples(_ parent: TraceContext) -> Bool { sampler.isSampled(parent: parent, traceID: parent.traceID) }
+
     /// Begins a span.
     ///
     /// - Parameters:

@@ -30,12 +30,13 @@ public enum WaitStep {
     /// - Parameters:
     ///   - sent: the context of the retry's send span, which the record carries.
     ///   - lateness: actual minus due time.
+    ///   - isSampled: whether the process span after it is, which it belongs to.
     public static func record(
         template: SpanTemplate, sent: TraceContext?, reason: WaitReason, from start: Timestamp, to end: Timestamp,
-        lateness: Duration, tracer: Tracer
+        lateness: Duration, isSampled: Bool, tracer: Tracer
     ) -> TraceContext? {
         guard let sent else { return nil }
-        var span = tracer.start(template, parent: sent, at: min(start, end), isSampled: sent.isSampled)
+        var span = tracer.start(template, parent: sent, at: min(start, end), isSampled: isSampled)
         guard span.isRecording else { return nil }
         span.append("triage.wait.reason", .text(SafeText(reason)))
         span.append("triage.retry.lateness", .double(max(0, lateness.inSeconds)))
