@@ -10,7 +10,7 @@ import threading
 from harness import Failed, clean_environment, parsed, triage_path
 from parts import Kcat, embedded_broker
 
-VALID, INVALID, KILLS = 3000, 90, 4
+VALID, INVALID, KILLS = 6000, 90, 4
 TOPIC = "fhir.Patient.created"
 HANDLED = re.compile(rf"({re.escape(TOPIC)}(?:\.retry)?/\d+/\d+) attempt \d+")
 # A member that was killed is missed after this; the embedded broker has no lower bound.
@@ -34,6 +34,7 @@ class Watched:
         self.lines = []
         self.limit = 0
         self.condition = threading.Condition()
+        self.pace = threading.Event()
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
 
@@ -46,6 +47,9 @@ class Watched:
                 self.handled += HANDLED.findall(text)
                 self.condition.notify_all()
                 self.condition.wait_for(lambda: len(self.handled) < self.limit or self.process.poll() is not None)
+            if self.process.poll() is None:
+                # About 1,000 events a second once the pipe is full: slow enough for commits in between.
+                self.pace.wait(0.001)
 
     def read_until(self, count, seconds=60):
         """Lets it handle until `count` positions are read."""
@@ -61,6 +65,7 @@ class Watched:
         return self.finish(10)
 
     def finish(self, seconds):
+        self.pace.set()
         with self.condition:
             self.limit = 1 << 60
             self.condition.notify_all()
@@ -125,7 +130,7 @@ def kill9(report, room):
     handled = []
     for number in range(KILLS):
         run = Watched(room, brokers)
-        run.read_until(300 + 97 * number)
+        run.read_until(400 + 97 * number)
         is_running = run.process.poll() is None
         run.kill()
         report.check(f"kill -9 in mid-work after {len(run.handled)} handled", is_running and 0 < len(run.handled) < VALID, run.lines[-3:])
@@ -140,7 +145,9 @@ def kill9(report, room):
     report.none("every valid event was handled", valid - set(handled))
     report.none("nothing else was handled", set(handled) - valid)
     report.note(f"{len(handled)} handled in all, {len(handled) - len(set(handled))} of them again")
-    report.check("committed offsets saved most of the work", len(handled) < 2 * VALID, len(handled))
+    report.check(
+        "what was committed before the last kill was not handled again", last.summary()["consumed"] < VALID + INVALID, last.summary()
+    )
     dead = kcat.read(TOPIC + ".dlq")
     report.none("every invalid event is in the dead letter topic", invalid - {d.text("triage-origin") for d in dead})
     report.none("nothing else is", {d.text("triage-origin") for d in dead} - invalid)
