@@ -1,6 +1,8 @@
 """The demonstration, seen from outside: its spans, its metrics, its topics."""
 
+import re
 import signal
+import subprocess
 
 from collector import Collector
 from harness import Failed, fetch, parsed, wait_until
@@ -8,8 +10,6 @@ from parts import Kcat, Prometheus, on_path
 from spans import (
     Forest, context_of_parent_is_first_link, faults_of_chain, faults_of_flags, spans_of, sums_of, total, traceparent,
 )
-import re
-import subprocess
 
 TOPICS = ["fhir.Patient.created", "fhir.Patient.updated", "fhir.Patient.deleted"]
 
