@@ -24,6 +24,25 @@ struct EngineProduceTests {
         bench.expectAllCommitted()
     }
 
+    @Test("a producer that can't go on ends the engine; what it couldn't write isn't committed")
+    func fatal() async throws {
+        let bench = EngineBench(partitions: 1)
+        try bench.put("bad", version: 0)
+        bench.broker.failNextProduces(1000, with: BrokerError("_FATAL", operation: "produce", isFatal: true))
+        let error = BrokerError("_FATAL", operation: "produce", isFatal: true)
+        await #expect(throws: EngineError.broker(error)) { try await bench.run { _, _ in throw Persistent() } }
+        #expect(bench.broker.committed(group: "workers")[TopicPartition(bench.topic, 0)]?.offset == 0)
+        #expect(bench.deadLetters.isEmpty)
+    }
+
+    @Test("an event that says no content type gets one on its way, one that can't be decoded doesn't")
+    func contentType() async throws {
+        let bench = EngineBench(partitions: 1)
+        try bench.put("bad", version: 0)
+        _ = try await bench.run { _, _ in throw Persistent() }
+        #expect(bench.deadLetters.first?.headers.text(HeaderName.contentType) == "application/fhir+json")
+    }
+
     @Test("while a dead letter can't be written nothing behind it is committed, and its lane is occupied")
     func stuck() async throws {
         let bench = EngineBench(partitions: 2)

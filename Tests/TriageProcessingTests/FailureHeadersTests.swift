@@ -134,7 +134,13 @@ struct FailureHeadersTests {
             EventHistory(of: bare), failure: failure, attempts: attempts(1), count: 0, at: now, group: "g",
             processTraceparent: nil
         )
-        #expect(!untraced.contains { $0.name == "triage-origin-traceparent" })
+        // No value of ours: a foreign one that stands there is removed.
+        let written = Headers([
+            Header("triage-origin-traceparent", text: "Meier"), Header("triage-origin-timestamp", text: "Meier"),
+        ])
+        .replacing(untraced)
+        #expect(written.count(of: HeaderName.originTraceparent) == 0)
+        #expect(written.count(of: HeaderName.originTimestamp) == 0)
     }
 
     @Test(

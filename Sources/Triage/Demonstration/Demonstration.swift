@@ -155,7 +155,8 @@ public final class Demonstration: Sendable {
         let duration = telemetry.tracer.clock.now() - begin
         producer.close()
         tell()
-        await telemetry.flush(timeout: .seconds(5))
+        // The report counts what became of every span, so nothing may still be under way.
+        await telemetry.shutdown(timeout: .seconds(6))
         let counts = telemetry.spanCounts
         return DemonstrationReport(
             produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),

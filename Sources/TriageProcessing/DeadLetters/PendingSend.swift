@@ -158,11 +158,13 @@ extension Engine {
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
         notify(.produceFailed(error))
-        if !isDraining, error.isFatal {
-            // Nothing can leave any more: the process ends and its successor is handed the offsets that aren't complete.
-            self.failure = .broker(error)
-        }
         noteProduce(failed: true)
+        if error.isFatal {
+            // Nothing can leave any more: the engine ends, and its successor is handed the offsets that aren't complete.
+            if failure == nil { failure = .broker(error) }
+            abandon(send.delivery, step: send.step, lane: send.lane, at: clock.now())
+            return
+        }
         resends.insert(send, due: clock.now() + configuration.produceRetryDelay)
     }
 

@@ -106,7 +106,8 @@ extension Engine {
         )
     }
 
-    private func dropWaiting(of leaving: [PartitionState]) -> Int {
+    /// Forgets what waits, unhandled.
+    func dropWaiting(of leaving: [PartitionState]) -> Int {
         let isLeaving: (Delivery) -> Bool = { delivery in leaving.contains { $0 === delivery.partition } }
         let ready = lanes.remove(where: isLeaving)
         for delivery in ready { load.bytes -= delivery.record.size }

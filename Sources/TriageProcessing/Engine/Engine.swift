@@ -330,6 +330,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         notify(.stopping(inFlight))
         let deadline = clock.now() + configuration.drainTimeout
         intake.close()
+        // After an error that can't be recovered from, what hasn't begun is left to the successor.
+        if failure != nil { _ = dropWaiting(of: Array(partitions.values)) }
         while clock.now() < deadline {
             work(until: clock.now())
             if lanes.waiting == 0, sends.isEmpty, unsent.isEmpty, resends.count == 0,

@@ -21,7 +21,7 @@ final class Worker {
 extension Engine {
     /// Wakes workers as long as there is something to hand out and a worker to do it.
     func dispatch() {
-        while lanes.hasReady {
+        while failure == nil, lanes.hasReady {
             if let index = idleWorkers.popLast() {
                 let worker = workers[index]
                 let parked = worker.parked
@@ -48,7 +48,7 @@ extension Engine {
 
     private func serve(_ worker: Worker, at index: Int) async {
         while true {
-            while !worker.isAbandoned, let (lane, delivery) = lanes.next() {
+            while !worker.isAbandoned, failure == nil, let (lane, delivery) = lanes.next() {
                 worker.current = delivery
                 delivery.partition.busy += 1
                 await handle(delivery, lane: lane, by: worker)
@@ -219,7 +219,8 @@ extension Engine {
         settle(delivery, lane: lane)
     }
 
-    private func abandon(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, at now: Timestamp) {
+    /// Gives a delivery up without effect: its offset stays incomplete.
+    func abandon(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, at now: Timestamp) {
         step.end(.abandoned, tracer: tracer, at: now)
         delivery.partition.metrics.deliveries(.abandoned).add(1)
         delivery.partition.busy -= 1
