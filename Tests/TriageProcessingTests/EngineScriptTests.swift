@@ -240,4 +240,20 @@ struct EngineScriptTests {
         #expect(consumer.commits.last { $0.topicPartition == retry }?.offset == 70)
         #expect(bench.tracer.counts.sampled == bench.tracer.counts.ended)
     }
+
+    @Test("a process may make any number of engines, tracers and generators: thread-specific keys are few")
+    func manyEngines() {
+        var ids: Set<SpanID> = []
+        for number in UInt64(0)..<1500 {
+            let generator = IDGenerator(seed: number)
+            let again = IDGenerator(seed: number)
+            #expect(generator.traceID() == again.traceID())
+            ids.insert(Tracer(clock: ManualClock(), processors: []).start(template, parent: nil, at: start).context.spanID)
+            _ = makeEngine(ScriptedConsumer([]))
+        }
+        #expect(ids.count == 1500)
+    }
+
+    private let template = SpanTemplate(name: "t", kind: .internal, attributes: [], packed: ByteSlice(""))
+    private let start = Timestamp(milliseconds: 0)
 }

@@ -97,7 +97,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         randomState = seed
         laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
-        writer = IDGenerator(seed: configuration.seed).spanID().description
+        writer = (configuration.seed ?? UInt64.random(in: 1 ... .max)).hexadecimal
     }
 
     /// Asks the loop to finish what is in flight, commit and end; returns at once. May be called on any thread, repeatedly.

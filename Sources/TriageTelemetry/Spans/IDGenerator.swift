@@ -6,21 +6,41 @@ public import TriageEvents
 /// The step is wyrand's: add a constant, fold a 128-bit product (Wang Yi, wyhash). Each thread's state is seeded once
 /// from the system's generator (300 ns a call: never per id). Ids need to be unique, not secret.
 public struct IDGenerator: Sendable {
+    /// A process has 1,024 thread-specific keys for everyone in it (`PTHREAD_KEYS_MAX`): all unseeded generators share one,
+    /// a seeded one gives its own back.
+    private final class Key: Sendable {
+        let key: pthread_key_t?
+        static let shared = Key()
+
+        init() {
+            var key = pthread_key_t()
+            self.key = pthread_key_create(&key) { state in state?.deallocate() } == 0 ? key : nil
+        }
+
+        deinit {
+            if let key { pthread_key_delete(key) }
+        }
+    }
+
     private let key: pthread_key_t
+    /// False if the process had no key left: then every id comes from the system's generator.
+    private let hasKey: Bool
+    private let owner: Key
 
     /// A generator.
     ///
     /// - Parameter seed: makes the ids of the first thread that asks reproducible, for tests and demonstrations; nil
     ///   seeds every thread from the system.
     public init(seed: UInt64? = nil) {
-        var key = pthread_key_t()
-        pthread_key_create(&key) { state in state?.deallocate() }
-        self.key = key
-        if let seed { state.pointee = seed }
+        owner = seed == nil ? .shared : Key()
+        key = owner.key ?? 0
+        hasKey = owner.key != nil
+        if let seed, hasKey { state.pointee = seed }
     }
 
     /// A new trace id, never invalid, uniformly random in all 16 bytes.
     public func traceID() -> TraceID {
+        guard hasKey else { return TraceID(high: .random(in: 1 ... .max), low: .random(in: 1 ... .max)) }
         let state = state
         while true {
             let id = TraceID(high: IDGenerator.next(&state.pointee), low: IDGenerator.next(&state.pointee))
@@ -30,6 +50,7 @@ public struct IDGenerator: Sendable {
 
     /// A new span id, never invalid.
     public func spanID() -> SpanID {
+        guard hasKey else { return SpanID(.random(in: 1 ... .max)) }
         let state = state
         while true {
             let id = SpanID(IDGenerator.next(&state.pointee))
