@@ -121,6 +121,7 @@ enum Conformance {
         try reader.subscribe(topic)
         try reader.poll("the other partition") { reader.offsets(TopicPartition(topic, 1)).count == 50 && reader.ends.count == 1 }
         #expect(failure == nil)
+        #expect(reader.errors == [])
         #expect(reader.offsets(paused) == [])
         try reader.consumer.resume([paused])
         try reader.poll("the paused partition") { reader.offsets(paused).count == 50 }

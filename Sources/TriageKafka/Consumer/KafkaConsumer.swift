@@ -14,9 +14,9 @@ public final class KafkaConsumer: RecordConsumer {
     private var handle: ConsumerHandle?
     private var observer: (any AssignmentObserver)?
     private var assigned: Set<TopicPartition> = []
-    /// What this object paused and has not resumed: resuming anything else would rewind it (librdkafka#4637).
-    private var paused: Set<TopicPartition> = []
-    private var isAssigning = false
+    private var ledger = PauseLedger()
+    /// What librdkafka was ever told to pause: its mark outlives the assignment, and a resume may have been dropped.
+    private var marked: Set<TopicPartition> = []
     private var isClosing = false
     /// Ends a waiting ``poll(into:maximum:timeout:)`` early; may be called on any thread, also after ``close()``.
     public let waker: @Sendable () -> Void
@@ -51,7 +51,6 @@ public final class KafkaConsumer: RecordConsumer {
         self.observer = observer
         handle.callbacks = ConsumerHandle.Callbacks(
             assigning: { [unowned self] in assigning($0) },
-            assigned: { [unowned self] in pauseDeferred() },
             revoking: { [unowned self] in revoking($0, isLost: $1) }
         )
         try handle.subscribe(to: topics)
@@ -65,30 +64,33 @@ public final class KafkaConsumer: RecordConsumer {
     ///   - timeout: how long to wait for a first record or event; zero doesn't wait.
     public func poll(into batch: inout PolledBatch, maximum: Int, timeout: Duration) {
         batch.removeAll()
-        handle?.poll(into: &batch, maximum: maximum, milliseconds: timeout.wholeMilliseconds)
+        guard let handle, !ledger.takeReleased(into: &batch, maximum: maximum) else { return }
+        handle.poll(into: &batch, maximum: maximum, milliseconds: timeout.wholeMilliseconds)
+        let leaking = ledger.filter(&batch)
+        if !leaking.isEmpty { note { () throws(BrokerError) in try tell(handle, leaking) } }
     }
 
     /// Stops fetching from these partitions; those paused already are left alone.
     ///
-    /// Within ``AssignmentObserver/assigned(_:by:)`` it takes effect before the first record could come.
+    /// From then on no record of theirs is delivered, also within ``AssignmentObserver/assigned(_:by:)``.
     ///
     /// - Throws: `_UNKNOWN_PARTITION` if one is not assigned.
     public func pause(_ partitions: [TopicPartition]) throws(BrokerError) {
         guard let handle else { throw BrokerError.closed("pause") }
-        let new = Set(partitions).subtracting(paused)
-        guard !new.isEmpty else { return }
-        guard new.isSubset(of: assigned) else { throw BrokerError("_UNKNOWN_PARTITION", operation: "pause") }
-        if !isAssigning { try handle.pause(Array(new)) }
-        paused.formUnion(new)
+        guard assigned.isSuperset(of: partitions) else { throw BrokerError("_UNKNOWN_PARTITION", operation: "pause") }
+        try tell(handle, ledger.pause(Set(partitions)))
     }
 
     /// Fetches again from those of these partitions that are paused, from the record behind the last one delivered.
     public func resume(_ partitions: [TopicPartition]) throws(BrokerError) {
         guard let handle else { throw BrokerError.closed("resume") }
-        let known = paused.intersection(partitions)
-        guard !known.isEmpty else { return }
-        if !isAssigning { try handle.resume(Array(known)) }
-        paused.subtract(known)
+        let known = ledger.sent.intersection(partitions)
+        var positions: [TopicPartition: Int64] = [:]
+        if !known.isEmpty {
+            positions = try handle.positions(known)
+            try handle.resume(known)
+        }
+        ledger.resume(Set(partitions), positions: positions)
     }
 
     /// Commits exactly these offsets without waiting; the result comes with a later poll.
@@ -133,33 +135,35 @@ public final class KafkaConsumer: RecordConsumer {
         self.handle = nil
         observer = nil
         assigned = []
-        paused = []
+        ledger.assign([])
     }
 
     private func assigning(_ partitions: [TopicPartition]) -> [TopicPartition: StartOffset] {
         assigned = Set(partitions)
-        paused = []
-        isAssigning = true
-        defer { isAssigning = false }
+        ledger.assign(assigned)
+        let returned = marked.intersection(assigned)
+        if let handle, !returned.isEmpty {
+            // Nothing is fetched yet, so this only takes the marks away.
+            note { () throws(BrokerError) in try handle.resume(returned) }
+            marked.subtract(returned)
+        }
         return observer?.assigned(partitions, by: self) ?? [:]
     }
 
-    /// What the observer paused while it was told: librdkafka knows the partitions only now.
-    private func pauseDeferred() {
-        guard let handle, !paused.isEmpty else { return }
-        do throws(BrokerError) {
-            try handle.pause(Array(paused))
-        } catch {
-            handle.report(error)
-        }
+    private func revoking(_ partitions: [TopicPartition], isLost: Bool) {
+        if isLost { observer?.lost(partitions, by: self) } else { observer?.revoked(partitions, by: self) }
+        assigned = []
+        ledger.assign([])
     }
 
-    private func revoking(_ partitions: [TopicPartition], isLost: Bool) -> [TopicPartition] {
-        if isLost { observer?.lost(partitions, by: self) } else { observer?.revoked(partitions, by: self) }
-        defer {
-            assigned = []
-            paused = []
-        }
-        return Array(paused)
+    private func tell(_ handle: ConsumerHandle, _ paused: Set<TopicPartition>) throws(BrokerError) {
+        guard !paused.isEmpty else { return }
+        marked.formUnion(paused)
+        try handle.pause(paused)
+    }
+
+    /// Does what can't throw to anyone; its error comes with the next batch.
+    private func note(_ body: () throws(BrokerError) -> Void) {
+        do throws(BrokerError) { try body() } catch { handle?.report(error) }
     }
 }

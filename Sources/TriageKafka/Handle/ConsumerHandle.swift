@@ -6,12 +6,10 @@ import TriageEvents
 final class ConsumerHandle {
     /// Told in the middle of ``poll(into:maximum:milliseconds:)`` and ``close()``.
     struct Callbacks {
-        /// Partitions are about to be assigned; returns where to start and what to pause at once.
+        /// Partitions are about to be assigned; returns where to start.
         var assigning: ([TopicPartition]) -> [TopicPartition: StartOffset]
-        /// The assignment was made.
-        var assigned: () -> Void
-        /// Partitions are about to be taken away, or (lost) are already gone; returns those to resume before they go.
-        var revoking: (_ partitions: [TopicPartition], _ isLost: Bool) -> [TopicPartition]
+        /// Partitions are about to be taken away, or (lost) are already gone.
+        var revoking: (_ partitions: [TopicPartition], _ isLost: Bool) -> Void
     }
 
     private let handle: ClientHandle
@@ -67,16 +65,24 @@ final class ConsumerHandle {
         _ = wakeTarget.wasWoken()
     }
 
-    func pause(_ partitions: [TopicPartition]) throws(BrokerError) {
+    func pause(_ partitions: Set<TopicPartition>) throws(BrokerError) {
         let list = PartitionList(partitions)
         try check(list.withPointer { rd_kafka_pause_partitions(handle.client, $0) }, "pause")
         if let error = list.firstError(operation: "pause") { throw error }
     }
 
-    func resume(_ partitions: [TopicPartition]) throws(BrokerError) {
+    func resume(_ partitions: Set<TopicPartition>) throws(BrokerError) {
         let list = PartitionList(partitions)
         try check(list.withPointer { rd_kafka_resume_partitions(handle.client, $0) }, "resume")
         if let error = list.firstError(operation: "resume") { throw error }
+    }
+
+    /// Behind the last message taken of each partition; missing where none was taken.
+    func positions(_ partitions: Set<TopicPartition>) throws(BrokerError) -> [TopicPartition: Int64] {
+        let list = PartitionList(partitions)
+        try check(list.withPointer { rd_kafka_position(handle.client, $0) }, "position")
+        let known = list.withPointer { $0.commits }
+        return Dictionary(known.map { ($0.topicPartition, $0.offset) }) { _, last in last }
     }
 
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) {
@@ -154,15 +160,9 @@ final class ConsumerHandle {
                 }
             }
             note(rd_kafka_assign(handle.client, list), "assign")
-            callbacks?.assigned()
         } else {
             let isLost = rd_kafka_assignment_lost(handle.client) != 0
-            let paused = callbacks?.revoking(list.partitions, isLost) ?? []
-            // The pause flag outlives the assignment; a partition that comes back later must not come back paused.
-            if !paused.isEmpty {
-                let list = PartitionList(paused)
-                _ = list.withPointer { rd_kafka_resume_partitions(handle.client, $0) }
-            }
+            callbacks?.revoking(list.partitions, isLost)
             intake.revoked()
             note(rd_kafka_assign(handle.client, nil), "unassign")
         }
