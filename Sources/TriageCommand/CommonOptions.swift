@@ -49,7 +49,7 @@ struct BrokerOptions: ParsableArguments {
             guard parts.count == 2, !parts[0].isEmpty else {
                 // Without a name one can't tell whether it is a secret.
                 throw ConfigurationError(
-                    key: "-X", value: parts.count == 2 ? "=***" : property, expected: "name=value or name=@file")
+                    key: "-X", value: parts.count == 2 ? "=***" : "***", expected: "name=value or name=@file")
             }
             if parts[1].hasPrefix("@") {
                 let path = String(parts[1].dropFirst())

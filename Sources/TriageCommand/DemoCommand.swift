@@ -165,6 +165,9 @@ struct DemoCommand: AsyncParsableCommand {
             // The event of the trace may not have come to its end yet.
             if report.isInterrupted { return table }
             guard let exampleTraceId else {
+                if deadLettered > 0 {
+                    return table + "\n\nNo trace was recorded: OTEL_SDK_DISABLED or OTEL_TRACES_SAMPLER says so."
+                }
                 return table + "\n\nNo event was dead-lettered: raise --transient or --persistent, or --events, to see a trace."
             }
             return table + "\n\nOne dead-lettered event, trace \(exampleTraceId):\n\n" + TraceTree(report.exampleTrace).text

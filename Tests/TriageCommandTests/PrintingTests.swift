@@ -21,9 +21,10 @@ struct PrintingTests {
         return try #require(parsed as? [String: Any]).keys.sorted()
     }
 
-    func report(_ trace: [SpanData] = []) -> DemonstrationReport {
+    func report(_ trace: [SpanData] = [], deadLettered: Int = 1) -> DemonstrationReport {
         DemonstrationReport(
-            produced: 10, completed: 9, deadLettered: 1, retries: 3, duplicates: 0, spansExported: 50, spansDropped: 2,
+            produced: 10, completed: 10 - deadLettered, deadLettered: deadLettered, retries: 3, duplicates: 0, spansExported: 50,
+            spansDropped: 2,
             duration: .milliseconds(1500), exampleTrace: trace, isInterrupted: false
         )
     }
@@ -51,7 +52,10 @@ struct PrintingTests {
         #expect(text.contains("  dead-lettered        1\n"))
         #expect(
             text.contains("\n\nOne dead-lettered event, trace 000000000000000a000000000000000b:\n\nsend fhir.Patient.created "))
-        #expect(DemoCommand.Summary(report()).text(report()).hasSuffix("to see a trace."))
+        // One was dead-lettered and there is no trace: tracing is off.
+        #expect(DemoCommand.Summary(report()).text(report()).hasSuffix("says so."))
+        let none = report(deadLettered: 0)
+        #expect(DemoCommand.Summary(none).text(none).hasSuffix("to see a trace."))
     }
 
     @Test("run -o json has what the issue asks for")

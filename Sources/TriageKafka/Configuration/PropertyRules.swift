@@ -79,6 +79,8 @@ enum PropertyRules {
             "dr_msg_cb": byReports,
             "log.queue": "nothing: log lines are handed to the log closure",
             "group.id": "nothing: the group has an option of its own",
+            "bootstrap.servers": "nothing: the brokers have an option of their own",
+            "metadata.broker.list": "nothing: the brokers have an option of their own",
         ]
     }()
 

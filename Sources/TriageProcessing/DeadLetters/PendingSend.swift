@@ -187,6 +187,9 @@ extension Engine {
         case .deadLetter(let failure):
             counts.deadLettered += 1
             metrics.deliveries(.deadLettered).add(1)
+            notify(
+                .deadLettered(
+                    delivery.history.origin, reason: failure.message.text, trace: send.step.context.traceID))
             metrics.deadLetteredEvents.add(1)
             deadLetterCounter.count(
                 destination: SafeText(vetted: delivery.partition.mainTopic), group: SafeText(vetted: configuration.group),
