@@ -21,7 +21,7 @@ USAGE = [
     (["run", "-X", "acks=0"], ["acks", "0"]),
     (["run", "-X", "enable.auto.commit=true"], ["enable.auto.commit", "true"]),
     (["run", "-X", "no.such.property=1"], ["no.such.property"]),
-    (["run", "-X", "novalue"], ["-X", "novalue", "name=value"]),
+    (["run", "-X", "novalue"], ["-X", "***", "name=value"]),
     (["run", "--handler", "magic"], ["handler", "magic", "log"]),
     (["run", "--identifiers", "loud"], ["identifiers", "loud", "hashed"]),
     (["run", "--config", "/nonexistent.yaml"], ["config", "/nonexistent.yaml", "readable"]),
