@@ -38,7 +38,8 @@ public final class EventPublisher: Sendable {
     /// Validates one JSON text — a Patient resource, or an event as an envelope or in the flat form — and hands it over.
     ///
     /// A resource is wrapped in an envelope, its bytes inside `data` untouched; an event's bytes are sent as they are. The
-    /// key is the resource's id, or null if a created resource has none. Waits while the producer's queue is full.
+    /// key is the resource's id, or null if a created resource has none. Waits while the producer's queue is full. The send is
+    /// a child of the current span, such as the attempt of the handler that calls; else it begins a trace.
     ///
     /// - Parameters:
     ///   - json: the text, UTF-8.
@@ -67,7 +68,7 @@ public final class EventPublisher: Sendable {
         while true {
             outstanding.withLock { $0 += 1 }
             do throws(BrokerError) {
-                try sink.send(record, parent: nil, attributes: attributes) { [self] result in
+                try sink.send(record, parent: Span.current?.context, attributes: attributes) { [self] result in
                     outstanding.withLock { $0 -= 1 }
                     completion(result)
                 }

@@ -145,7 +145,9 @@ extension Engine {
                 record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position, span: attempt.span
             )
             var thrown: (any Error)?
-            do { try await handler(event, context) } catch { thrown = error }
+            do {
+                try await Span.$current.withValue(attempt.span) { try await handler(event, context) }
+            } catch { thrown = error }
             worker.deadline = nil
             let end = clock.now()
             lastEnd = end

@@ -35,12 +35,15 @@ public struct MetricData: Sendable {
         public let start: Timestamp
         /// The value.
         public let value: Value
+        /// Measurements that were kept as examples, each with the trace it was made in; a histogram's in bucket order.
+        public let exemplars: [Exemplar]
 
         /// A point.
-        public init(attributes: MetricAttributes, start: Timestamp, value: Value) {
+        public init(attributes: MetricAttributes, start: Timestamp, value: Value, exemplars: [Exemplar] = []) {
             self.attributes = attributes
             self.start = start
             self.value = value
+            self.exemplars = exemplars
         }
     }
 
@@ -54,5 +57,25 @@ public struct MetricData: Sendable {
         case gauge(Double)
         /// A histogram: counts for each bucket (one more than boundaries), their sum, the count, the extremes.
         case histogram(counts: [UInt64], sum: Double, count: UInt64, minimum: Double, maximum: Double)
+    }
+}
+
+/// One measurement, with the span it was made in (specification, metrics/data-model, exemplars).
+public struct Exemplar: Sendable, Hashable {
+    /// The measured value, in the metric's unit.
+    public let value: Double
+    /// When it was measured.
+    public let timestamp: Timestamp
+    /// The trace it belongs to.
+    public let traceID: TraceID
+    /// The span it was made in.
+    public let spanID: SpanID
+
+    /// The measurement `value` at `timestamp` inside a span.
+    public init(value: Double, timestamp: Timestamp, traceID: TraceID, spanID: SpanID) {
+        self.value = value
+        self.timestamp = timestamp
+        self.traceID = traceID
+        self.spanID = spanID
     }
 }

@@ -5,6 +5,11 @@ public import TriageEvents
 ///
 /// Every change after the end is ignored, so keeping one too long is harmless.
 public final class Span: Sendable {
+    /// The span that the current task works in: while a handler runs, its attempt.
+    ///
+    /// What is published, logged or begun without naming a parent belongs under it. Child tasks inherit it, detached ones don't.
+    @TaskLocal public static var current: Span?
+
     /// The span's context, for passing on.
     public let context: TraceContext
     /// Whether changes have any effect at all.
