@@ -14,12 +14,16 @@ struct TriageCommand: AsyncParsableCommand {
               triage topics create -b localhost:9092        the topics for created, updated and deleted Patients
               triage publish -b localhost:9092 --action created patients.ndjson
               triage run -b localhost:9092 --group clinic   the service; Ctrl-C finishes what is in flight and ends
+              triage hash-id --identifier-key-file key ID   what to search traces for, given a resource id
 
             Spans and metrics go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Completion for your
             shell: triage --generate-completion-script bash|zsh|fish
             """,
         version: TriageVersion.current,
-        subcommands: [DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, EmbeddedBrokerCommand.self]
+        subcommands: [
+            DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, HashIDCommand.self,
+            EmbeddedBrokerCommand.self,
+        ]
     )
 
     /// Runs the command that was typed.

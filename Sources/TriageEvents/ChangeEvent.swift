@@ -155,8 +155,14 @@ public struct InvalidEvent: Error, Sendable, Hashable {
     /// Where: element names without indexes, such as `Patient.birthDate`; only names of FHIR or of the envelope.
     public let path: String
 
-    /// `rule` was broken at `path`.
-    public init(_ rule: Rule, at path: String) {
+    /// `rule` was broken at `path`, a literal: the path leaves the process, so it can't be made of what was read.
+    public init(_ rule: Rule, at path: StaticString) {
+        self.rule = rule
+        self.path = path.description
+    }
+
+    /// `rule` was broken at `path`, which the caller made of element names of FHIR or of the envelope.
+    package init(_ rule: Rule, at path: String) {
         self.rule = rule
         self.path = path
     }

@@ -9,8 +9,13 @@ public struct BrokerError: Error, Sendable, Hashable, CustomStringConvertible {
     /// What the call was about, in safe words: a topic, a property, an operation.
     public let operation: String
 
-    /// An error named `name` of `operation`.
-    public init(_ name: String, operation: String, isRetriable: Bool = false, isFatal: Bool = false) {
+    /// An error named `name` of `operation`, literals both: they leave the process.
+    public init(_ name: StaticString, operation: StaticString, isRetriable: Bool = false, isFatal: Bool = false) {
+        self.init(name.description, operation: operation.description, isRetriable: isRetriable, isFatal: isFatal)
+    }
+
+    /// An error named `name`, a code of Kafka's, of `operation`, made of literals and names of the configuration.
+    package init(_ name: String, operation: String, isRetriable: Bool = false, isFatal: Bool = false) {
         self.name = name
         self.operation = operation
         self.isRetriable = isRetriable

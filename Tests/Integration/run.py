@@ -16,6 +16,7 @@ import check_crash
 import check_demo
 import check_input
 import check_parts
+import check_privacy
 import check_trouble
 from harness import Report
 
@@ -28,6 +29,7 @@ GROUPS = {
     "kill9": check_crash.kill9,
     "bad-input": check_input.bad_input,
     "signals": check_commands.signals,
+    "privacy": check_privacy.privacy,
 }
 
 

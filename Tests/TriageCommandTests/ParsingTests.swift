@@ -154,4 +154,13 @@ struct ParsingTests {
             #expect(TriageCommand.helpMessage(for: command).contains("EXAMPLES"))
         }
     }
+
+    @Test("hash-id: ids, keys of today and before, and where they are read from")
+    func hashID() throws {
+        let one = try parse(HashIDCommand.self, "hash-id --identifier-key-file a --old-identifier-key-file b example -o json")
+        #expect(
+            one.ids == ["example"] && one.identifierKeyFile == "a" && one.oldIdentifierKeyFile == ["b"] && one.output == .json)
+        let none = try parse(HashIDCommand.self, "hash-id")
+        #expect(none.ids.isEmpty && none.identifierKeyFile == nil && none.output == .text)
+    }
 }
