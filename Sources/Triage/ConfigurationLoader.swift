@@ -1,4 +1,5 @@
 internal import Configuration
+internal import Glibc
 internal import Synchronization
 internal import SystemPackage
 internal import TriageEvents
@@ -72,7 +73,15 @@ public struct ConfigurationLoader: Sendable {
             )
             provider = try await FileProvider<YAMLSnapshot>(parsingOptions: options, filePath: FilePath(file))
         } catch {
-            throw ConfigurationError(key: "--config", value: file, expected: "a readable YAML file with a mapping at the top")
+            guard access(file, R_OK) == 0 else {
+                throw ConfigurationError(key: "--config", value: file, expected: "a file that exists and can be read")
+            }
+            // The parser's text may quote the file, which may hold secrets: only the place is taken from it.
+            let place = "\(error)".firstMatch(of: /([0-9]+):([0-9]+): error/).map {
+                " (line \($0.output.1), column \($0.output.2))"
+            }
+            throw ConfigurationError(
+                key: "--config", value: file, expected: "YAML with a mapping at the top\(place ?? "")")
         }
         let known = Set(keys.map(\.key))
         for key in found.all.withLock({ $0 }).sorted() where !known.contains(key) {

@@ -95,12 +95,17 @@ public final class Processor: Service, Sendable {
 
     /// A dead letter goes to the partition with its event's number: a topic that lacks it could take none, for ever.
     ///
-    /// Brokers that don't answer now are waited for by the consumer; a topic that is missing may be created on first use.
-    private func checkDeadLetterTopics() async throws {
+    /// Brokers that don't answer now are waited for by the consumer. A topic that is missing may be created later, which is
+    /// worth waiting for unless the processor is to end at the topics' end.
+    private func checkTopics() async throws {
         let admin = try KafkaAdmin(configuration.kafka)
         defer { admin.close() }
         guard !engine.isStopping, let found = try? await admin.describeTopics(timeout: .seconds(5)) else { return }
         let partitions = Dictionary(found.map { ($0.name, $0.partitions) }) { first, _ in first }
+        for main in configuration.topics where partitions[main] == nil {
+            if configuration.endsWhenIdle { throw MissingTopic(topic: main) }
+            logger.warning("\(main) doesn't exist; it is read as soon as it does (`triage topics create` makes it)")
+        }
         for main in configuration.topics {
             let deadLetter = TopicName.deadLetter(of: main)
             guard let needed = partitions[main], let there = partitions[deadLetter] else { continue }
@@ -125,7 +130,7 @@ public final class Processor: Service, Sendable {
                 }
             }
             group.addTask {
-                try await self.checkDeadLetterTopics()
+                try await self.checkTopics()
                 try await LoopThread.run("triage-loop") { try self.engine.run() }
             }
             // The loop's end ends everything; the server only ends early if it can't listen.
@@ -140,6 +145,14 @@ public final class Processor: Service, Sendable {
             if let failure { throw failure }
         }
     }
+}
+
+/// A topic that was to be worked to its end doesn't exist.
+public struct MissingTopic: Error, Sendable, Hashable, CustomStringConvertible {
+    let topic: String
+
+    /// Which one and what to do.
+    public var description: String { "\(topic) doesn't exist: create it (`triage topics create`), or name other topics" }
 }
 
 /// A dead letter topic has fewer partitions than the topic it stands beside.

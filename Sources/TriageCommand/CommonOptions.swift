@@ -2,6 +2,7 @@ public import ArgumentParser
 import Foundation
 public import Logging
 import Triage
+import TriageEvents
 import TriageKafka
 import TriageTelemetry
 
@@ -78,6 +79,11 @@ extension Narration {
     }
 }
 
+extension BrokerError {
+    /// Whether nobody answered, as librdkafka names it.
+    fileprivate var isUnreachable: Bool { ["_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"].contains(name) }
+}
+
 /// Errors of this program by their exit code: 64 for what was typed, 1 for what happened.
 ///
 /// Beside these, 130 after a second Ctrl-C or an interrupted demonstration, 141 when stdout's reader went away.
@@ -95,6 +101,10 @@ func reported<Result>(_ body: () async throws -> Result) async throws -> Result 
         throw ExitCode(64)
     } catch let error as ExitCode {
         throw error
+    } catch let error as BrokerError where error.isUnreachable {
+        Narration.endProgress()
+        Narration.say("Error: no broker answers (\(error)): is one listening at the address that -b or TRIAGE_BROKERS names?")
+        throw ExitCode.failure
     } catch let error as OutputError where error.isClosedPipe {
         // What a shell reports of a command whose reader went away: 128 + SIGPIPE.
         throw ExitCode(128 + SIGPIPE)

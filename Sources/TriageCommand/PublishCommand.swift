@@ -41,6 +41,7 @@ struct PublishCommand: AsyncParsableCommand {
             let (configuration, loader) = try await broker.load([:])
             let input = try LineReader(file)
             let logger = broker.logger
+            try await TopicAdministrator(configuration.kafka, logger: logger).reach()
             let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: false)
             let publisher = try EventPublisher(
                 configuration.kafka, telemetry: telemetry, pattern: pattern.value, source: source, logger: logger
@@ -60,8 +61,10 @@ struct PublishCommand: AsyncParsableCommand {
         let decoder = EventDecoder()
         let changeAction = action.flatMap { ChangeAction(rawValue: $0.rawValue) }
         var number = 0
-        while let line = try input.next() {
+        while var line = try input.next() {
             number += 1
+            // Editors on Windows put a byte order mark first; RFC 8259 §8.1 lets a reader ignore it.
+            if number == 1, line.starts(with: [0xEF, 0xBB, 0xBF]) { line = line.dropFirst(3) }
             if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 }) { continue }
             let lineNumber = number
             do {

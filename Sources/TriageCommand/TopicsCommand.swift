@@ -64,8 +64,10 @@ struct TopicsCommand: AsyncParsableCommand {
         func run() async throws {
             try await reported {
                 let (configuration, _) = try await options.broker.load([:])
-                let results = try await TopicAdministrator(configuration.kafka, logger: options.broker.logger)
-                    .create(try options.plan(for: configuration), replicationFactor: replicationFactor ?? -1)
+                let plan = try options.plan(for: configuration)
+                let administrator = TopicAdministrator(configuration.kafka, logger: options.broker.logger)
+                try await administrator.reach()
+                let results = try await administrator.create(plan, replicationFactor: replicationFactor ?? -1)
                 var failed = false
                 var rows: [(String, String)] = []
                 for (topic, result) in results {
@@ -96,7 +98,9 @@ struct TopicsCommand: AsyncParsableCommand {
             try await reported {
                 let (configuration, _) = try await options.broker.load([:])
                 let plan = try options.plan(for: configuration)
-                let differences = try await TopicAdministrator(configuration.kafka, logger: options.broker.logger).check(plan)
+                let administrator = TopicAdministrator(configuration.kafka, logger: options.broker.logger)
+                try await administrator.reach()
+                let differences = try await administrator.check(plan)
                 if options.output == .json {
                     try Output.json(differences.map(\.description))
                 } else if differences.isEmpty {

@@ -24,7 +24,7 @@ USAGE = [
     (["run", "-X", "novalue"], ["-X", "***", "name=value"]),
     (["run", "--handler", "magic"], ["handler", "magic", "log"]),
     (["run", "--identifiers", "loud"], ["identifiers", "loud", "hashed"]),
-    (["run", "--config", "/nonexistent.yaml"], ["config", "/nonexistent.yaml", "readable"]),
+    (["run", "--config", "/nonexistent.yaml"], ["config", "/nonexistent.yaml", "exists"]),
     (["demo", "--events", "0"], ["--events", "0", "from 1"]),
     (["demo", "--transient", "1.5"], ["--transient", "1.5", "0 to 1"]),
     (["demo", "-o", "xml"], ["output", "xml", "json"]),

@@ -95,7 +95,12 @@ struct ConfigurationLoaderTests {
             #expect(error?.key == "--config" && error?.value == path)
         }
         let missing = await refusal { _ = try await load(file: "/nowhere/triage.yaml") }
-        #expect(missing?.description == "--config=/nowhere/triage.yaml: expected a readable YAML file with a mapping at the top")
+        #expect(missing?.description == "--config=/nowhere/triage.yaml: expected a file that exists and can be read")
+        let broken = await refusal {
+            try await withFile("group: a\nbrokers: [secret\n") { _ = try await load(file: $0) }
+        }
+        #expect(broken?.expected.hasPrefix("YAML with a mapping at the top (line 3, column ") == true)
+        #expect(broken?.description.contains("secret") == false)
     }
 
     @Test(

@@ -95,6 +95,17 @@ struct ProcessorTests {
         #expect((ended.all + rest.all).sorted() == (0..<50).map { "p-\($0)" }.sorted())
     }
 
+    @Test("A topic that is missing ends a run that is to end at the topics' end, and is named")
+    func missingTopic() async throws {
+        let cluster = try makeCluster(topics: ["fhir.Patient"])
+        defer { cluster.close() }
+        var configuration = makeConfiguration(cluster)
+        configuration.topics = ["fhir.Patient", "elsewhere"]
+        configuration.endsWhenIdle = true
+        let processor = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { _, _ in }
+        await #expect(throws: MissingTopic(topic: "elsewhere")) { try await processor.run() }
+    }
+
     @Test("Cancelling its task ends it without an error")
     func cancellation() async throws {
         let cluster = try makeCluster(partitions: 1)

@@ -17,6 +17,15 @@ public struct TopicAdministrator: Sendable {
         self.logger = logger
     }
 
+    /// Asks the brokers for anything at all, so that a wrong address is told in seconds instead of waited for.
+    ///
+    /// - Throws: `BrokerError` if none answers within `timeout`.
+    public func reach(timeout: Duration = .seconds(10)) async throws {
+        let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
+        defer { admin.close() }
+        _ = try await admin.describeTopics(timeout: timeout)
+    }
+
     /// Creates what is missing; what exists is left as it is.
     ///
     /// - Parameters:
