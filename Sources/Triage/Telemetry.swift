@@ -30,7 +30,9 @@ public final class Telemetry: Sendable {
     ) {
         self.configuration = configuration
         let clock = SystemClock()
-        let meter = Meter(clock: clock)
+        let meter = Meter(
+            clock: clock, exemplarFilter: configuration.exemplarFilter,
+            readers: configuration.isDisabled || configuration.metrics == nil ? [] : [configuration.metricReader], warn: warn)
         let resource = configuration.resource
         let encoder = OTLPSpanEncoder(identifiers: identifiers)
         var spans: BatchSpanProcessor?
@@ -40,11 +42,11 @@ public final class Telemetry: Sendable {
                 let exporter = OTLPSpanExporter(traces, resource: resource, onWarning: warn)
                 spans = BatchSpanProcessor(encoder: encoder, exporter: exporter, limits: configuration.queue)
             }
-            if let metrics = configuration.metrics {
+            if let metrics = configuration.metricExport {
                 reader = PeriodicMetricReader(
                     interval: configuration.metricInterval,
                     exporter: OTLPMetricExporter(metrics, resource: resource, onWarning: warn)
-                ) { meter.collect(at: clock.now()) }
+                ) { meter.collect(at: clock.now(), reader: 0) }
             }
         }
         let tracer = Tracer(

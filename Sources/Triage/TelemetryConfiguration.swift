@@ -20,6 +20,14 @@ public struct TelemetryConfiguration: Sendable {
     public var queue = SpanQueue.Limits()
     /// Time between metric exports (`OTEL_METRIC_EXPORT_INTERVAL`). Default 60 s.
     public var metricInterval: Duration = .seconds(60)
+    /// What one metric export may take at most (`OTEL_METRIC_EXPORT_TIMEOUT`); nil is no limit. The exporter's own time-out, if
+    /// it is shorter, ends it before. Default 30 s.
+    public var metricTimeout: Duration? = .seconds(30)
+    /// Which measurements may become exemplars (`OTEL_METRICS_EXEMPLAR_FILTER`); default those of sampled spans.
+    public var exemplarFilter = ExemplarFilter.traceBased
+    /// How metrics are exported (`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`,
+    /// `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`); what is scraped is always cumulative, in explicit buckets.
+    public var metricReader = MetricReaderOptions()
     /// `service.name` (`OTEL_SERVICE_NAME`). Default `triage`.
     public var serviceName = "triage"
     /// Further resource attributes (`OTEL_RESOURCE_ATTRIBUTES`), in order.
@@ -53,6 +61,20 @@ public struct TelemetryConfiguration: Sendable {
         if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) {
             metricInterval = .milliseconds(interval)
         }
+        if let timeout = reader.number("OTEL_METRIC_EXPORT_TIMEOUT", 0...86_400_000) {
+            metricTimeout = timeout == 0 ? nil : .milliseconds(timeout)
+        }
+        if let filter = reader.word("OTEL_METRICS_EXEMPLAR_FILTER", of: ExemplarFilter.self) { exemplarFilter = filter }
+        if let preference = reader.word(
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", of: TemporalityPreference.self)
+        {
+            metricReader.temporality = preference
+        }
+        if let aggregation = reader.word(
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", of: HistogramAggregation.self)
+        {
+            metricReader.histograms = aggregation
+        }
         for (key, value) in reader.resourceAttributes() {
             if key == "service.name" { serviceName = value } else { resourceAttributes.append((key, value)) }
         }
@@ -79,6 +101,13 @@ public struct TelemetryConfiguration: Sendable {
         if let spans = reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 1...10_000_000) { queue.spans = spans }
         if let spans = reader.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { queue.batchSpans = spans }
         if let delay = reader.number("OTEL_BSP_SCHEDULE_DELAY", 0...3_600_000) { queue.delay = .milliseconds(max(1, delay)) }
+    }
+
+    /// Where metrics go, with the shorter of both time-outs: one export, retries included, is what each of them bounds.
+    var metricExport: OTLPConfiguration.Signal? {
+        guard var signal = metrics else { return nil }
+        if let metricTimeout { signal.timeout = min(signal.timeout ?? metricTimeout, metricTimeout) }
+        return signal
     }
 
     /// The resource as OTLP has it.
@@ -142,6 +171,11 @@ private struct VariableReader {
         if choices.contains(text) { return text }
         rejected.append(ConfigurationError(key: key, value: text, expected: choices.joined(separator: " or ")))
         return nil
+    }
+
+    /// One of a type's words, in any case.
+    mutating func word<Word: RawRepresentable<String> & CaseIterable>(_ key: String, of words: Word.Type) -> Word? {
+        choice(key, of: words.allCases.map(\.rawValue)).flatMap { words.init(rawValue: $0) }
     }
 
     mutating func sampler() -> Sampler? {

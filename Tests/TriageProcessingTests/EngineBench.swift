@@ -113,7 +113,7 @@ struct EngineBench: Sendable {
             switch point.value {
             case .sum(let value): return sum + Int(value)
             case .histogram(_, _, let count, _, _): return sum + Int(count)
-            case .doubleSum, .gauge: return sum
+            case .doubleSum, .gauge, .intGauge, .exponentialHistogram: return sum
             }
         }
     }

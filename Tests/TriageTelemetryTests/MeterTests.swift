@@ -139,7 +139,7 @@ private let open = Metric("test.open", .upDownCounter, unit: "{door}", "Doors.",
         meter.observe(.processCPUTime) { [(["cpu.mode": "user"], 0.25)] }
         let snapshot = meter.collect(at: end)
         #expect(counts(snapshot, open) == [.sum(11), .sum(42)])
-        #expect(counts(snapshot, level) == [.gauge(3)])
+        #expect(counts(snapshot, level) == [.intGauge(3)])
         #expect(counts(snapshot, .processCPUTime) == [.doubleSum(0.25)])
     }
 

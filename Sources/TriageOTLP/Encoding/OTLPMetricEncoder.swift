@@ -100,13 +100,13 @@ public struct OTLPMetricEncoder: Sendable {
             guard let target = pointers[count] else { continue }
             opentelemetry__proto__metrics__v1__number_data_point__init(target)
             switch point.value {
-            case .sum(let value):
+            case .sum(let value), .intGauge(let value):
                 target.pointee.value_case = OPENTELEMETRY__PROTO__METRICS__V1__NUMBER_DATA_POINT__VALUE_AS_INT
                 target.pointee.as_int = value
             case .doubleSum(let value), .gauge(let value):
                 target.pointee.value_case = OPENTELEMETRY__PROTO__METRICS__V1__NUMBER_DATA_POINT__VALUE_AS_DOUBLE
                 target.pointee.as_double = value
-            case .histogram:
+            case .histogram, .exponentialHistogram:
                 continue
             }
             target.pointee.start_time_unix_nano = UInt64(max(0, point.start.nanoseconds))

@@ -27,46 +27,77 @@ public enum ObservedValue: Sendable, Hashable, ExpressibleByIntegerLiteral, Expr
 /// A handle belongs to one metric with one set of attributes. Asking for it takes a lock and hashes the attributes, so keep
 /// it; using it takes neither. Asking again gives the same handle. The number of sets of each metric is bounded: what goes
 /// beyond shares one handle whose only attribute is `otel.metric.overflow` (specification, metrics/sdk, cardinality limits).
+///
+/// Two kinds of reader look at the same data. The pull side, ``collect(at:)``, may be read by anyone at any time: cumulative,
+/// explicit buckets, the latest exemplar of each bucket, nothing taken away. A reader that exports at an interval is named
+/// when the meter is made and has a state of its own: what it has collected, its exemplars, its temporality.
+///
+/// Definitions of one name that differ in instrument, unit or help are told to `warn` and exported side by side; names differ
+/// in more than case, the first spelling counts (specification, metrics/sdk, duplicate instrument registration).
 public final class Meter: Sendable {
-    /// Reports the present values of an observed metric, one for each set of attributes; called at each collection.
+    /// Reports the present values of an observed metric, one for each set of attributes; called once at each collection by
+    /// each reader, outside any span.
     public typealias Observer = @Sendable () -> [(MetricAttributes, ObservedValue)]
 
     /// Sets of attributes that a metric may have besides the overflow: 2,000 (the specification's default).
     public let cardinalityLimit: Int
+    /// Which measurements may become exemplars.
+    public let exemplarFilter: ExemplarFilter
+    /// The readers with a state of their own, in the order in which ``collect(at:reader:)`` counts them.
+    public let readers: [MetricReaderOptions]
     private let clock: any EventClock
-    private let registry = Mutex(Registry())
-
-    /// The attributes of the handle that all sets beyond the limit share.
-    static let overflow: MetricAttributes = ["otel.metric.overflow": "true"]
+    private let warn: @Sendable (String) -> Void
+    private let registry = Mutex(MetricRegistry())
+    private let pull = ReaderState()
+    private let states: [ReaderState]
 
     /// A meter without any series.
     ///
     /// - Parameters:
     ///   - clock: gives the time at which each series began.
     ///   - cardinalityLimit: sets of attributes of one metric, at least 1.
-    public init(clock: any EventClock = SystemClock(), cardinalityLimit: Int = 2000) {
+    ///   - exemplarFilter: which measurements may become exemplars (`OTEL_METRICS_EXEMPLAR_FILTER`).
+    ///   - readers: how each reader besides the pull side wants its metrics.
+    ///   - warn: told, once each, of names that are no metric's and of definitions that contradict each other.
+    public init(
+        clock: any EventClock = SystemClock(), cardinalityLimit: Int = 2000, exemplarFilter: ExemplarFilter = .traceBased,
+        readers: [MetricReaderOptions] = [], warn: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
         self.clock = clock
         self.cardinalityLimit = max(1, cardinalityLimit)
+        self.exemplarFilter = exemplarFilter
+        self.readers = readers
+        self.warn = warn
+        states = readers.map { _ in ReaderState() }
     }
 
     /// The counter of `metric` with these attributes. It is exported as 0 from now on, so that its first increase shows.
     public func counter(_ metric: Metric, _ attributes: MetricAttributes = [:]) -> Counter {
-        series(metric, .counter, attributes) { Counter() }
+        series(metric, .counter, attributes) { _ in
+            Counter(exemplars: reservoir(buckets: 1) { _ in .fixed(1) })
+        }
     }
 
     /// The up-down counter of `metric` with these attributes, exported as 0 from now on.
     public func upDownCounter(_ metric: Metric, _ attributes: MetricAttributes = [:]) -> UpDownCounter {
-        series(metric, .upDownCounter, attributes) { UpDownCounter() }
+        series(metric, .upDownCounter, attributes) { _ in UpDownCounter() }
     }
 
     /// The gauge of `metric` with these attributes; exported once it is set.
     public func gauge(_ metric: Metric, _ attributes: MetricAttributes = [:]) -> Gauge {
-        series(metric, .gauge, attributes) { Gauge() }
+        series(metric, .gauge, attributes) { _ in Gauge() }
     }
 
     /// The histogram of `metric` with these attributes, exported from now on.
     public func histogram(_ metric: Metric, _ attributes: MetricAttributes = [:]) -> Histogram {
-        series(metric, .histogram, attributes) { Histogram(boundaries: metric.boundaries) }
+        series(metric, .histogram, attributes) { metric in
+            let buckets = metric.boundaries.count + 1
+            // The specification's sizes: one for each bucket, or 20 for exponential ones.
+            let exemplars = reservoir(buckets: buckets) { options in
+                options.histograms == .explicitBucketHistogram ? .aligned(buckets) : .fixed(20)
+            }
+            return Histogram(boundaries: metric.boundaries, exemplars: exemplars, readers: readers)
+        }
     }
 
     /// Has `observer` report the values of `metric` at each collection, on the collecting thread.
@@ -77,118 +108,132 @@ public final class Meter: Sendable {
         assert(metric.instrument != .histogram, "histograms can't be observed")
         guard metric.instrument != .histogram else { return }
         let start = clock.now()
-        registry.withLock { $0.entry(metric) { $0.observers.append((start, observer)) } }
+        withEntry(metric) { $0.observers.append((start, observer)) }
     }
 
-    /// Forgets the series of `metric` that `condition` holds for. Their handles go on counting, unseen.
+    /// Forgets the series of `metric` that `condition` holds for. Their handles go on counting, unseen. A reader of deltas
+    /// gets what it hasn't collected of them.
     func remove(_ metric: Metric, where condition: (MetricAttributes) -> Bool) {
-        registry.withLock { registry in
-            registry.entry(metric) { entry in
-                entry.series.removeAll { condition($0.attributes) }
-                entry.handles = entry.handles.filter { !condition($0.key) }
-            }
+        let pending = Set(
+            readers.indices.filter {
+                readers[$0].temporality.temporality(of: metric.instrument, isObserved: false) == .delta
+            })
+        withEntry(metric) { entry in
+            if !pending.isEmpty { entry.retired += entry.series.filter { condition($0.attributes) }.map { ($0, pending) } }
+            entry.series.removeAll { condition($0.attributes) }
+            entry.handles = entry.handles.filter { !condition($0.key) }
         }
     }
 
-    /// Everything as of now, stamped `time`: metrics in the catalogue's order, then others by name, points by attributes.
-    public func collect(at time: Timestamp) -> MetricSnapshot {
-        let entries = registry.withLock { Array($0.entries.values) }.sorted { left, right in
-            let (first, second) = (Metric.order[left.metric.name] ?? .max, Metric.order[right.metric.name] ?? .max)
-            return (first, left.metric.name) < (second, right.metric.name)
-        }
-        var metrics: [MetricData] = []
-        metrics.reserveCapacity(entries.count)
-        for entry in entries {
-            var points = entry.series.compactMap { series in
-                series.handle.value.map { MetricData.Point(attributes: series.attributes, start: series.start, value: $0) }
-            }
-            if !entry.observers.isEmpty { points = observed(entry, points) }
-            if !points.isEmpty { metrics.append(MetricData(metric: entry.metric, points: points)) }
-        }
-        return MetricSnapshot(timestamp: time, metrics: metrics)
+    /// Everything as of now, stamped `time`, for the pull side: metrics in the catalogue's order, then others by name, points
+    /// by attributes.
+    public func collect(at time: Timestamp) -> MetricSnapshot { collect(at: time, nil) }
+
+    /// What the reader at this place of ``readers`` gets at `time`; its exemplars and deltas begin anew.
+    ///
+    /// One call at a time for each reader. A place that there isn't is the pull side's.
+    public func collect(at time: Timestamp, reader: Int) -> MetricSnapshot {
+        collect(at: time, readers.indices.contains(reader) ? reader : nil)
     }
 
     // MARK: Within
 
-    private struct Registry {
-        var entries: [String: Entry] = [:]
-
-        mutating func entry<Result>(_ metric: Metric, _ body: (inout Entry) -> Result) -> Result {
-            body(&entries[metric.name, default: Entry(metric: metric)])
+    private func collect(at time: Timestamp, _ reader: Int?) -> MetricSnapshot {
+        let options = reader.map { readers[$0] } ?? MetricReaderOptions()
+        let state = reader.map { states[$0] } ?? pull
+        let entries = registry.withLock { $0.entries(for: reader) }.sorted { left, right in
+            let (first, second) = (Metric.order[left.metric.name] ?? .max, Metric.order[right.metric.name] ?? .max)
+            return (first, left.metric.name, left.id) < (second, right.metric.name, right.id)
         }
+        let previous = state.previous(at: time)
+        var metrics: [MetricData] = []
+        metrics.reserveCapacity(entries.count)
+        for entry in entries {
+            let temporality = options.temporality.temporality(
+                of: entry.metric.instrument, isObserved: !entry.observers.isEmpty)
+            let view = CollectionView(
+                reader: reader, temporality: temporality, histograms: options.histograms, readers: readers.count)
+            /// The beginning of a point of a series that began at `start`.
+            func begin(_ start: Timestamp) -> Timestamp {
+                if entry.metric.instrument == .gauge { return Timestamp(nanoseconds: 0) }
+                return temporality == .delta ? min(time, max(start, previous ?? start)) : start
+            }
+            var points = entry.series.compactMap { series in
+                series.handle.point(for: view).map {
+                    MetricData.Point(
+                        attributes: series.attributes, start: begin(series.start), value: $0.value, exemplars: $0.exemplars)
+                }
+            }
+            if !entry.observers.isEmpty {
+                points = state.observed(entry, beside: points, temporality, limit: cardinalityLimit, begin)
+            }
+            if !points.isEmpty { metrics.append(MetricData(metric: entry.metric, temporality: temporality, points: points)) }
+        }
+        return MetricSnapshot(timestamp: time, metrics: metrics)
     }
 
-    private struct Entry {
-        let metric: Metric
-        /// In the order of their attributes.
-        var series: [(attributes: MetricAttributes, start: Timestamp, handle: any Series)] = []
-        var handles: [MetricAttributes: any Series] = [:]
-        var observers: [(start: Timestamp, body: Observer)] = []
+    /// A series' reservoir, with slots of this shape for each reader; nil if there are no exemplars at all.
+    private func reservoir(
+        buckets: Int, shape: (MetricReaderOptions) -> ExemplarReservoir.Shape
+    ) -> ExemplarReservoir? {
+        guard exemplarFilter != .alwaysOff else { return nil }
+        return ExemplarReservoir(filter: exemplarFilter, clock: clock, buckets: buckets, readers: readers.map(shape))
+    }
+
+    /// Calls `body` with the entry of `metric`; nil if its name is none.
+    @discardableResult
+    private func withEntry<Result: Sendable>(_ metric: Metric, _ body: (inout MetricEntry) -> Result) -> Result? {
+        let (result, warning) = registry.withLock { $0.withEntry(metric, body) }
+        if let warning { warn(warning) }
+        return result
     }
 
     private func series<Handle: Series>(
-        _ metric: Metric, _ instrument: Instrument, _ attributes: MetricAttributes, make: () -> Handle
+        _ metric: Metric, _ instrument: Instrument, _ attributes: MetricAttributes, make: (Metric) -> Handle
     ) -> Handle {
         assert(metric.instrument == instrument, "\(metric.name) is a \(metric.instrument)")
         assert(metric.allows(attributes), "\(metric.name) has an attribute that the catalogue doesn't name")
-        guard metric.instrument == instrument else { return make() }
+        guard metric.instrument == instrument else { return make(metric) }
         let start = clock.now()
-        return registry.withLock { registry in
-            registry.entry(metric) { entry in
+        let handle = withEntry(metric) { entry in
+            if let handle = entry.handles[attributes] as? Handle { return handle }
+            var attributes = attributes
+            if entry.handles.count >= cardinalityLimit {
+                attributes = .overflow
                 if let handle = entry.handles[attributes] as? Handle { return handle }
-                var attributes = attributes
-                if entry.handles.count >= cardinalityLimit {
-                    attributes = Meter.overflow
-                    if let handle = entry.handles[attributes] as? Handle { return handle }
-                }
-                let handle = make()
-                entry.handles[attributes] = handle
-                let index = entry.series.firstIndex { attributes.precedes($0.attributes) } ?? entry.series.endIndex
-                entry.series.insert((attributes, start, handle), at: index)
-                return handle
             }
-        }
-    }
-
-    /// The points of `entry` with what its observers report, within the limit.
-    private func observed(_ entry: Entry, _ points: [MetricData.Point]) -> [MetricData.Point] {
-        var merged = Dictionary(uniqueKeysWithValues: points.map { ($0.attributes, $0) })
-        for (start, body) in entry.observers {
-            for (attributes, reported) in body() {
-                assert(entry.metric.allows(attributes), "\(entry.metric.name) has an attribute that the catalogue doesn't name")
-                let isKnown = merged[attributes] != nil
-                let attributes = isKnown || merged.count < cardinalityLimit ? attributes : Meter.overflow
-                let before = merged[attributes]
-                merged[attributes] = MetricData.Point(
-                    attributes: attributes, start: before?.start ?? start,
-                    value: Meter.value(reported, of: entry.metric.instrument, after: before?.value))
+            var series = (attributes: attributes, start: start, handle: make(entry.metric))
+            // Removed, and still owed to a reader of deltas: it goes on.
+            if let index = entry.retired.firstIndex(where: { $0.series.attributes == attributes }),
+                let handle = entry.retired[index].series.handle as? Handle
+            {
+                series = (attributes, entry.retired[index].series.start, handle)
+                entry.retired.remove(at: index)
             }
+            entry.handles[attributes] = series.handle
+            let index = entry.series.firstIndex { attributes.precedes($0.attributes) } ?? entry.series.endIndex
+            entry.series.insert(series, at: index)
+            return series.handle
         }
-        return merged.values.sorted { $0.attributes.precedes($1.attributes) }
-    }
-
-    private static func value(
-        _ reported: ObservedValue, of instrument: Instrument, after before: MetricData.Value?
-    ) -> MetricData.Value {
-        if instrument == .gauge { return .gauge(reported.asDouble) }
-        switch (before, reported) {
-        case (.sum(let sum)?, .int(let value)): return .sum(sum &+ value)
-        case (.sum(let sum)?, .double(let value)): return .doubleSum(Double(sum) + value)
-        case (.doubleSum(let sum)?, _): return .doubleSum(sum + reported.asDouble)
-        case (_, .int(let value)): return .sum(value)
-        case (_, .double(let value)): return .doubleSum(value)
-        }
+        return handle ?? make(metric)
     }
 }
 
 extension Metric {
     /// Whether the definition names the keys of all these attributes; the overflow's is always allowed.
     func allows(_ attributes: MetricAttributes) -> Bool {
-        attributes == Meter.overflow || attributes.pairs.allSatisfy { self.attributes.contains($0.key) }
+        attributes.isOverflow || attributes.pairs.allSatisfy { self.attributes.contains($0.key) }
     }
 }
 
 extension MetricAttributes {
+    /// The attributes of the point that all sets beyond the limit share.
+    static let overflow: MetricAttributes = ["otel.metric.overflow": "true"]
+
+    /// Whether this is the point that all sets beyond a metric's limit share. Its one value is the truth value true, which
+    /// Prometheus writes as text.
+    public var isOverflow: Bool { self == MetricAttributes.overflow }
+
     /// Whether these come before `other`: by key, then value, pair by pair.
     func precedes(_ other: MetricAttributes) -> Bool {
         pairs.lexicographicallyPrecedes(other.pairs) { ($0.key, $0.value) < ($1.key, $1.value) }

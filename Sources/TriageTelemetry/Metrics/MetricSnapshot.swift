@@ -18,12 +18,15 @@ public struct MetricSnapshot: Sendable {
 public struct MetricData: Sendable {
     /// Its definition.
     public let metric: Metric
+    /// What its sums or histograms count from; without meaning for gauges.
+    public let temporality: Temporality
     /// Its points, one for each set of attributes.
     public let points: [Point]
 
     /// One metric with its points.
-    public init(metric: Metric, points: [Point]) {
+    public init(metric: Metric, temporality: Temporality = .cumulative, points: [Point]) {
         self.metric = metric
+        self.temporality = temporality
         self.points = points
     }
 
@@ -31,7 +34,8 @@ public struct MetricData: Sendable {
     public struct Point: Sendable {
         /// The set.
         public let attributes: MetricAttributes
-        /// Since when the value has been counted (cumulative temporality).
+        /// Since when the value has been counted: the series' beginning, or the reader's previous collection for a delta. The
+        /// epoch for gauges, which count from nowhere.
         public let start: Timestamp
         /// The value.
         public let value: Value
@@ -55,8 +59,61 @@ public struct MetricData: Sendable {
         case doubleSum(Double)
         /// A gauge's last value.
         case gauge(Double)
+        /// A gauge's last value that was observed as a whole number.
+        case intGauge(Int64)
         /// A histogram: counts for each bucket (one more than boundaries), their sum, the count, the extremes.
         case histogram(counts: [UInt64], sum: Double, count: UInt64, minimum: Double, maximum: Double)
+        /// A histogram with exponential buckets; only for readers that asked for it.
+        case exponentialHistogram(ExponentialHistogramData)
+    }
+}
+
+/// A histogram whose buckets are powers of `2^(2^-scale)` (specification, metrics/data-model, exponential histogram).
+public struct ExponentialHistogramData: Sendable, Hashable {
+    /// Counts of neighbouring buckets; bucket *i* holds the magnitudes in (base^i, base^(i+1)].
+    public struct Buckets: Sendable, Hashable {
+        /// The index *i* of the first count.
+        public let offset: Int32
+        /// The counts from there on; empty if there are none.
+        public let counts: [UInt64]
+
+        /// Counts from the bucket `offset` on.
+        public init(offset: Int32, counts: [UInt64]) {
+            self.offset = offset
+            self.counts = counts
+        }
+    }
+
+    /// The resolution, -10 to 20: the base is `2^(2^-scale)`.
+    public let scale: Int32
+    /// Values that were 0.
+    public let zeroCount: UInt64
+    /// Values above 0.
+    public let positive: Buckets
+    /// Values below 0, by magnitude.
+    public let negative: Buckets
+    /// All values, added up.
+    public let sum: Double
+    /// How many values there are.
+    public let count: UInt64
+    /// The least; 0 if there are none.
+    public let minimum: Double
+    /// The greatest; 0 if there are none.
+    public let maximum: Double
+
+    /// A histogram of these parts.
+    public init(
+        scale: Int32, zeroCount: UInt64, positive: Buckets, negative: Buckets, sum: Double, count: UInt64, minimum: Double,
+        maximum: Double
+    ) {
+        self.scale = scale
+        self.zeroCount = zeroCount
+        self.positive = positive
+        self.negative = negative
+        self.sum = sum
+        self.count = count
+        self.minimum = minimum
+        self.maximum = maximum
     }
 }
 
@@ -66,9 +123,9 @@ public struct Exemplar: Sendable, Hashable {
     public let value: Double
     /// When it was measured.
     public let timestamp: Timestamp
-    /// The trace it belongs to.
+    /// The trace it belongs to; invalid if it was made outside any span, which only ``ExemplarFilter/alwaysOn`` keeps.
     public let traceID: TraceID
-    /// The span it was made in.
+    /// The span it was made in; invalid like the trace.
     public let spanID: SpanID
 
     /// The measurement `value` at `timestamp` inside a span.

@@ -40,11 +40,12 @@ public struct PrometheusText: Sendable {
             for point in data.points {
                 let labels = Output.labels(point.attributes.pairs.map { ($0.key, $0.value) })
                 switch point.value {
-                case .sum(let value): output.sample(family, "", labels, nil, integer: value)
+                case .sum(let value), .intGauge(let value): output.sample(family, "", labels, nil, integer: value)
                 case .doubleSum(let value), .gauge(let value): output.sample(family, "", labels, nil, value)
                 case .histogram(let counts, let sum, let count, _, _):
                     guard data.metric.instrument == .histogram, counts.count == limits.count + 1 else { continue }
                     output.histogram(family, labels, limits, counts, sum, count)
+                case .exponentialHistogram: continue
                 }
             }
         }
