@@ -96,9 +96,15 @@ struct MessageBuilder {
         return (pointers, count)
     }
 
-    /// Text attributes, such as those of metric points.
+    /// The attributes of metric points: text, but for the overflow's, which is a truth value.
     mutating func keyValues(_ attributes: MetricAttributes) -> (pointers: MessagePointers<KeyValueMessage>?, count: Int) {
-        keyValues(attributes.pairs.count) { builder, index, value in
+        let isOverflow = attributes.isOverflow
+        return keyValues(attributes.pairs.count) { builder, index, value in
+            if isOverflow {
+                value.pointee.value_case = OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_BOOL_VALUE
+                value.pointee.bool_value = 1
+                return attributes.pairs[index].key
+            }
             builder.set(text: builder.cString(attributes.pairs[index].value), in: value)
             return attributes.pairs[index].key
         }

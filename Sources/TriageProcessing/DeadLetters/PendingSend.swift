@@ -173,11 +173,12 @@ extension Engine {
         noteProduce(failed: false)
         let delivery = send.delivery
         let metrics = delivery.partition.metrics
-        metrics.failedProcessDuration(send.failure).record((now - send.step.start).inSeconds)
+        let context = send.step.context
+        metrics.failedProcessDuration(send.failure).record((now - send.step.start).inSeconds, in: context, at: now)
         switch send.kind {
         case .retry(let strategy):
             counts.retries += 1
-            metrics.retries(strategy).add(1)
+            metrics.retries(strategy).add(1, in: context, at: now)
             metrics.deliveries(.retryScheduled).add(1)
             send.step.end(.retryScheduled, tracer: tracer, at: now)
             let twin = TopicPartition(send.record.topic, acknowledgement.partition)
@@ -193,9 +194,11 @@ extension Engine {
             metrics.deadLetteredEvents.add(1)
             deadLetterCounter.count(
                 destination: SafeText(vetted: delivery.partition.mainTopic), group: SafeText(vetted: configuration.group),
-                class: failure.errorClass, fingerprint: SafeText(vetted: failure.fingerprint), at: now
+                class: failure.errorClass, fingerprint: SafeText(vetted: failure.fingerprint), in: context, at: now
             )
-            if let first = delivery.history.originTimestamp { metrics.endToEnd.record(max(0, (now - first).inSeconds)) }
+            if let first = delivery.history.originTimestamp {
+                metrics.endToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
+            }
             send.step.end(.deadLettered, tracer: tracer, at: now)
         }
         settle(delivery, lane: send.lane)

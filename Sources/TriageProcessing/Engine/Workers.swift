@@ -168,7 +168,7 @@ extension Engine {
             case .again where !worker.isOverdue:
                 retries += 1
                 counts.retries += 1
-                partition.metrics.retries(.immediate).add(1)
+                partition.metrics.retries(.immediate).add(1, in: step.context, at: end)
             case .again:
                 // The task is cancelled, so another try needs a fresh one: through the retry topic, due at once.
                 step.lastAttemptFailed(failure)
@@ -203,20 +203,21 @@ extension Engine {
             isSampled: step.isRecording, tracer: tracer
         )
         step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
-        delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds))
-        delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds))
+        delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds), in: step.context, at: now)
+        delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds), in: step.context, at: now)
     }
 
     private func completed(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, start: Timestamp, at now: Timestamp)
     {
         let partition = delivery.partition
+        let context = step.context
         step.end(.completed, tracer: tracer, at: now)
         counts.completed += 1
-        partition.metrics.processDuration.record((now - start).inSeconds)
+        partition.metrics.processDuration.record((now - start).inSeconds, in: context, at: now)
         partition.metrics.completedDeliveries.add(1)
         partition.metrics.completedEvents.add(1)
         if let first = delivery.knownHistory?.originTimestamp ?? delivery.record.timestamp {
-            partition.metrics.endToEnd.record(max(0, (now - first).inSeconds))
+            partition.metrics.endToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
         }
         settle(delivery, lane: lane)
     }

@@ -29,8 +29,10 @@ public final class DeadLetterCounter: Sendable {
     ///   - destination: the origin topic.
     ///   - group: the consumer group.
     ///   - fingerprint: the error's, as in the header `triage-error-fingerprint`.
+    ///   - context: the process span's, for an exemplar.
     public func count(
-        destination: SafeText, group: SafeText, class errorClass: ErrorClass, fingerprint: SafeText, at now: Timestamp
+        destination: SafeText, group: SafeText, class errorClass: ErrorClass, fingerprint: SafeText,
+        in context: TraceContext? = nil, at now: Timestamp
     ) {
         // The meter is called inside the lock: else a series could be removed after it was given out anew.
         slots.withLock { slots in
@@ -43,7 +45,7 @@ public final class DeadLetterCounter: Sendable {
                 }
             case .other: shown = "_other"
             }
-            counter(destination, group, errorClass, shown).add()
+            counter(destination, group, errorClass, shown).add(1, in: context, at: now)
         }
     }
 

@@ -50,7 +50,8 @@ public final class TracedSink: Sendable {
         do throws(BrokerError) {
             try producer.produce(record) { [tracer, metrics] result in
                 let end = tracer.clock.now()
-                metrics.sent(topic: topic, duration: end - finished.span.start, error: result.failure)
+                metrics.sent(
+                    topic: topic, duration: end - finished.span.start, error: result.failure, in: finished.span.context, at: end)
                 finished.end(result, tracer: tracer, at: end)
                 completion(result)
             }
@@ -175,7 +176,7 @@ private final class SendMetrics: Sendable {
 
     init(meter: Meter) { self.meter = meter }
 
-    func sent(topic: String, duration: Duration, error: BrokerError?) {
+    func sent(topic: String, duration: Duration, error: BrokerError?, in context: TraceContext, at time: Timestamp) {
         let key = error.map { "\(topic)\u{1F}\($0.name)" } ?? topic
         let series = series.withLock { all in
             if let known = all[key] { return known }
@@ -193,6 +194,6 @@ private final class SendMetrics: Sendable {
             return made
         }
         series.messages.add(1)
-        series.duration.record(duration.inSeconds)
+        series.duration.record(duration.inSeconds, in: context, at: time)
     }
 }
