@@ -65,9 +65,21 @@ public struct Headers: Sendable, Sequence, ExpressibleByArrayLiteral {
     /// Where the value of the last header with this name lies in ``packed``; nil if there is none or it is null.
     @inline(__always)
     func lastRange(_ name: StaticString) -> Range<Int>? {
+        let (start, count) = lastEntry(name)
+        return count < 0 ? nil : start..<start + count
+    }
+
+    /// Whether there is a header with this name, null ones included.
+    @inline(__always)
+    func contains(_ name: StaticString) -> Bool { lastEntry(name).start >= 0 }
+
+    /// Where the value of the last header with this name starts, and its length: −1 if it is null, or if there is no such
+    /// header, whose start is −1 as well.
+    @inline(__always)
+    private func lastEntry(_ name: StaticString) -> (start: Int, count: Int) {
         let wanted = name.utf8CodeUnitCount
         var start = -1
-        var count = 0
+        var count = -1
         packed.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress else { return }
             var at = 0
@@ -75,13 +87,13 @@ public struct Headers: Sendable, Sequence, ExpressibleByArrayLiteral {
                 let nameCount = Int(bytes.loadUnaligned(fromByteOffset: at, as: Int32.self))
                 let valueCount = Int(bytes.loadUnaligned(fromByteOffset: at + 4, as: Int32.self))
                 if nameCount == wanted, triageEqualBytes(base + at + 8, UnsafeRawPointer(name.utf8Start), wanted) {
-                    start = valueCount < 0 ? -1 : at + 8 + nameCount
+                    start = at + 8 + nameCount
                     count = valueCount
                 }
                 at += 8 + nameCount + Swift.max(0, valueCount)
             }
         }
-        return start < 0 ? nil : start..<start + count
+        return (start, count)
     }
 
     /// The text of the last header with this name, if it is valid UTF-8.

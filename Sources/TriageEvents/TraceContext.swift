@@ -129,7 +129,8 @@ public struct TraceContext: Hashable, Sendable {
     public init?(headers: Headers) {
         guard let traceparent = headers.last(HeaderName.traceparent) else { return nil }
         var state: TraceState?
-        if headers.lastRange(HeaderName.tracestate) != nil {
+        // Null ones count as absent, the last as well as any other.
+        if headers.contains(HeaderName.tracestate) {
             var states: [ByteSlice] = []
             headers.forEachEntry { entry in
                 if entry.name.equals(HeaderName.tracestate), let value = entry.value { states.append(value) }

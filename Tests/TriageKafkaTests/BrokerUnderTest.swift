@@ -15,6 +15,8 @@ struct BrokerUnderTest {
     /// Whether a commit must be taken while the group prepares to rebalance. Apache Kafka takes it; the mock cluster
     /// and some brokers that speak its protocol answer `REBALANCE_IN_PROGRESS`.
     var takesCommitsWhileRebalancing = true
+    /// Whether records wait in the producer's queue until they are acknowledged later, so that it can be full.
+    var queues = true
 
     func producer() throws -> any RecordProducer { try makeProducer(nil) }
     func consumer(_ group: String) throws -> any RecordConsumer { try makeConsumer(group, false) }

@@ -341,7 +341,7 @@ enum Conformance {
             }
         }
         let all = try results.wait(for: 1000, "acknowledgements")
-        #expect(waits > 0)
+        #expect((waits > 0) == broker.queues)
         #expect(all.count == 1000)
         #expect(try all.sorted { $0.0 < $1.0 }.map { try $0.1.get().offset } == Array(0..<1000))
         // With nothing queued there is room at once.

@@ -2,26 +2,30 @@ import Glibc
 import Testing
 import TriageEvents
 import TriageKafka
+import TriageTestKit
 
-/// The brokers that the conformance bodies run over: the embedded one always, a real one when
+/// The brokers that the conformance bodies run over: the test kit's and the embedded one always, a real one when
 /// `TRIAGE_TEST_BROKERS=host:port` names it.
 enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
-    case embedded, real
+    case memory, embedded, real
 
     static let address = getenv("TRIAGE_TEST_BROKERS").map { String(cString: $0) }
     static let cluster = Result { try EmbeddedCluster() }
-    static var available: [TestBroker] { address == nil ? [.embedded] : [.embedded, .real] }
+    static var available: [TestBroker] { address == nil ? [.memory, .embedded] : [.memory, .embedded, .real] }
+    static let inMemory = InMemoryBroker()
 
     var testDescription: String { rawValue }
 
     func servers() throws -> String {
         switch self {
+        case .memory: ""
         case .embedded: try TestBroker.cluster.get().bootstrapServers
         case .real: try #require(TestBroker.address)
         }
     }
 
     func broker() throws -> BrokerUnderTest {
+        if self == .memory { return TestBroker.memoryUnderTest }
         let servers = try servers()
         return BrokerUnderTest(
             makeProducer: { limit in
@@ -48,6 +52,20 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 return name
             },
             takesCommitsWhileRebalancing: false
+        )
+    }
+
+    /// The test kit's broker, which hands over and acknowledges in one step: its queue is never full.
+    private static var memoryUnderTest: BrokerUnderTest {
+        BrokerUnderTest(
+            makeProducer: { inMemory.producer(capacity: $0 ?? 100_000) },
+            makeConsumer: { inMemory.consumer(group: $0, startsAtEnd: $1) },
+            createTopic: { partitions in
+                let name = unique("topic")
+                inMemory.createTopic(name, partitions: partitions)
+                return name
+            },
+            queues: false
         )
     }
 }
