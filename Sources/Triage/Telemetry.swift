@@ -57,7 +57,7 @@ public final class Telemetry: Sendable {
         self.tracer = tracer
         self.spans = spans
         self.reader = reader
-        prometheus = PrometheusText(resource: configuration.prometheusResource)
+        prometheus = PrometheusText(resource: configuration.prometheusResource, scope: configuration.prometheusScope)
         ProcessMetrics.register(on: meter)
         if !configuration.isDisabled { tracer.counts.register(on: meter) }
         if let spans { Telemetry.register(spans, on: meter) }
@@ -66,8 +66,10 @@ public final class Telemetry: Sendable {
     /// What became of the ended spans; all zero if nothing is exported.
     public var spanCounts: SpanExportCounts { spans?.counts ?? SpanExportCounts() }
 
-    /// The metrics in Prometheus' text format 0.0.4.
-    public func scrape() -> [UInt8] { prometheus.write(meter.collect(at: tracer.clock.now())) }
+    /// The metrics in a format that Prometheus scrapes, text 0.0.4 by default.
+    public func scrape(as format: ExpositionFormat = .text) -> [UInt8] {
+        prometheus.write(meter.collect(at: tracer.clock.now()), as: format)
+    }
 
     /// Exports everything that has ended so far; tells whether that worked within `timeout`.
     @discardableResult
@@ -100,7 +102,8 @@ public final class Telemetry: Sendable {
         logger.logLevel = .critical
         return AdminServer(
             configuration: AdminServer.Configuration(host: address.host, port: address.port), logger: logger,
-            metrics: { self.scrape() },
+            metrics: { self.scrape(as: $0) },
+            gzip: { GzipCompressor().compress($0) },
             liveness: {
                 let now = clock.now()
                 return health(now).liveness(at: now)

@@ -32,6 +32,9 @@ public struct TelemetryConfiguration: Sendable {
     public var serviceName = "triage"
     /// Further resource attributes (`OTEL_RESOURCE_ATTRIBUTES`), in order.
     public var resourceAttributes: [(key: String, value: String)] = []
+    /// Whether each scraped sample carries the instrumentation scope as labels `otel_scope_*` (specification, metrics/sdk_exporters/
+    /// prometheus, `without_scope_info`). Default true.
+    public var hasScopeLabels = true
     /// Unique for this process.
     public let instanceID: String
     /// What was rejected, each with what was expected.
@@ -134,6 +137,15 @@ public struct TelemetryConfiguration: Sendable {
             merged.append(attribute)
         }
         return merged + fixed
+    }
+
+    /// The instrumentation scope as labels of every scraped sample: what OTLP says of it.
+    var prometheusScope: [(key: String, value: String)] {
+        guard hasScopeLabels else { return [] }
+        return [
+            ("otel.scope.name", OTLPResource.scopeName.description),
+            ("otel.scope.schema_url", OTLPResource.schemaURL.description), ("otel.scope.version", TriageVersion.current),
+        ]
     }
 }
 

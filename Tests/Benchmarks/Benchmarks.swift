@@ -18,7 +18,8 @@ enum Benchmarks {
             ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
             ("engine", 200_000, { engine(traced: false) }),
             ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
-            ("histogram", 10_000_000, histogram),
+            ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
+            ("scrape-openmetrics", 200, { scrape(.openMetrics) }),
         ]
         if let name = arguments.first, !all.contains(where: { $0.name == name }) {
             print("usage: Benchmarks [\(all.map(\.name).joined(separator: "|")) [COUNT]]")

@@ -115,6 +115,14 @@ class Prometheus:
         result = self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expression}))["result"]
         return {tuple(sorted(series["metric"].items())): float(series["value"][1]) for series in result}
 
+    def exemplars(self, selector, begin, end):
+        """The exemplars of the series that match, by sample name."""
+        query = urllib.parse.urlencode({"query": selector, "start": begin, "end": end})
+        found = {}
+        for series in self.get("/api/v1/query_exemplars?" + query):
+            found.setdefault(series["seriesLabels"]["__name__"], []).extend(series["exemplars"])
+        return found
+
     def value(self, expression):
         """The one value of an expression; None if there is none."""
         values = list(self.query(expression).values())

@@ -4,7 +4,7 @@
     run.py [--only NAME]… [--list]
 
 Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages noida-db,
-rotel and opentelemetry-proto. A part that is missing fails what needs it. Exit 1 if any check failed.
+rotel, opentelemetry-proto and prometheus-client. A part that is missing fails what needs it. Exit 1 if any check failed.
 """
 
 import argparse
@@ -17,12 +17,15 @@ import check_demo
 import check_input
 import check_parts
 import check_privacy
+import check_scrape
 import check_trouble
 from harness import Report
 
 GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
+    "scrape-text": check_scrape.golden,
+    "scrape": check_scrape.scrape,
     "real-broker": check_parts.broker,
     "real-collector": check_parts.collector,
     "collector-trouble": check_trouble.trouble,

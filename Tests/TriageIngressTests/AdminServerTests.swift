@@ -40,7 +40,8 @@ private func withServer(
 ) async throws {
     let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
     let server = AdminServer(
-        configuration: configuration, logger: logger, metrics: { Array("up 1\n".utf8) },
+        configuration: configuration, logger: logger, metrics: { Array(($0 == .text ? "up 1\n" : "up 1\n# EOF\n").utf8) },
+        gzip: { $0.isEmpty ? nil : Array("zip:".utf8) + $0 },
         liveness: { answers.liveness.withLock { $0 } }, readiness: { answers.readiness.withLock { $0 } },
         onListening: {
             continuation.yield($0)
@@ -90,6 +91,34 @@ private func withServer(
         }
     }
 
+    @Test func theScraperChoosesFormatAndCoding() async throws {
+        try await withServer { port in
+            let connection = try #require(Connection(port: port))
+            func get(_ fields: String, method: String = "GET", path: String = "/metrics") async throws -> Reply {
+                connection.send("\(method) \(path) HTTP/1.1\r\nHost: x\r\n\(fields)\r\n")
+                return try #require(await connection.receive(hasBody: method != "HEAD"))
+            }
+            let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.5\r\n"
+            let open = try await get(accept)
+            #expect(open.body == "up 1\n# EOF\n" && open.fields["vary"] == "Accept, Accept-Encoding")
+            #expect(
+                open.fields["content-type"]
+                    == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores")
+            #expect(open.fields["content-encoding"] == nil)
+            let split = try await get("Accept: text/plain;q=0.1\r\n" + accept)
+            #expect(split.body == open.body, "several header lines count as one list")
+            let zipped = try await get(accept + "Accept-Encoding: gzip\r\n")
+            #expect(zipped.body == "zip:up 1\n# EOF\n" && zipped.fields["content-encoding"] == "gzip")
+            let head = try await get(accept + "Accept-Encoding: gzip\r\n", method: "HEAD")
+            #expect(head.fields["content-length"] == "15" && head.fields["content-encoding"] == "gzip")
+            #expect(head.fields["content-type"] == open.fields["content-type"] && head.fields["vary"] == open.fields["vary"])
+            let plain = try await get("Accept-Encoding: gzip;q=0\r\n")
+            #expect(plain.body == "up 1\n" && plain.fields["content-encoding"] == nil)
+            let probe = try await get("Accept-Encoding: gzip\r\n", path: "/health/live")
+            #expect(probe.body == "{\"status\":\"ok\"}\n" && probe.fields["vary"] == nil)
+        }
+    }
+
     @Test func aRequestWithABodyEndsItsConnection() async throws {
         try await withServer { port in
             for body in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
@@ -124,7 +153,7 @@ private func withServer(
     @Test func anAddressInUseIsNamed() async throws {
         try await withServer { port in
             let second = AdminServer(
-                configuration: .init(port: port), logger: quiet(), metrics: { [] }, liveness: { .ok }, readiness: { .ok })
+                configuration: .init(port: port), logger: quiet(), metrics: { _ in [] }, liveness: { .ok }, readiness: { .ok })
             let error = await #expect(throws: ListenError.self) { try await second.run() }
             #expect(error?.code == .addressInUse && error?.port == port && error?.host == "127.0.0.1")
             #expect(error?.description.contains("127.0.0.1:\(port)") == true)
@@ -134,19 +163,19 @@ private func withServer(
     @Test func aHostOfAnotherMachineIsNamed() async throws {
         // TEST-NET-1 of RFC 5737: never an address of this machine.
         let elsewhere = AdminServer(
-            configuration: .init(host: "192.0.2.1", port: 0), logger: quiet(), metrics: { [] }, liveness: { .ok },
+            configuration: .init(host: "192.0.2.1", port: 0), logger: quiet(), metrics: { _ in [] }, liveness: { .ok },
             readiness: { .ok })
         let error = await #expect(throws: ListenError.self) { try await elsewhere.run() }
         #expect(error?.code == .addressNotAvailable && error?.host == "192.0.2.1")
         let beyond = AdminServer(
-            configuration: .init(port: 70_000), logger: quiet(), metrics: { [] }, liveness: { .ok }, readiness: { .ok })
+            configuration: .init(port: 70_000), logger: quiet(), metrics: { _ in [] }, liveness: { .ok }, readiness: { .ok })
         await #expect(throws: ListenError.self) { try await beyond.run() }
     }
 
     @Test func gracefulShutdownEndsItAndItsIdleConnections() async throws {
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
         let server = AdminServer(
-            configuration: .init(port: 0), logger: quiet(), metrics: { [] }, liveness: { .ok }, readiness: { .ok },
+            configuration: .init(port: 0), logger: quiet(), metrics: { _ in [] }, liveness: { .ok }, readiness: { .ok },
             onListening: {
                 continuation.yield($0)
                 continuation.finish()

@@ -52,7 +52,7 @@ import TriageEvents
 }
 
 @Suite struct EndpointTableTests {
-    private let table = EndpointTable(endpoints: [Endpoint(path: "/a") { .json(.ok, "ok") }])
+    private let table = EndpointTable(endpoints: [Endpoint(path: "/a") { _ in .json(.ok, "ok") }])
 
     @Test func pathsMustBeEqual() {
         #expect(table.answer(method: .get, path: "/a", hasBody: false) == .json(.ok, "ok"))

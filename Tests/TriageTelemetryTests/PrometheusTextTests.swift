@@ -45,7 +45,7 @@ import TriageEvents
         ("of", .gauge, "Hz", "of_hertz"), ("of", .gauge, "fathom", "of_fathom"),
     ])
     func familyNames(name: String, instrument: Instrument, unit: String, expected: String) {
-        #expect(PrometheusNames.family(of: Metric(name, instrument, unit: unit, "Help.")) == expected)
+        #expect(ExpositionFamily(Metric(name, instrument, unit: unit, "Help.")).sample == expected)
     }
 
     @Test(
@@ -57,7 +57,7 @@ import TriageEvents
             (.nan, "NaN"),
         ] as [(Double, String)])
     func canonicalNumbers(value: Double, expected: String) {
-        #expect(PrometheusText.canonical(value) == expected)
+        #expect(ExpositionNumber.canonical(value) == expected)
     }
 
     @Test func eachInstrumentHasItsType() {
@@ -128,19 +128,34 @@ import TriageEvents
             text([], resource: [("service.name", "triage"), ("service.instance.id", "i-1")]) == """
                 # HELP target_info Target metadata
                 # TYPE target_info gauge
-                target_info{service_instance_id="i-1",service_name="triage"} 1.0
+                target_info{service_instance_id="i-1",service_name="triage"} 1
 
                 """)
         #expect(text([]) == "")
     }
 
-    @Test func ofTwoMetricsWithOneNameTheFirstIsWritten() {
-        let first = Metric("a.b", .gauge, unit: "", "First.")
-        let second = Metric("a_b", .counter, unit: "", "Second.")
-        let third = Metric("a/b", .upDownCounter, unit: "", "Third.")
-        let written = text([first, second, third].map { MetricData(metric: $0, points: [point([:], .sum(1))]) })
-        #expect(!written.contains("Third") && written.contains("# TYPE a_b_total counter"))
-        #expect(written.split(separator: "\n").filter { $0.hasPrefix("# TYPE a_b ") }.count == 1)
+    @Test(
+        "of metrics whose samples share a name the first is written, in both formats",
+        arguments: [
+            ("a.b", Instrument.gauge, "a/b", Instrument.upDownCounter), ("a.b", .gauge, "a_b", .counter),
+            ("a", .counter, "a.total", .gauge), ("a", .histogram, "a.count", .gauge), ("a", .histogram, "a.bucket", .gauge),
+            ("a.created", .gauge, "a", .counter), ("target", .gauge, "b", .gauge), ("target.info", .gauge, "b", .gauge),
+        ])
+    func clashes(first: String, firstKind: Instrument, second: String, secondKind: Instrument) {
+        let metrics = [(first, firstKind, "First."), (second, secondKind, "Second.")].map { name, kind, help in
+            MetricData(
+                metric: Metric(name, kind, unit: "", help),
+                points: [
+                    point([:], kind == .histogram ? .histogram(counts: [1], sum: 1, count: 1, minimum: 1, maximum: 1) : .sum(1))
+                ])
+        }
+        let snapshot = MetricSnapshot(timestamp: Timestamp(nanoseconds: 0), metrics: metrics)
+        for format in ExpositionFormat.allCases {
+            let written = String(
+                decoding: PrometheusText(resource: [("k", "v")]).write(snapshot, as: format), as: UTF8.self)
+            let hasFirst = !first.hasPrefix("target")
+            #expect(written.contains("First.") == hasFirst && written.contains("Second.") == !hasFirst)
+        }
     }
 
     @Test func everyMetricOfTheCatalogueCanBeWritten() {

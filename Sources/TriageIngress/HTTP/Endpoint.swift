@@ -5,14 +5,18 @@ internal import Hummingbird
 struct Endpoint: Sendable {
     /// A path without query, such as `/metrics`.
     let path: String
-    /// Makes the answer.
-    let answer: @Sendable () -> Answer
+    /// Makes the answer to a request with these headers.
+    let answer: @Sendable (HTTPFields) -> Answer
 }
 
 /// An answer that is not yet in the server's terms.
 struct Answer: Sendable, Equatable {
     var status: HTTPResponse.Status
     var contentType = "application/json"
+    /// How the body is compressed, if it is: the header `Content-Encoding`.
+    var contentEncoding: String?
+    /// The request headers that the answer depends on, if there are any: the header `Vary`.
+    var vary: String?
     /// Value of the header `Allow`, if there is one.
     var allow: String?
     var body: [UInt8]
@@ -34,7 +38,7 @@ struct EndpointTable: Sendable {
     ///
     /// A request with a body is refused and its connection closed: no endpoint takes one, and reading it to its end, only to
     /// keep the connection, would let a client feed us without bounds.
-    func answer(method: HTTPRequest.Method, path: String, hasBody: Bool) -> Answer {
+    func answer(method: HTTPRequest.Method, path: String, headers: HTTPFields = [:], hasBody: Bool) -> Answer {
         guard !hasBody else {
             var answer = Answer.json(.contentTooLarge, "content_too_large")
             answer.closes = true
@@ -46,7 +50,7 @@ struct EndpointTable: Sendable {
             answer.allow = "GET, HEAD"
             return answer
         }
-        return endpoint.answer()
+        return endpoint.answer(headers)
     }
 }
 
@@ -58,10 +62,12 @@ struct EndpointResponder: HTTPResponder {
 
     func respond(to request: Request, context: BasicRequestContext) async throws -> Response {
         let hasBody = request.headers[.transferEncoding] != nil || (request.headers[.contentLength] ?? "0") != "0"
-        let answer = table.answer(method: request.method, path: request.uri.path, hasBody: hasBody)
+        let answer = table.answer(method: request.method, path: request.uri.path, headers: request.headers, hasBody: hasBody)
         var headers = HTTPFields()
         headers[.contentType] = answer.contentType
         headers[.cacheControl] = "no-store"
+        if let coding = answer.contentEncoding { headers[.contentEncoding] = coding }
+        if let vary = answer.vary { headers[.vary] = vary }
         if let allow = answer.allow { headers[.allow] = allow }
         if answer.closes { headers[.connection] = "close" }
         let buffer = ByteBuffer(bytes: answer.body)

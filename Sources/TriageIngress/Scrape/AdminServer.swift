@@ -5,13 +5,13 @@ public import Logging
 internal import NIOCore
 internal import Synchronization
 internal import TriageEvents
-internal import TriageTelemetry
+public import TriageTelemetry
 
 /// The server for Prometheus and for probes: `/metrics`, `/health/live`, `/health/ready`.
 ///
 /// | request | answer |
 /// | --- | --- |
-/// | `GET /metrics` | 200, Prometheus text 0.0.4 |
+/// | `GET /metrics` | 200, Prometheus text 0.0.4 or, if `Accept` prefers it, OpenMetrics 1.0; with gzip if `Accept-Encoding` names it |
 /// | `GET /health/live` | 200 `{"status":"ok"}` or 503 `{"status":"unavailable","reasons":["not_polling"]}` |
 /// | `GET /health/ready` | the same, with `not_assigned`, `not_polling`, `stopping` |
 /// | another path | 404 |
@@ -60,13 +60,16 @@ public struct AdminServer: Sendable {
     ///
     /// - Parameters:
     ///   - logger: for the server's start and end.
-    ///   - metrics: makes the body of `/metrics`, called once for each scrape: text 0.0.4.
+    ///   - metrics: makes the body of `/metrics` in the format that the scraper asked for, called once for each scrape.
+    ///   - gzip: compresses that body for scrapers that ask for it, on the thread of the request; nil if it can't, and then it
+    ///     goes out as it is. By default nothing is compressed.
     ///   - liveness: answers `/health/live`.
     ///   - readiness: answers `/health/ready`.
     ///   - onListening: called once with the port that is listened on.
     public init(
         configuration: Configuration = Configuration(), logger: Logger,
-        metrics: @escaping @Sendable () -> [UInt8],
+        metrics: @escaping @Sendable (ExpositionFormat) -> [UInt8],
+        gzip: @escaping @Sendable ([UInt8]) -> [UInt8]? = { _ in nil },
         liveness: @escaping @Sendable () -> HealthStatus,
         readiness: @escaping @Sendable () -> HealthStatus,
         onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
@@ -75,11 +78,19 @@ public struct AdminServer: Sendable {
         self.logger = logger
         self.onListening = onListening
         table = EndpointTable(endpoints: [
-            Endpoint(path: "/metrics") {
-                Answer(status: .ok, contentType: PrometheusText.contentType, body: metrics())
+            Endpoint(path: "/metrics") { headers in
+                let asked = ScrapeNegotiation(
+                    accept: headers[.accept], acceptEncoding: headers[.acceptEncoding])
+                var answer = Answer(status: .ok, contentType: asked.contentType, body: metrics(asked.format))
+                answer.vary = "Accept, Accept-Encoding"
+                if asked.usesGzip, let compressed = gzip(answer.body) {
+                    answer.body = compressed
+                    answer.contentEncoding = "gzip"
+                }
+                return answer
             },
-            Endpoint(path: "/health/live") { AdminServer.answer(liveness()) },
-            Endpoint(path: "/health/ready") { AdminServer.answer(readiness()) },
+            Endpoint(path: "/health/live") { _ in AdminServer.answer(liveness()) },
+            Endpoint(path: "/health/ready") { _ in AdminServer.answer(readiness()) },
         ])
     }
 

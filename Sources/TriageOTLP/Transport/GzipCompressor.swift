@@ -1,12 +1,14 @@
 internal import CZlib
 
 /// Compresses bodies with gzip, keeping zlib's 256 KiB of state from one to the next. For one thread at a time.
-final class GzipCompressor {
+public final class GzipCompressor {
     private let stream: UnsafeMutablePointer<z_stream>
     private let isReady: Bool
 
-    /// Level 1: of seven to eight times smaller, more would cost twice the time for a tenth of the bytes.
-    init(level: Int32 = 1) {
+    /// A compressor of zlib's `level`, 1 (fast) to 9 (small).
+    ///
+    /// Level 1 by default: of seven to eight times smaller, more would cost twice the time for a tenth of the bytes.
+    public init(level: Int32 = 1) {
         stream = .allocate(capacity: 1)
         stream.initialize(to: z_stream())
         isReady = triage_deflate_init_gzip(stream, level) == Z_OK
@@ -18,7 +20,7 @@ final class GzipCompressor {
     }
 
     /// `body` compressed; nil if zlib fails, for want of memory.
-    func compress(_ body: [UInt8]) -> [UInt8]? {
+    public func compress(_ body: [UInt8]) -> [UInt8]? {
         guard isReady, deflateReset(stream) == Z_OK, let length = UInt32(exactly: body.count) else { return nil }
         let bound = Int(deflateBound(stream, UInt(body.count)))
         guard let capacity = UInt32(exactly: bound) else { return nil }

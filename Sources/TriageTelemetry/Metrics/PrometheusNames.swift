@@ -1,21 +1,25 @@
 /// Names of metrics and labels in Prometheus (specification, compatibility/prometheus_and_openmetrics; strategy
 /// UnderscoreEscapingWithSuffixes).
 enum PrometheusNames {
-    /// The name of a metric's family, with its unit and, for counters, `_total`.
+    /// The name of a metric's family with its unit, without the `_total` of counters.
     static func family(of metric: Metric) -> String {
         var words = sanitized(metric.name).split(separator: "_").map(String.init)
-        let isCounter = metric.instrument == .counter
-        if isCounter { words.removeAll { $0 == "total" } }
+        if metric.instrument == .counter { words.removeAll { $0 == "total" } }
         var name = words.joined(separator: "_")
         if let first = name.utf8.first, isDigit(first) { name = "_" + name }
         if let unit = unit(metric.unit, of: metric.instrument), name != unit, !name.hasSuffix("_" + unit) { name += "_" + unit }
-        if isCounter { name += "_total" }
         return name
     }
 
-    /// The name of a label: invalid characters become `_`, a leading digit is preceded by `key_`.
+    /// The name of a label: invalid characters become `_`, one for several in a row, as names that begin with two are
+    /// Prometheus' own; a leading digit is preceded by `key_`.
     static func label(_ key: String) -> String {
-        var bytes = key.utf8.map { isLetter($0) || isDigit($0) ? $0 : UInt8(ascii: "_") }
+        var bytes: [UInt8] = []
+        for byte in key.utf8 {
+            let safe = isLetter(byte) || isDigit(byte) ? byte : UInt8(ascii: "_")
+            if safe == UInt8(ascii: "_"), bytes.last == safe { continue }
+            bytes.append(safe)
+        }
         if let first = bytes.first, isDigit(first) { bytes.insert(contentsOf: "key_".utf8, at: 0) }
         return String(decoding: bytes, as: UTF8.self)
     }
