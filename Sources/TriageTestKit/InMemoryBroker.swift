@@ -44,15 +44,26 @@ public final class InMemoryBroker: Sendable {
     let state = Mutex(State())
     let clock: any EventClock
     private let gapEvery: Int
+    private let rebalancing: Rebalancing
+
+    /// What a member gives up when its group's assignment changes.
+    public enum Rebalancing: Sendable {
+        /// Everything, what it will keep as well: what Kafka's clients do with the range assignor.
+        case eager
+        /// What it loses, as with a cooperative assignor.
+        case incremental
+    }
 
     /// A broker without topics.
     ///
     /// - Parameters:
     ///   - clock: stamps records.
     ///   - gapEvery: leaves out one offset after every so many records, as a transaction's control records would; 0 for no gaps.
-    public init(clock: any EventClock = SystemClock(), gapEvery: Int = 0) {
+    ///   - rebalancing: what members give up when the assignment changes.
+    public init(clock: any EventClock = SystemClock(), gapEvery: Int = 0, rebalancing: Rebalancing = .incremental) {
         self.clock = clock
         self.gapEvery = gapEvery
+        self.rebalancing = rebalancing
     }
 
     /// Creates a topic; one that exists keeps its records.
@@ -60,7 +71,7 @@ public final class InMemoryBroker: Sendable {
         state.withLock { state in
             if state.topics[name] == nil { state.topics[name] = Array(repeating: Partition(), count: max(1, partitions)) }
         }
-        rebalanceAll()
+        rebalance { $0.contains { $0.topics.contains(name) } }
     }
 
     /// All records of a topic, partition by partition.
@@ -129,14 +140,14 @@ public final class InMemoryBroker: Sendable {
             if !state.produceFaults.isEmpty { return .failure(state.produceFaults.removeFirst()) }
             let size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
             guard size <= state.maximumRecordSize else {
-                return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce to \(record.topic)"))
+                return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce \(record.topic)"))
             }
             guard let partitions = state.topics[record.topic] else {
-                return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce to \(record.topic)"))
+                return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce \(record.topic)"))
             }
             let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: partitions.count)
             guard partitions.indices.contains(Int(number)) else {
-                return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce to \(record.topic)"))
+                return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce \(record.topic)"))
             }
             let offset = partitions[Int(number)].next
             let stored = Record(
@@ -198,19 +209,24 @@ public final class InMemoryBroker: Sendable {
             state.groups[group, default: []].append(Member(id: state.nextMember, topics: Set(topics), wake: wake))
             return state.nextMember
         }
-        rebalanceAll()
+        rebalance(group)
         return id
     }
 
     func leave(group: String, member: Int) {
         state.withLock { $0.groups[group]?.removeAll { $0.id == member } }
-        rebalanceAll()
+        rebalance(group)
     }
 
+    private func rebalance(_ group: String) { rebalance(group) { _ in true } }
+
     /// The range assignor, topic by topic: members in order of joining get contiguous runs of partitions.
-    private func rebalanceAll() {
+    ///
+    /// - Parameters:
+    ///   - only: the group it is about; nil for every group that `condition` holds for.
+    private func rebalance(_ only: String? = nil, where condition: ([Member]) -> Bool) {
         state.withLock { state in
-            for (group, members) in state.groups {
+            for (group, members) in state.groups where (only == nil || only == group) && condition(members) {
                 var targets: [Int: Set<TopicPartition>] = [:]
                 for topic in Set(members.flatMap(\.topics)) {
                     guard let partitions = state.topics[topic] else { continue }
@@ -244,7 +260,7 @@ public final class InMemoryBroker: Sendable {
                 let target = members[index].target
             else { return nil }
             let current = members[index].assignment
-            let revoke = current.subtracting(target)
+            let revoke = rebalancing == .eager ? current : current.subtracting(target)
             if !revoke.isEmpty { return .revoke(revoke) }
             let others = members.filter { $0.id != member }.reduce(into: Set<TopicPartition>()) { $0.formUnion($1.assignment) }
             let missing = target.subtracting(current)

@@ -22,9 +22,9 @@ final class InMemoryProducer: RecordProducer {
         _ record: OutboundRecord, completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) {
         let refused: BrokerError? = queue.withLock { queue in
-            if queue.isClosed { return BrokerError("_DESTROY", operation: "produce to \(record.topic)") }
+            if queue.isClosed { return BrokerError("_DESTROY", operation: "produce \(record.topic)") }
             if queue.inFlight >= capacity {
-                return BrokerError(BrokerError.queueFullName, operation: "produce to \(record.topic)", isRetriable: true)
+                return BrokerError(BrokerError.queueFullName, operation: "produce \(record.topic)", isRetriable: true)
             }
             queue.inFlight += 1
             return nil
@@ -77,6 +77,7 @@ final class InMemoryConsumer: RecordConsumer {
     private var reportedEnds: [TopicPartition: Int64] = [:]
     private var results: [(offsets: [OffsetCommit], error: BrokerError?)] = []
     private var rotation = 0
+    private var isClosed = false
 
     init(broker: InMemoryBroker, group: String, startsAtEnd: Bool) {
         self.broker = broker
@@ -92,6 +93,7 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     func poll(into batch: inout PolledBatch, maximum: Int, timeout: Duration) {
+        batch.removeAll()
         rebalance()
         take(into: &batch, maximum: maximum)
         if batch.records.isEmpty, batch.ends.isEmpty, batch.commits.isEmpty, timeout > .zero, signal.wait(atMost: timeout) {
@@ -138,12 +140,13 @@ final class InMemoryConsumer: RecordConsumer {
                 assignment.subtract(leaving)
                 paused.subtract(leaving)
             case .assign(let coming):
+                // Within the call they can be paused already.
+                assignment.formUnion(coming)
                 let starts = observer?.assigned(coming.sorted(), by: self) ?? [:]
                 for id in coming {
                     positions[id] = start(of: id, as: starts[id] ?? .committed)
                     reportedEnds[id] = nil
                 }
-                assignment.formUnion(coming)
             }
             broker.setAssignment(assignment, group: group, member: member)
         }
@@ -165,18 +168,24 @@ final class InMemoryConsumer: RecordConsumer {
     func resume(_ partitions: [TopicPartition]) throws(BrokerError) { paused.subtract(partitions) }
 
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) {
+        try checkOpen("commit")
         var failure: BrokerError?
         do { try commitAndWait(offsets) } catch { failure = error }
         results.append((offsets, failure))
     }
 
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {
+        try checkOpen("commit")
         let failure: BrokerError? = broker.state.withLock { state in
             if !state.commitFaults.isEmpty { return state.commitFaults.removeFirst() }
             for offset in offsets { state.commits[group, default: [:]][offset.topicPartition] = offset }
             return nil
         }
         if let failure { throw failure }
+    }
+
+    private func checkOpen(_ operation: String) throws(BrokerError) {
+        if isClosed { throw BrokerError("_DESTROY", operation: operation) }
     }
 
     func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
@@ -190,6 +199,7 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     func close() {
+        defer { isClosed = true }
         guard let member else { return }
         if !assignment.isEmpty { observer?.revoked(assignment.sorted(), by: self) }
         assignment.removeAll()

@@ -19,7 +19,7 @@ enum Benchmarks {
             ("engine", 200_000, { engine(traced: false) }),
             ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
             ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
-            ("scrape-openmetrics", 200, { scrape(.openMetrics) }),
+            ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
         ]
         if let name = arguments.first, !all.contains(where: { $0.name == name }) {
             print("usage: Benchmarks [\(all.map(\.name).joined(separator: "|")) [COUNT]]")

@@ -1,11 +1,12 @@
 import Glibc
 import TriageEvents
+import TriageOTLP
 import TriageTelemetry
 
 extension Benchmarks {
-    /// A scrape of 2,000 series — each a set of attributes of some metric — as a service has them: collected and written, with
-    /// the scope's labels. Half are counters, a quarter gauges and a quarter histograms, whose buckets make it 12,500 lines or so.
-    static func scrape(_ format: ExpositionFormat) -> (Int) -> Void {
+    /// A scrape of 2,000 series, each a set of attributes of some metric, collected and written with the scope's labels, and
+    /// compressed if so asked. A quarter are histograms: with their buckets there are 10,000 lines.
+    static func scrape(_ format: ExpositionFormat, gzip: Bool = false) -> (Int) -> Void {
         let meter = Meter()
         let kinds: [(Metric, Int)] = [
             (.deliveries, 500), (.retries, 500), (.consumerLag, 500), (.processDuration, 500),
@@ -29,7 +30,11 @@ extension Benchmarks {
             ])
         let clock = SystemClock()
         return { count in
-            for _ in 0..<count where writer.write(meter.collect(at: clock.now()), as: format).isEmpty { exit(1) }
+            for _ in 0..<count {
+                let text = writer.write(meter.collect(at: clock.now()), as: format)
+                guard gzip else { continue }
+                guard GzipCompressor().compress(text) != nil else { exit(1) }
+            }
         }
     }
 

@@ -11,8 +11,10 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
 
     static let address = getenv("TRIAGE_TEST_BROKERS").map { String(cString: $0) }
     static let cluster = Result { try EmbeddedCluster() }
-    static var available: [TestBroker] { address == nil ? [.memory, .embedded] : [.memory, .embedded, .real] }
-    static let inMemory = InMemoryBroker()
+    static var available: [TestBroker] { [.memory] + networked }
+    /// Those that a client reaches over a socket.
+    static var networked: [TestBroker] { address == nil ? [.embedded] : [.embedded, .real] }
+    static let inMemory = InMemoryBroker(rebalancing: .eager)
 
     var testDescription: String { rawValue }
 

@@ -201,7 +201,7 @@ struct FaultTests {
         #expect(throws: BrokerError.self) { try cluster.createTopic("late", partitions: 1) }
     }
 
-    @Test(arguments: TestBroker.available) func adminSeesTopicsOffsetsAndGroups(_ kind: TestBroker) async throws {
+    @Test(arguments: TestBroker.networked) func adminSeesTopicsOffsetsAndGroups(_ kind: TestBroker) async throws {
         let broker = try kind.broker()
         let topic = try await broker.createTopic(3)
         let producer = try broker.producer()

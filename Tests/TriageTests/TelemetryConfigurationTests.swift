@@ -174,6 +174,24 @@ struct TelemetryConfigurationTests {
         #expect(read(["OTEL_RESOURCE_ATTRIBUTES": "service.name=other"]).serviceName == "other")
     }
 
+    @Test("Each scraped sample names the scope that OTLP names, unless switched off", arguments: ExpositionFormat.allCases)
+    func scopeLabels(format: ExpositionFormat) {
+        func samples(_ settings: TelemetryConfiguration) -> [Substring] {
+            let telemetry = Telemetry(settings)
+            telemetry.meter.counter(.deliveries, ["triage.outcome": "completed"]).add()
+            return String(decoding: telemetry.scrape(as: format), as: UTF8.self).split(separator: "\n")
+                .filter { !$0.hasPrefix("#") && !$0.hasPrefix("target_info") }
+        }
+        var settings = read([:], exportsByDefault: false)
+        let labels = """
+            otel_scope_name="triage",otel_scope_schema_url="\(OTLPResource.schemaURL)",otel_scope_version="\(TriageVersion.current)"
+            """
+        #expect(samples(settings).contains("triage_deliveries_total{triage_outcome=\"completed\",\(labels)} 1"))
+        #expect(samples(settings).allSatisfy { $0.contains(labels) })
+        settings.hasScopeLabels = false
+        #expect(samples(settings).allSatisfy { !$0.contains("otel_scope") })
+    }
+
     @Test("One error discards all resource attributes", arguments: ["a", "=b", "a=1,b", "a=%4", "a=%zz", "a=%+1", "a=%FF"])
     func badResource(text: String) {
         let settings = read(["OTEL_RESOURCE_ATTRIBUTES": text])
