@@ -22,6 +22,10 @@ public struct ConfigurationLoader: Sendable {
         ("grace-period", "time for a stop to finish what is in flight, such as 30s"),
         ("commit-interval", "time between commits, such as 1s; at least 10ms"),
         ("http", "where /metrics and /health are served, host:port, or off"),
+        ("log-format", "how log lines are written on stderr: text or json"),
+        ("log-level", "the least level that is logged: trace, debug, info, notice, warning, error or critical"),
+        ("log-export-labels", "loggers whose texts are exported as they are, separated by commas"),
+        ("log-export-metadata", "keys of log metadata that are exported as they are, separated by commas"),
         ("identifiers", "how resource ids show in telemetry: hashed, plain or omitted"),
         ("identifier-key-file", "file with at least 32 bytes that ids are hashed with"),
     ]

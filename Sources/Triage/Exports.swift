@@ -12,6 +12,7 @@
 @_exported public import struct TriageProcessing.EngineSummary
 @_exported public import struct TriageProcessing.HandlerContext
 @_exported public import struct TriageProcessing.RetryPolicy
+@_exported public import struct TriageTelemetry.Attribute
 @_exported public import enum TriageTelemetry.AttributeValue
 @_exported public import struct TriageTelemetry.SafeText
 @_exported public import class TriageTelemetry.Span

@@ -63,7 +63,7 @@ public final class Processor: Service, Sendable {
         settings.clientID = kafka.clientID
         engine = Engine(
             settings, consumer: consumer, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
-            log: { notice in logger.log(level: notice.isWarning ? .warning : .info, "\(notice)") }, handler: handler
+            log: { logger.log(level: $0.isWarning ? .warning : .info, safe: $0.text, in: $0.context) }, handler: handler
         )
     }
 

@@ -14,6 +14,7 @@ public final class Telemetry: Sendable {
     public let configuration: TelemetryConfiguration
     private let spans: BatchSpanProcessor?
     private let reader: PeriodicMetricReader?
+    private let logs: LogPipeline?
     private let prometheus: PrometheusText
 
     /// Telemetry as `configuration` says.
@@ -49,18 +50,22 @@ public final class Telemetry: Sendable {
                 ) { meter.collect(at: clock.now(), reader: 0) }
             }
         }
+        let logs = LogPipeline(configuration, identifiers: identifiers, clock: clock, warn: warn)
         let tracer = Tracer(
             sampler: configuration.sampler, limits: configuration.limits, clock: clock, ids: IDGenerator(seed: seed),
-            encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, isEnabled: !configuration.isDisabled
+            encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, logs: logs?.emitter,
+            isEnabled: !configuration.isDisabled
         )
         self.meter = meter
         self.tracer = tracer
         self.spans = spans
         self.reader = reader
         prometheus = PrometheusText(resource: configuration.prometheusResource, scope: configuration.prometheusScope)
+        self.logs = logs
         ProcessMetrics.register(on: meter)
         if !configuration.isDisabled { tracer.counts.register(on: meter) }
         if let spans { Telemetry.register(spans, on: meter) }
+        logs?.register(on: meter)
     }
 
     /// What became of the ended spans; all zero if nothing is exported.
@@ -70,24 +75,30 @@ public final class Telemetry: Sendable {
     public func scrape(as format: ExpositionFormat = .text) -> [UInt8] {
         prometheus.write(meter.collect(at: tracer.clock.now()), as: format)
     }
+    /// What became of the log records, where it says spans; all zero if none are exported.
+    public var logCounts: SpanExportCounts { logs?.processor.counts ?? SpanExportCounts() }
+
 
     /// Exports everything that has ended so far; tells whether that worked within `timeout`.
     @discardableResult
     public func flush(timeout: Duration = .seconds(10)) async -> Bool {
         async let flushed = spans?.forceFlush(timeout: timeout) ?? true
         async let read = reader?.forceFlush(timeout: timeout) ?? true
-        let (spansWent, metricsWent) = await (flushed, read)
-        return spansWent && metricsWent
+        async let logged = logs?.processor.forceFlush(timeout: timeout) ?? true
+        let (spansWent, metricsWent, logsWent) = await (flushed, read, logged)
+        return spansWent && metricsWent && logsWent
     }
 
     /// Exports what is left and ends the exporters, within `timeout` in all.
     ///
-    /// Spans go first, so that the last metrics tell what became of them; a collector that didn't take the spans gets a
+    /// Spans and log records go first, so that the last metrics tell what became of them; a collector that didn't take the spans gets a
     /// second for the metrics.
     public func shutdown(timeout: Duration = .seconds(10)) async {
         let deadline = ContinuousClock.now + timeout
         let failedBefore = spanCounts.failed + spanCounts.dropped
+        async let logged: Void? = logs?.processor.shutdown(timeout: timeout)
         await spans?.shutdown(timeout: timeout)
+        await logged
         let isAnswering = spanCounts.failed + spanCounts.dropped == failedBefore
         await reader?.shutdown(timeout: isAnswering ? max(deadline - ContinuousClock.now, .seconds(1)) : .seconds(1))
     }

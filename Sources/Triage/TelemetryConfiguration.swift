@@ -12,6 +12,12 @@ public struct TelemetryConfiguration: Sendable {
     public var traces: OTLPConfiguration.Signal?
     /// Where metrics go; nil sends none (`OTEL_METRICS_EXPORTER=none`).
     public var metrics: OTLPConfiguration.Signal?
+    /// Where log records go; nil, the default, sends none (`OTEL_LOGS_EXPORTER=otlp`).
+    public var logs: OTLPConfiguration.Signal?
+    /// Bounds on log records (`OTEL_LOGRECORD_*`, `OTEL_ATTRIBUTE_*`).
+    public var logLimits = LogLimits()
+    /// Bounds on the queue of log records (`OTEL_BLRP_*`); by default the specification's, and 4 MiB.
+    public var logQueue = BatchLogProcessor.defaultLimits
     /// `OTEL_TRACES_SAMPLER`; default parent-based, always on.
     public var sampler = Sampler.parentBased(root: .alwaysOn)
     /// Bounds on spans (`OTEL_SPAN_*`, `OTEL_ATTRIBUTE_*`).
@@ -58,9 +64,11 @@ public struct TelemetryConfiguration: Sendable {
         if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true {
             metrics = nil
         }
+        if reader.choice("OTEL_LOGS_EXPORTER", of: ["otlp", "none"]) == "otlp" { logs = otlp.logs }
         if let sampler = reader.sampler() { self.sampler = sampler }
         readLimits(&reader)
         readQueue(&reader)
+        readLogs(&reader)
         if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) {
             metricInterval = .milliseconds(interval)
         }
@@ -111,6 +119,24 @@ public struct TelemetryConfiguration: Sendable {
         guard var signal = metrics else { return nil }
         if let metricTimeout { signal.timeout = min(signal.timeout ?? metricTimeout, metricTimeout) }
         return signal
+    }
+
+    private mutating func readLogs(_ reader: inout VariableReader) {
+        if let count = reader.number("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
+            ?? reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
+        {
+            logLimits.attributes = count
+        }
+        logLimits.valueLength =
+            reader.number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+            ?? reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+        if let records = reader.number("OTEL_BLRP_MAX_QUEUE_SIZE", 1...10_000_000) { logQueue.spans = records }
+        if let records = reader.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { logQueue.batchSpans = records }
+        if let delay = reader.number("OTEL_BLRP_SCHEDULE_DELAY", 0...3_600_000) { logQueue.delay = .milliseconds(max(1, delay)) }
+        if let timeout = reader.number("OTEL_BLRP_EXPORT_TIMEOUT", 0...3_600_000), timeout > 0 {
+            let own = logs?.timeout ?? .milliseconds(timeout)
+            logs?.timeout = min(own, .milliseconds(timeout))
+        }
     }
 
     /// The resource as OTLP has it.

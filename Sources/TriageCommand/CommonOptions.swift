@@ -29,14 +29,15 @@ struct BrokerOptions: ParsableArguments {
     @Option(help: ArgumentHelp("YAML file with the keys of the environment, lower case and without TRIAGE_.", valueName: "file"))
     var config: String?
 
-    @Option(help: ArgumentHelp("What is narrated on stderr: trace, debug, info, notice, warning, error.", valueName: "level"))
-    var logLevel: Logger.Level = .notice
+    @OptionGroup var log: LogOptions
 
     /// The configuration from flags over environment over file over defaults.
     func load(_ flags: [String: String?]) async throws -> (Configuration, ConfigurationLoader) {
         var set = flags.compactMapValues { $0 }
         if let brokers { set["brokers"] = brokers }
+        set.merge(log.flags) { _, flag in flag }
         let loader = try await ConfigurationLoader(flags: set, environment: ProcessInfo.processInfo.environment, file: config)
+        try Narration.begin(loader.logSettings())
         var configuration = try loader.configuration()
         configuration.kafka.additional = try parsedProperties()
         try configuration.kafka.validate()
@@ -65,19 +66,28 @@ struct BrokerOptions: ParsableArguments {
         return parsed
     }
 
-    var logger: Logger { Narration.logger(logLevel) }
+    /// Log lines on stderr; to be asked after ``load(_:)``.
+    var logger: Logger { Narration.logger }
+}
+
+/// How to log; each can be set by TRIAGE_LOG_… and in the file as well.
+struct LogOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "What is logged on stderr: trace, debug, info, notice, warning, error, critical (TRIAGE_LOG_LEVEL).",
+            valueName: "level"))
+    var logLevel: Logger.Level?
+    @Option(help: ArgumentHelp("How log lines are written: text or json (TRIAGE_LOG_FORMAT).", valueName: "format"))
+    var logFormat: LogFormat?
+
+    /// The flags that were given, by key.
+    var flags: [String: String] {
+        ["log-level": logLevel?.rawValue, "log-format": logFormat?.rawValue].compactMapValues { $0 }
+    }
 }
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
-
-extension Narration {
-    /// Log lines on stderr, from this level on.
-    static func logger(_ level: Logger.Level) -> Logger {
-        var logger = Logger(label: "triage") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = level
-        return logger
-    }
-}
+extension LogFormat: ExpressibleByArgument {}
 
 extension BrokerError {
     /// Whether nobody answered, as librdkafka names it.
@@ -91,13 +101,13 @@ func reported<Result>(_ body: () async throws -> Result) async throws -> Result 
     do {
         return try await body()
     } catch let error as ConfigurationError {
-        Narration.say("Error: \(error)")
+        Narration.fail("\(error)")
         throw ExitCode(64)
     } catch let error as KafkaConfigurationError {
-        Narration.say("Error: \(error)")
+        Narration.fail("\(error)")
         throw ExitCode(64)
     } catch let error as IdentifierKeyError {
-        Narration.say("Error: \(error)")
+        Narration.fail("\(error)")
         throw ExitCode(64)
     } catch let error as ExitCode {
         throw error
@@ -110,7 +120,7 @@ func reported<Result>(_ body: () async throws -> Result) async throws -> Result 
         throw ExitCode(128 + SIGPIPE)
     } catch {
         Narration.endProgress()
-        Narration.say("Error: \(error)")
+        Narration.fail("\(error)")
         throw ExitCode.failure
     }
 }

@@ -34,8 +34,7 @@ struct DemoCommand: AsyncParsableCommand {
     var serve = false
     @Option(help: ArgumentHelp("Where --serve listens.", valueName: "host:port"))
     var http = "127.0.0.1:9464"
-    @Option(help: ArgumentHelp("What is narrated on stderr: debug, info, notice, warning, error.", valueName: "level"))
-    var logLevel: Logger.Level = .warning
+    @OptionGroup var log: LogOptions
 
     func validate() throws {
         guard (1...100_000_000).contains(events) else {
@@ -52,8 +51,9 @@ struct DemoCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await reported {
-            let logger = Narration.logger(logLevel)
-            let loader = try await ConfigurationLoader(environment: ProcessInfo.processInfo.environment)
+            let loader = try await ConfigurationLoader(flags: log.flags, environment: ProcessInfo.processInfo.environment)
+            try Narration.begin(loader.logSettings(level: .warning))
+            let logger = Narration.logger
             let recorder = TraceRecorder()
             let telemetry = try makeTelemetry(
                 loader, logger: logger, exportsByDefault: false, processors: [recorder], identifiersByDefault: .hashed(.random())
@@ -90,8 +90,8 @@ struct DemoCommand: AsyncParsableCommand {
             await telemetry.shutdown(timeout: .seconds(5))
             demonstration.close()
             guard report.isBalanced else {
-                Narration.say(
-                    "Error: \(report.produced) produced, but \(report.completed) completed and \(report.deadLettered) dead-lettered"
+                Narration.fail(
+                    "\(report.produced) produced, but \(report.completed) completed and \(report.deadLettered) dead-lettered"
                 )
                 throw ExitCode.failure
             }

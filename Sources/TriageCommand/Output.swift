@@ -1,5 +1,8 @@
 import Foundation
 import Glibc
+import Logging
+import Synchronization
+import Triage
 
 /// What goes to stdout: data, and nothing else.
 enum Output {
@@ -48,20 +51,51 @@ struct OutputError: Error, CustomStringConvertible {
 }
 
 /// What goes to stderr: log lines, progress, warnings. It never fails: whom nobody listens to just talks on.
+///
+/// With JSON logs everything that is said is a log line, so that whoever reads stderr as JSON reads all of it.
 enum Narration {
+    private static let settings = Mutex((level: Logger.Level.notice, output: LogOutput()))
+
+    /// Logs as these settings say from here on.
+    static func begin(_ chosen: LogSettings) {
+        settings.withLock { $0 = (chosen.level, LogOutput(chosen.format, exported: chosen.exported)) }
+    }
+
+    /// Where log lines go.
+    static var output: LogOutput { settings.withLock { $0.output } }
+
+    /// Log lines on stderr.
+    static var logger: Logger {
+        let (level, output) = settings.withLock { $0 }
+        return Logger(label: "triage") { TriageLogHandler(label: $0, output: output, level: level) }
+    }
+
     static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 
-    static func say(_ text: String) { _ = Output.write(text + "\n", to: STDERR_FILENO) }
+    static func say(_ text: String) { say(text, .notice) }
+
+    /// Says why the command ends.
+    static func fail(_ text: String) { say(output.format == .json ? text : "Error: \(text)", .error) }
+
+    private static func say(_ text: String, _ level: Logger.Level) {
+        let output = output
+        guard output.format == .json else {
+            _ = Output.write(text + "\n", to: STDERR_FILENO)
+            return
+        }
+        let logger = Logger(label: "triage") { TriageLogHandler(label: $0, output: output, level: level) }
+        logger.log(level: level, "\(text)")
+    }
 
     /// Replaces the last progress line on a terminal; elsewhere it says nothing.
     static func progress(_ text: String) {
-        guard isTerminal else { return }
+        guard isTerminal, output.format == .text else { return }
         _ = Output.write("\r\u{1B}[K" + text.prefix(columns - 1), to: STDERR_FILENO)
     }
 
     /// Ends the progress line.
     static func endProgress() {
-        if isTerminal { _ = Output.write("\r\u{1B}[K", to: STDERR_FILENO) }
+        if isTerminal, output.format == .text { _ = Output.write("\r\u{1B}[K", to: STDERR_FILENO) }
     }
 
     /// The terminal's width: a line that is longer than it can't be replaced.

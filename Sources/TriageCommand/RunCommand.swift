@@ -92,21 +92,25 @@ struct RunCommand: AsyncParsableCommand {
             configuration, telemetry: telemetry, logger: logger,
             onListening: { port in
                 let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
-                logger.notice("metrics and health: http://\(address)/metrics")
+                logger.log(level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
             },
             handler: Self.handler(handler, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        logger.notice(
-            "group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(configuration.topics.joined(separator: ", "))"
+        let topics = configuration.topics.joined(separator: ", ")
+        logger.log(
+            level: .notice, safe: SafeText(vetted: "group \(configuration.group): \(topics)"),
+            shown: "group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(topics)"
         )
         let watcher = Task {
             var isSecond = false
             for await signal in signals {
                 if isSecond { _exit(130) }
                 isSecond = true
-                logger.notice(
-                    "\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once")
+                logger.log(
+                    level: .notice, safe: "finishing what is in flight",
+                    shown: "\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once"
+                )
                 processor.stop()
             }
         }
@@ -123,10 +127,9 @@ struct RunCommand: AsyncParsableCommand {
         case .none: { _, _ in }
         case .log:
             { event, context in
-                logger.notice(
-                    "\(event.type) \(context.record.position) attempt \(context.attempt)",
-                    metadata: ["trace_id": "\(context.span.context.traceID)", "span_id": "\(context.span.context.spanID)"]
-                )
+                // The line is in the attempt's span, so its ids come by themselves.
+                let text = "\(event.type) \(context.record.position) attempt \(context.attempt)"
+                logger.log(level: .notice, safe: SafeText(vetted: text))
             }
         }
     }
@@ -138,15 +141,22 @@ func makeTelemetry(
     identifiersByDefault: IdentifierPolicy? = nil
 ) throws -> Telemetry {
     let settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
-    for rejected in settings.rejected { logger.warning("\(rejected); the default is used") }
-    let policy = try loader.identifierPolicy() { logger.warning("\($0)") }
+    for rejected in settings.rejected {
+        logger.log(
+            level: .warning, safe: SafeText(vetted: "\(rejected.key) is ignored"), shown: "\(rejected); the default is used")
+    }
+    let policy = try loader.identifierPolicy() { text in
+        logger.log(level: .warning, safe: "no key for identifiers", shown: text)
+    }
     if policy == nil, identifiersByDefault == nil, !settings.isDisabled {
-        logger.warning(
-            "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
+        logger.log(
+            level: .warning, safe: "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
     }
-    return Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
-        logger.warning("telemetry: \(text)")
+    let telemetry = Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
+        logger.log(level: .warning, safe: "telemetry can't be exported as it should", shown: "telemetry: \(text)")
     }
+    Narration.output.export(to: telemetry)
+    return telemetry
 }
 
 /// What `triage run` prints when it ends.

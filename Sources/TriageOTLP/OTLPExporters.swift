@@ -72,7 +72,7 @@ public final class OTLPMetricExporter: MetricExporter {
 
 extension OTLPTransport {
     /// Reports what a successful answer says besides success.
-    fileprivate func result(_ response: OTLPResponse, of items: String) -> ExportResult {
+    func result(_ response: OTLPResponse, of items: String) -> ExportResult {
         switch response {
         case .full:
             return .exported

@@ -26,7 +26,7 @@ struct ParsingTests {
     func demoDefaults() throws {
         let demo = try parse(DemoCommand.self, "demo")
         #expect(demo.events == 1000 && demo.seed == 1 && demo.transient == 0.05 && demo.persistent == 0.01)
-        #expect(demo.output == .text && !demo.serve && demo.http == "127.0.0.1:9464" && demo.logLevel == .warning)
+        #expect(demo.output == .text && !demo.serve && demo.http == "127.0.0.1:9464" && demo.log.logLevel == nil)
     }
 
     @Test("demo: flags")
@@ -36,7 +36,7 @@ struct ParsingTests {
             "demo --events 7 --seed 18446744073709551615 --transient 0 --persistent 1 -o json --serve --http :0 --log-level debug"
         )
         #expect(demo.events == 7 && demo.seed == .max && demo.transient == 0 && demo.persistent == 1)
-        #expect(demo.output == .json && demo.serve && demo.http == ":0" && demo.logLevel == .debug)
+        #expect(demo.output == .json && demo.serve && demo.http == ":0" && demo.log.logLevel == .debug)
     }
 
     @Test(
@@ -54,7 +54,7 @@ struct ParsingTests {
     func runDefaults() throws {
         let run = try parse(RunCommand.self, "run")
         #expect(
-            run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.logLevel == .notice
+            run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.log.logLevel == nil
         )
         #expect(run.group == nil && run.topics == [] && run.handler == .log && run.retry == nil && run.concurrency == nil)
         #expect(run.attemptTimeout == nil && run.gracePeriod == nil && run.commitInterval == nil && run.http == nil)
@@ -74,7 +74,7 @@ struct ParsingTests {
         #expect(run.broker.brokers == "a:1,b:2" && run.group == "clinic" && run.topics == ["one", "two"] && run.handler == .none)
         #expect(run.retry == "immediate:2" && run.concurrency == "8" && run.attemptTimeout == "5s" && run.gracePeriod == "1m")
         #expect(run.commitInterval == "100ms" && run.http == "off" && run.identifiers == "plain" && run.identifierKeyFile == "k")
-        #expect(run.exitAtEnd && run.output == .json && run.broker.config == "triage.yaml" && run.broker.logLevel == .info)
+        #expect(run.exitAtEnd && run.output == .json && run.broker.config == "triage.yaml" && run.broker.log.logLevel == .info)
         #expect(run.broker.properties == ["security.protocol=SSL", "client.id=x"])
         #expect(try run.broker.parsedProperties() == ["security.protocol": "SSL", "client.id": "x"])
         #expect(try parse(RunCommand.self, "run --brokers a:1 --group g --exit-at-end --output json").exitAtEnd)

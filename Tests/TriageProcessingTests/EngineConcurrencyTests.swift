@@ -84,7 +84,12 @@ struct EngineConcurrencyTests {
             journal.note(event, context)
         }
         _ = await turnstile.arrivals(1)
-        await running.notices.until { $0.contains(.attemptOverdue(RecordPosition(topic: bench.topic, partition: 0, offset: 0))) }
+        await running.notices.until { notices in
+            notices.contains {
+                guard case .attemptOverdue(let position, let context) = $0 else { return false }
+                return position == RecordPosition(topic: bench.topic, partition: 0, offset: 0) && context == $0.context
+            }
+        }
         await journal.entries.until { $0.contains { $0.key == "quick" } }
         #expect(!journal.all.contains { $0.key == "slow" })
         turnstile.open()

@@ -26,6 +26,14 @@ enum OTLPResponse: Hashable, Sendable {
         ) { $0.partial_success.map { ($0.pointee.rejected_data_points, $0.pointee.error_message) } }
     }
 
+    /// Reads the answer to an export of log records.
+    init(logs body: [UInt8]) {
+        self = OTLPResponse.read(
+            body, opentelemetry__proto__collector__logs__v1__export_logs_service_response__unpack,
+            opentelemetry__proto__collector__logs__v1__export_logs_service_response__free_unpacked
+        ) { $0.partial_success.map { ($0.pointee.rejected_log_records, $0.pointee.error_message) } }
+    }
+
     private static func read<Message>(
         _ body: [UInt8],
         _ unpack: (UnsafeMutablePointer<ProtobufCAllocator>?, Int, UnsafePointer<UInt8>?) -> UnsafeMutablePointer<Message>?,

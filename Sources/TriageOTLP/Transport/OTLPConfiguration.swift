@@ -9,6 +9,8 @@ public struct OTLPConfiguration: Sendable, Hashable {
         case traces
         /// Metrics, to `/v1/metrics`.
         case metrics
+        /// Log records, to `/v1/logs`.
+        case logs
 
         var infix: String { rawValue.uppercased() }
     }
@@ -80,6 +82,8 @@ public struct OTLPConfiguration: Sendable, Hashable {
     public let traces: Signal
     /// The settings for metrics.
     public let metrics: Signal
+    /// The settings for log records.
+    public let logs: Signal
     /// The variables that were ignored, in the order they were read.
     public let rejected: [RejectedSetting]
 
@@ -91,6 +95,7 @@ public struct OTLPConfiguration: Sendable, Hashable {
         var reader = EnvironmentReader(environment: environment)
         traces = reader.signal(.traces)
         metrics = reader.signal(.metrics)
+        logs = reader.signal(.logs)
         rejected = reader.rejected
     }
 }

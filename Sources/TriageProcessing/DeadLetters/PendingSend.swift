@@ -157,7 +157,7 @@ extension Engine {
     /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again later.
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
-        notify(.produceFailed(error))
+        notify(.produceFailed(error, send.step.context))
         noteProduce(failed: true)
         if error.isFatal {
             // Nothing can leave any more: the engine ends, and its successor is handed the offsets that aren't complete.
@@ -190,7 +190,7 @@ extension Engine {
             metrics.deliveries(.deadLettered).add(1)
             notify(
                 .deadLettered(
-                    delivery.history.origin, reason: failure.message.text, trace: send.step.context.traceID))
+                    delivery.history.origin, reason: failure.message, send.step.context))
             metrics.deadLetteredEvents.add(1)
             deadLetterCounter.count(
                 destination: SafeText(vetted: delivery.partition.mainTopic), group: SafeText(vetted: configuration.group),

@@ -1,5 +1,5 @@
 public import TriageEvents
-internal import TriageTelemetry
+public import TriageTelemetry
 
 /// What an operator should know about, in safe words.
 public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
@@ -14,11 +14,11 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     /// A commit failed; it is tried again.
     case commitFailed(BrokerError)
     /// A retry record or dead letter couldn't be produced; it is tried again, its offset stays incomplete.
-    case produceFailed(BrokerError)
-    /// An event was given up: where it came from first, why in safe words, and the trace that tells the rest.
-    case deadLettered(RecordPosition, reason: String, trace: TraceID)
+    case produceFailed(BrokerError, TraceContext? = nil)
+    /// An event was given up: where it came from first, why, and the process span that tells the rest.
+    case deadLettered(RecordPosition, reason: SafeText, TraceContext? = nil)
     /// An attempt took longer than its time-out and was cancelled.
-    case attemptOverdue(RecordPosition)
+    case attemptOverdue(RecordPosition, TraceContext? = nil)
     /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
     case stopping(Int)
     /// The grace period ended with handlers still busy.
@@ -32,13 +32,25 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .lost(let count): "\(count) partitions lost"
         case .clientError(let error): "Kafka client: \(error)"
         case .commitFailed(let error): "commit failed, will be tried again: \(error)"
-        case .produceFailed(let error): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
-        case .deadLettered(let origin, let reason, let trace):
-            "\(origin) is dead-lettered: \(reason)" + (trace.isValid ? ", trace \(trace)" : "")
-        case .attemptOverdue(let position): "the attempt at \(position) exceeded its time-out and was cancelled"
+        case .produceFailed(let error, _): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
+        case .deadLettered(let origin, let reason, _): "\(origin) is dead-lettered: \(reason)"
+        case .attemptOverdue(let position, _): "the attempt at \(position) exceeded its time-out and was cancelled"
         case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
         }
+    }
+
+    /// The notice as text that may be exported: it names counts, positions, codes and operations, and nothing of a payload.
+    public var text: SafeText { SafeText(vetted: description) }
+
+    /// The span of the event that it is about, if it is about one and there is a span; not necessarily sampled.
+    public var context: TraceContext? {
+        let context: TraceContext? =
+            switch self {
+            case .produceFailed(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context): context
+            default: nil
+            }
+        return context?.isValid == true ? context : nil
     }
 
     /// Whether it calls for attention.

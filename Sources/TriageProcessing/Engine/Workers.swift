@@ -10,6 +10,8 @@ final class Worker {
     var task: Task<Void, Never>?
     /// What it is busy with.
     var current: Delivery?
+    /// The context of the attempt under way, or of the last one.
+    var attempt: TraceContext?
     /// When the current attempt is to be cancelled.
     var deadline: Timestamp?
     /// The current attempt was cancelled for its time-out; the worker's task is spent after it.
@@ -84,7 +86,7 @@ extension Engine {
                 Metric.handlerOverruns,
                 ["messaging.consumer.group.name": SafeText(vetted: configuration.group)]
             ).add(1)
-            notify(.attemptOverdue(delivery.record.position))
+            notify(.attemptOverdue(delivery.record.position, worker.attempt))
         }
     }
 
@@ -122,7 +124,7 @@ extension Engine {
         case .success(let decoded): event = decoded
         case .failure(let error):
             let failure = ErrorClassification.failure(error, step: "decode")
-            step.failed(failure, at: start)
+            step.failed(failure, tracer: tracer, at: start)
             var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
             attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
             giveUp(
@@ -140,6 +142,7 @@ extension Engine {
                 template: attemptTemplate, number: retries + 1, process: step.context, previous: attempts.last, tracer: tracer,
                 at: attemptStart
             )
+            worker.attempt = attempt.span.context
             if let timeout = configuration.attemptTimeout { worker.deadline = attemptStart + timeout }
             let context = HandlerContext(
                 record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position, span: attempt.span

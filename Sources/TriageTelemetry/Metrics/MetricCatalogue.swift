@@ -203,6 +203,39 @@ extension Metric {
         "The number of metric data points for which the export has finished, either successful or failed.",
         attributes: component + server + ["error.type"])
 
+    /// Log records emitted.
+    public static let sdkLogCreated = Metric(
+        "otel.sdk.log.created", .counter, unit: "{log_record}",
+        "The number of logs submitted to enabled SDK Loggers.")
+    /// Log records waiting in the queue.
+    public static let sdkProcessorLogQueueSize = Metric(
+        "otel.sdk.processor.log.queue.size", .upDownCounter, unit: "{log_record}",
+        "The number of log records in the queue of a given instance of an SDK log processor.", attributes: component)
+    /// Log records that fit into the queue.
+    public static let sdkProcessorLogQueueCapacity = Metric(
+        "otel.sdk.processor.log.queue.capacity", .upDownCounter, unit: "{log_record}",
+        "The maximum number of log records the queue of a given instance of an SDK log processor can hold.",
+        attributes: component)
+    /// Log records handed to the exporter, or dropped with an error type.
+    public static let sdkProcessorLogProcessed = Metric(
+        "otel.sdk.processor.log.processed", .counter, unit: "{log_record}",
+        "The number of log records for which the processing has finished, either successful or failed.",
+        attributes: component + ["error.type"])
+    /// Log records exported, or failed with an error type.
+    public static let sdkExporterLogExported = Metric(
+        "otel.sdk.exporter.log.exported", .counter, unit: "{log_record}",
+        "The number of log records for which the export has finished, either successful or failed.",
+        attributes: component + server + ["error.type"])
+    /// Log records in an export that goes on, its retries included.
+    public static let sdkExporterLogInflight = Metric(
+        "otel.sdk.exporter.log.inflight", .upDownCounter, unit: "{log_record}",
+        "The number of log records which were passed to the exporter, but that have not been exported yet.",
+        attributes: component + server)
+    /// Parts of log records that the privacy rules kept from leaving: `body` or `attribute`.
+    public static let logWithheld = Metric(
+        "triage.log.withheld", .counter, unit: "{part}",
+        "Texts and metadata of log lines that were not exported because they may hold anything.", attributes: ["triage.log.part"])
+
     // MARK: The process
 
     /// CPU time by mode, user or system.
@@ -233,6 +266,8 @@ extension Metric {
         httpServerRequestDuration, httpClientRequestDuration,
         sdkSpanStarted, sdkSpanLive, sdkProcessorSpanQueueSize, sdkProcessorSpanQueueCapacity, sdkProcessorSpanProcessed,
         sdkExporterSpanExported, sdkExporterSpanInflight, sdkExporterMetricDataPointExported,
+        sdkLogCreated, sdkProcessorLogQueueSize, sdkProcessorLogQueueCapacity, sdkProcessorLogProcessed,
+        sdkExporterLogExported, sdkExporterLogInflight, logWithheld,
         processCPUTime, processMemoryUsage, processFileDescriptorCount, processThreadCount, processUptime,
     ]
 

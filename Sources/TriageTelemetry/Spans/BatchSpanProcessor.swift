@@ -42,12 +42,7 @@ public final class BatchSpanProcessor: SpanProcessor {
     ///
     /// - Returns: whether all of it left without a failed export within `timeout`.
     public func forceFlush(timeout: Duration) async -> Bool {
-        let core = core
-        return await core.waiters.wait(timeout: timeout) {
-            core.expire($0)
-        } begin: {
-            core.flush($0)
-        }
+        await core.forceFlush(timeout: timeout)
     }
 
     /// Drops later spans, exports what waits, and ends the thread.
@@ -55,16 +50,11 @@ public final class BatchSpanProcessor: SpanProcessor {
     /// Takes at most `timeout`; then the export under way is cancelled and the rest dropped. A receiver that doesn't
     /// answer costs one time-out of the exporter at most, since the first failed export ends the attempt.
     public func shutdown(timeout: Duration) async {
-        let core = core
-        _ = await core.waiters.wait(timeout: timeout) { _ in
-            core.cancel()
-        } begin: {
-            core.shutdown(waiter: $0)
-        }
+        await core.shutdown(timeout: timeout)
     }
 
-    /// What the processor and its thread share.
-    private final class Core: Sendable {
+    /// What the processor and its thread share. Log records go the same way: ``BatchLogProcessor``.
+    final class Core: Sendable {
         private struct State {
             var queue: SpanQueue
             var open: SpanChunk
@@ -93,7 +83,7 @@ public final class BatchSpanProcessor: SpanProcessor {
             }
         }
 
-        let waiters = ExportWaiters()
+        private let waiters = ExportWaiters()
         let limits: SpanQueue.Limits
         private let exporter: any SpanExporter
         private let state: Mutex<State>
@@ -123,7 +113,23 @@ public final class BatchSpanProcessor: SpanProcessor {
             if waking { signal.wake() }
         }
 
-        func flush(_ id: Int) {
+        func forceFlush(timeout: Duration) async -> Bool {
+            await waiters.wait(timeout: timeout) {
+                self.expire($0)
+            } begin: {
+                flush($0)
+            }
+        }
+
+        func shutdown(timeout: Duration) async {
+            _ = await waiters.wait(timeout: timeout) { _ in
+                self.cancel()
+            } begin: {
+                shutdown(waiter: $0)
+            }
+        }
+
+        private func flush(_ id: Int) {
             perform(
                 state.withLock { state in
                     let request = state.queue.flush(id: id)
@@ -132,7 +138,7 @@ public final class BatchSpanProcessor: SpanProcessor {
                 })
         }
 
-        func expire(_ id: Int) { state.withLock { $0.queue.expire(id: id) } }
+        private func expire(_ id: Int) { state.withLock { $0.queue.expire(id: id) } }
 
         func shutdown(waiter: Int? = nil) {
             let (request, isFinished) = state.withLock { state in
@@ -146,7 +152,7 @@ public final class BatchSpanProcessor: SpanProcessor {
         }
 
         /// The shutdown's time is up.
-        func cancel() {
+        private func cancel() {
             abandon()
             exporter.cancel()
         }

@@ -27,6 +27,8 @@ public final class Tracer: Sendable {
     private let ids: IDGenerator
     private let encoder: (any SpanEncoder)?
     private let processors: [any SpanProcessor]
+    /// Where failures of steps are logged as events; nil while logs aren't exported.
+    public let logs: LogEmitter?
     /// Counts of started spans, by sampling result.
     public let counts = TracerCounts()
 
@@ -35,10 +37,12 @@ public final class Tracer: Sendable {
     /// - Parameters:
     ///   - encoder: packs templates; nil if no processor needs packed bytes.
     ///   - processors: called in this order for each sampled span that ends.
+    ///   - logs: where failures of steps are logged as events, sampled or not; nil logs none.
     ///   - isEnabled: false for `OTEL_SDK_DISABLED=true`.
     public init(
         sampler: Sampler = .parentBased(root: .alwaysOn), limits: SpanLimits = SpanLimits(), clock: any EventClock,
         ids: IDGenerator = IDGenerator(), encoder: (any SpanEncoder)? = nil, processors: [any SpanProcessor],
+        logs: LogEmitter? = nil,
         isEnabled: Bool = true
     ) {
         self.sampler = sampler
@@ -47,6 +51,7 @@ public final class Tracer: Sendable {
         self.ids = ids
         self.encoder = encoder
         self.processors = processors
+        self.logs = logs
         self.isEnabled = isEnabled
     }
 

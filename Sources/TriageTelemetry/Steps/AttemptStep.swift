@@ -25,7 +25,7 @@ public struct AttemptStep: Sendable {
     /// Ends the attempt; a failure leaves status, type and an exception event.
     public func end(_ failure: Failure?, tracer: Tracer, at time: Timestamp) {
         guard var span = span.take() else { return }
-        if let failure { FailureAttributes.note(failure, on: &span, at: time) }
+        if let failure { FailureAttributes.note(failure, on: &span, tracer: tracer, at: time) }
         tracer.end(span, at: time)
     }
 }

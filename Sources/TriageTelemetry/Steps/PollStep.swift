@@ -70,6 +70,7 @@ public struct CommitStep: Sendable {
 
     /// Ends it with the coordinator's answer.
     public consuming func end(_ error: BrokerError?, tracer: Tracer, at time: Timestamp) {
+        if let error, let logs = tracer.logs { FailureLog.settle(error, to: logs, at: time, of: span) }
         guard span.isRecording else { return }
         if let error {
             span.append("error.type", .text(SafeText(vetted: error.name)))

@@ -53,8 +53,8 @@ public struct ProcessStep: Sendable {
     }
 
     /// Notes a failure that happened outside an attempt (decoding): attributes, and an exception event.
-    public mutating func failed(_ failure: Failure, at time: Timestamp) {
-        FailureAttributes.note(failure, on: &span, at: time)
+    public mutating func failed(_ failure: Failure, tracer: Tracer, at time: Timestamp) {
+        FailureAttributes.note(failure, on: &span, tracer: tracer, at: time)
     }
 
     /// Notes that the last attempt failed: error status and type, without repeating its exception.
@@ -93,8 +93,12 @@ enum FailureAttributes {
         span.set(.error(failure.message))
     }
 
-    /// The same and an `exception` event.
-    static func note(_ failure: Failure, on span: inout SpanData, at time: Timestamp) {
+    /// The same and an `exception` event, and the same event as a log record where logs are exported.
+    ///
+    /// The one place where a failure of processing is recorded, so that each is recorded once; equal to `logs/dup` of
+    /// `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`, since most trace viewers show only span events.
+    static func note(_ failure: Failure, on span: inout SpanData, tracer: Tracer, at time: Timestamp) {
+        if let logs = tracer.logs { FailureLog.process(failure, to: logs, at: time, in: span.context) }
         guard span.isRecording else { return }
         mark(failure, on: &span)
         span.add(

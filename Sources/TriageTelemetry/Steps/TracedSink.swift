@@ -151,6 +151,7 @@ struct SendStep: Sendable {
     }
 
     func end(_ result: Result<Acknowledgement, BrokerError>, tracer: Tracer, at end: Timestamp) {
+        if let logs = tracer.logs, case .failure(let error) = result { FailureLog.send(error, to: logs, at: end, of: span) }
         guard span.isRecording else { return }
         var span = span
         switch result {
