@@ -52,6 +52,7 @@ struct ConfigurationLoaderTests {
         arguments: [
             ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("concurrency", "9"),
             ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
+            ("log-format", "json"), ("log-level", "debug"), ("log-export-labels", "a,b"), ("log-export-metadata", "k"),
             ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
         ])
     func everyKey(key: String, value: String) async throws {
@@ -65,7 +66,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 11) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 15) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

@@ -108,7 +108,7 @@ struct READMETests {
         let exporter = try text("Sources/TriageOTLP/Transport/OTLPConfiguration.swift")
         for name in named where name.hasPrefix("OTEL_EXPORTER_OTLP_") {
             // A signal's own variable has the signal's name in it: both are put together from the same ending.
-            let ending = name.dropFirst("OTEL_EXPORTER_OTLP_".count).replacing(/^(TRACES|METRICS)_/, with: "")
+            let ending = name.dropFirst("OTEL_EXPORTER_OTLP_".count).replacing(/^(TRACES|METRICS|LOGS)_/, with: "")
             #expect(exporter.contains("\"\(ending)\""), "\(name) is not read")
         }
     }

@@ -44,8 +44,9 @@ public final class LogOutput: Sendable {
     public var linesLost: Int { stream.withLock { $0.lost } }
 
     /// Has later lines exported by `telemetry` as well, if that exports logs (`OTEL_LOGS_EXPORTER=otlp`).
-    public func export(to telemetry: Telemetry) {
-        let target = telemetry.tracer.logs
+    public func export(to telemetry: Telemetry) { export(to: telemetry.tracer.logs) }
+
+    func export(to target: LogEmitter?) {
         emitter.withLock { $0 = target }
         isExporting.store(target != nil, ordering: .releasing)
     }
