@@ -28,6 +28,7 @@ public struct ConfigurationLoader: Sendable {
         ("log-export-metadata", "keys of log metadata that are exported as they are, separated by commas"),
         ("identifiers", "how resource ids show in telemetry: hashed, plain or omitted"),
         ("identifier-key-file", "file with at least 32 bytes that ids are hashed with"),
+        ("failure-trace-limit", "unsampled traces a second exported after all for a failure, 0 to 1000000; 0 for no limit"),
     ]
 
     private let reader: ConfigReader
@@ -282,5 +283,18 @@ extension ConfigurationLoader {
         case let other?:
             throw ConfigurationError(key: "identifiers", value: other, expected: "hashed, plain or omitted")
         }
+    }
+
+    /// How many unsampled traces a second are exported since a step of theirs failed, as `failure-trace-limit` says.
+    ///
+    /// - Returns: nil if nothing was said: the default holds.
+    /// - Throws: ``ConfigurationError`` if it isn't a number from 0 to 1,000,000.
+    public func failureTraceLimit() throws(ConfigurationError) -> Int? {
+        guard let limit = text("failure-trace-limit") else { return nil }
+        guard let number = Int(limit), (0...1_000_000).contains(number) else {
+            throw ConfigurationError(
+                key: "failure-trace-limit", value: limit, expected: "a number from 0 to 1000000, 0 for no limit")
+        }
+        return number
     }
 }

@@ -54,7 +54,7 @@ public final class Telemetry: Sendable {
         let tracer = Tracer(
             sampler: configuration.sampler, limits: configuration.limits, clock: clock, ids: IDGenerator(seed: seed),
             encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, logs: logs?.emitter,
-            isEnabled: !configuration.isDisabled
+            failureTraces: configuration.failureTraces, isEnabled: !configuration.isDisabled
         )
         self.meter = meter
         self.tracer = tracer

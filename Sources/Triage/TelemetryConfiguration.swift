@@ -20,6 +20,8 @@ public struct TelemetryConfiguration: Sendable {
     public var logQueue = BatchLogProcessor.defaultLimits
     /// `OTEL_TRACES_SAMPLER`; default parent-based, always on.
     public var sampler = Sampler.parentBased(root: .alwaysOn)
+    /// Bounds on what is exported of failed events that the sampler refused; `TRIAGE_FAILURE_TRACE_LIMIT`, no `OTEL_*` variable.
+    public var failureTraces = FailureTraceLimits()
     /// Bounds on spans (`OTEL_SPAN_*`, `OTEL_ATTRIBUTE_*`).
     public var limits = SpanLimits()
     /// Bounds on the span queue (`OTEL_BSP_*`); without them 32 MiB of encoded spans.

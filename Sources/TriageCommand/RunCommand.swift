@@ -140,7 +140,8 @@ func makeTelemetry(
     _ loader: ConfigurationLoader, logger: Logger, exportsByDefault: Bool, processors: [any SpanProcessor] = [],
     identifiersByDefault: IdentifierPolicy? = nil
 ) throws -> Telemetry {
-    let settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
+    var settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
+    if let limit = try loader.failureTraceLimit() { settings.failureTraces.tracesPerSecond = limit }
     for rejected in settings.rejected {
         logger.log(
             level: .warning, safe: SafeText(vetted: "\(rejected.key) is ignored"), shown: "\(rejected); the default is used")

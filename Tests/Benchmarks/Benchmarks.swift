@@ -16,6 +16,7 @@ enum Benchmarks {
         let arguments = CommandLine.arguments.dropFirst()
         let all: [(name: String, count: Int, make: () -> (Int) -> Void)] = [
             ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
+            ("span-unsampled", 1_000_000, spanUnsampled), ("event-unsampled", 500_000, eventUnsampled),
             ("engine", 200_000, { engine(traced: false) }),
             ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
             ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
@@ -92,7 +93,9 @@ enum Benchmarks {
     private static let parent = TraceContext(traceparent: ByteSlice("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
 
     /// A span of 14 attributes, eight of them the template's, with one link: what a process span has.
-    private static func makeSpan(_ tracer: Tracer, _ template: SpanTemplate, _ eventID: AttributeValue) -> SpanData {
+    private static func makeSpan(
+        _ tracer: Tracer, _ template: SpanTemplate, _ eventID: AttributeValue, parent: TraceContext? = parent
+    ) -> SpanData {
         var span = tracer.start(template, parent: parent, at: tracer.clock.now())
         if let parent { span.add(SpanLink(parent)) }
         span.reserveAttributes(6)
@@ -130,6 +133,37 @@ enum Benchmarks {
 
     private static func span() -> (Int) -> Void {
         spans(Tracer(clock: SystemClock(), encoder: OTLPSpanEncoder(identifiers: .omitted), processors: [Discard()]))
+    }
+
+    private static let refused = TraceContext(traceparent: ByteSlice("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"))
+
+    /// The same span, refused by the sampler and kept until it ends without a failure.
+    private static func spanUnsampled() -> (Int) -> Void {
+        let tracer = Tracer(clock: SystemClock(), encoder: OTLPSpanEncoder(identifiers: .omitted), processors: [Discard()])
+        let template = template(tracer)
+        let eventID = AttributeValue.uuid(0x7b1f_4a52_0c7e_4d0b, 0xa1de_0f2f_4f2a_9c11)
+        return { count in
+            for _ in 0..<count { tracer.end(makeSpan(tracer, template, eventID, parent: refused), at: tracer.clock.now()) }
+        }
+    }
+
+    /// Both spans of an event that the sampler refused and that succeeds: process, and the attempt in it.
+    private static func eventUnsampled() -> (Int) -> Void {
+        let tracer = Tracer(clock: SystemClock(), encoder: OTLPSpanEncoder(identifiers: .omitted), processors: [Discard()])
+        let template = template(tracer)
+        let attempt = AttemptStep.template(tracer: tracer)
+        let eventID = AttributeValue.uuid(0x7b1f_4a52_0c7e_4d0b, 0xa1de_0f2f_4f2a_9c11)
+        return { count in
+            for _ in 0..<count {
+                let process = makeSpan(tracer, template, eventID, parent: refused)
+                let step = AttemptStep(
+                    template: attempt, number: 1, process: process.context, previous: nil, tracer: tracer,
+                    at: tracer.clock.now())
+                let end = tracer.clock.now()
+                step.end(nil, tracer: tracer, at: end)
+                tracer.end(process, at: end)
+            }
+        }
     }
 
     private static func encode() -> (Int) -> Void {

@@ -31,11 +31,13 @@ struct EngineBench: Sendable {
 
     init(
         partitions: Int = 3, gapEvery: Int = 0, sampler: Sampler = .parentBased(root: .alwaysOn), isTracing: Bool = true,
-        capacity: Int = 100_000, clock: any EventClock = SystemClock(), logs: LogEmitter? = nil
+        capacity: Int = 100_000, failureTraces: FailureTraceLimits? = FailureTraceLimits(),
+        clock: any EventClock = SystemClock(), logs: LogEmitter? = nil
     ) {
         broker = InMemoryBroker(clock: clock, gapEvery: gapEvery)
         for suffix in ["", ".retry", ".dlq"] { broker.createTopic(topic + suffix, partitions: partitions) }
-        tracer = Tracer(sampler: sampler, clock: clock, processors: [recorder], logs: logs, isEnabled: isTracing)
+        tracer = Tracer(
+            sampler: sampler, clock: clock, processors: [recorder], logs: logs, failureTraces: failureTraces, isEnabled: isTracing)
         meter = Meter(clock: clock)
         sink = TracedSink(producer: broker.producer(capacity: capacity), tracer: tracer, meter: meter, clientID: nil)
         publisher = broker.producer()

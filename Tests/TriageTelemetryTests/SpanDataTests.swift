@@ -160,23 +160,4 @@ struct SpanDataTests {
         #expect(taken?.attributes == [Attribute("a", .int(1))])
         #expect(span.take() == nil)
     }
-
-    @Test("Samplers decide as the SDKs do")
-    func samplers() {
-        func isSampled(_ sampler: Sampler, low: UInt64, parent: TraceContext? = nil) -> Bool {
-            sampler.isSampled(parent: parent, traceID: TraceID(high: 0, low: low))
-        }
-        #expect(isSampled(.alwaysOn, low: 1) && !isSampled(.alwaysOff, low: 1))
-        #expect(isSampled(.traceIDRatio(1), low: .max) && !isSampled(.traceIDRatio(0), low: 0))
-        #expect(
-            isSampled(.traceIDRatio(0.5), low: 0x7FFF_FFFF_FFFF_FFFF)
-                && !isSampled(.traceIDRatio(0.5), low: 0x8000_0000_0000_0000))
-        let unsampled = TraceContext(traceID: TraceID(high: 1, low: 2), spanID: SpanID(3), flags: [])
-        #expect(isSampled(.parentBased(root: .alwaysOff), low: 1, parent: parent))
-        #expect(!isSampled(.parentBased(root: .alwaysOn), low: 1, parent: unsampled))
-        #expect(isSampled(.parentBased(root: .alwaysOn), low: 1) && !isSampled(.parentBased(root: .alwaysOff), low: 1))
-        #expect(Sampler.parentBased(root: .traceIDRatio(0.25)).description == "ParentBased{root:TraceIdRatioBased{0.25}}")
-        let share = (0..<20_000).filter { _ in isSampled(.traceIDRatio(0.1), low: .random(in: .min ... .max)) }.count
-        #expect((1700...2300).contains(share))
-    }
 }

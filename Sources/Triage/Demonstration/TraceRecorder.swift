@@ -32,7 +32,8 @@ public final class TraceRecorder: SpanProcessor {
     }
 
     func sent(_ context: TraceContext, plan: FailurePlan) {
-        guard context.isSampled else { return }
+        // One that the sampler refused is kept too: its event will fail, which has the rest of its trace exported.
+        guard context.isValid else { return }
         state.withLock { state in
             switch plan {
             case .transient(healsOnAttempt: nil) where state.exhausted == nil: state.exhausted = context.traceID

@@ -25,6 +25,9 @@ final class Delivery {
     }
 
     var history: EventHistory { knownHistory ?? EventHistory(of: record) }
+
+    /// Whether it is a retry after a failure: one that was only parked is none.
+    var hasFailedBefore: Bool { knownHistory.map { !$0.attempts.entries.isEmpty } ?? false }
 }
 
 /// What the engine knows about an assigned partition. Confined to the loop's thread.

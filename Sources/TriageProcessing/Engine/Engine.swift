@@ -258,7 +258,6 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             }
             deliveredHere += 1
             let context = TraceContext(headers: record.headers)
-            if let context, context.isSampled, tracing, tracer.samples(context) { sampled.append(context) }
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
             delivery.lane = lane(of: delivery)
             if partition.isRetry {
@@ -266,6 +265,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             } else {
                 load.bytes += record.size
                 lanes.enqueue(delivery, key: delivery.lane)
+            }
+            // As the process span will be decided.
+            if let context, context.isSampled, tracing, delivery.hasFailedBefore || tracer.samples(context) {
+                sampled.append(context)
             }
         }
         if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }

@@ -115,7 +115,7 @@ extension Engine {
         let start = clock.now()
         var step = ProcessStep(
             template: partition.processTemplate, offset: record.offset, key: record.key, isTombstone: record.value == nil,
-            context: delivery.context, tracer: tracer, at: start
+            context: delivery.context, continuesFailure: delivery.hasFailedBefore, tracer: tracer, at: start
         )
         counts.consumed += 1
         if partition.isRetry { noteRetry(delivery, step: &step, at: start) }
@@ -174,21 +174,21 @@ extension Engine {
                 partition.metrics.retries(.immediate).add(1, in: step.context, at: end)
             case .again:
                 // The task is cancelled, so another try needs a fresh one: through the retry topic, due at once.
-                step.lastAttemptFailed(failure)
+                step.lastAttemptFailed(failure, tracer: tracer)
                 retry(
                     delivery, step: step, failure: failure, attempts: attempts, count: retries + 1, at: end, strategy: .immediate,
                     lane: lane
                 )
                 return
             case .retry(let count, let due, let strategy):
-                step.lastAttemptFailed(failure)
+                step.lastAttemptFailed(failure, tracer: tracer)
                 retry(
                     delivery, step: step, failure: failure, attempts: attempts, count: count, at: due, strategy: strategy,
                     lane: lane
                 )
                 return
             case .deadLetter:
-                step.lastAttemptFailed(failure)
+                step.lastAttemptFailed(failure, tracer: tracer)
                 giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: retries, lane: lane)
                 return
             }
@@ -203,7 +203,7 @@ extension Engine {
         let wait = WaitStep.record(
             template: delivery.partition.waitTemplate, sent: delivery.context,
             reason: history.parkedBehind == nil ? .backoff : .parked, from: since, to: now, lateness: lateness,
-            isSampled: step.isRecording, tracer: tracer
+            process: step, tracer: tracer
         )
         step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
         delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds), in: step.context, at: now)

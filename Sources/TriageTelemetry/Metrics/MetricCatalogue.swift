@@ -174,6 +174,28 @@ extension Metric {
         "otel.sdk.span.live", .upDownCounter, unit: "{span}",
         "The number of created spans with recording=true for which the end operation has not been called yet.",
         attributes: ["otel.span.sampling_result"])
+    /// Recorded spans that ended without being exported, since the sampler refused them and nothing in their trace failed.
+    public static let spanUnsampled = Metric(
+        "triage.span.unsampled", .counter, unit: "{span}",
+        "Spans recorded, ended and not exported: nothing failed, the rate limit refused their trace, or the buffer was full.",
+        attributes: ["triage.unsampled.reason"])
+    /// Traces exported though the sampler had refused them.
+    public static let failureTraceFlagged = Metric(
+        "triage.failure_trace.flagged", .counter, unit: "{trace}",
+        "Traces that the sampler refused and that were exported since a step of theirs failed.")
+    /// Traces not exported, or not whole.
+    public static let failureTraceDropped = Metric(
+        "triage.failure_trace.dropped", .counter, unit: "{trace}",
+        "Failed traces that the rate limit refused (rate_limit), or that were exported without all their spans (evicted).",
+        attributes: ["triage.failure_trace.drop.reason"])
+    /// Memory of the spans that wait for their trace to fail or end.
+    public static let failureTraceBufferSize = Metric(
+        "triage.failure_trace.buffer.size", .upDownCounter, unit: "By",
+        "Estimated size of the ended spans that wait to see whether their trace fails.")
+    /// Spans that wait for their trace to fail or end.
+    public static let failureTraceBufferSpans = Metric(
+        "triage.failure_trace.buffer.spans", .upDownCounter, unit: "{span}",
+        "Ended spans that wait to see whether their trace fails.")
     /// Spans waiting in the queue.
     public static let sdkProcessorSpanQueueSize = Metric(
         "otel.sdk.processor.span.queue.size", .upDownCounter, unit: "{span}",
@@ -264,7 +286,8 @@ extension Metric {
         consumerLag, consumerLagTime, recordsInFlight, keysBlocked, partitionsPaused, gateState, commits, rebalances,
         handlerOverruns,
         httpServerRequestDuration, httpClientRequestDuration,
-        sdkSpanStarted, sdkSpanLive, sdkProcessorSpanQueueSize, sdkProcessorSpanQueueCapacity, sdkProcessorSpanProcessed,
+        sdkSpanStarted, sdkSpanLive, spanUnsampled, failureTraceFlagged, failureTraceDropped, failureTraceBufferSize,
+        failureTraceBufferSpans, sdkProcessorSpanQueueSize, sdkProcessorSpanQueueCapacity, sdkProcessorSpanProcessed,
         sdkExporterSpanExported, sdkExporterSpanInflight, sdkExporterMetricDataPointExported,
         sdkLogCreated, sdkProcessorLogQueueSize, sdkProcessorLogQueueCapacity, sdkProcessorLogProcessed,
         sdkExporterLogExported, sdkExporterLogInflight, logWithheld,

@@ -92,20 +92,3 @@ public enum ProcessMetrics {
         return bytes.isEmpty ? nil : bytes
     }
 }
-
-extension TracerCounts {
-    /// Has `meter` collect `otel.sdk.span.started` and `.live` from these counts.
-    public func register(on meter: Meter) {
-        meter.observe(.sdkSpanStarted) {
-            [
-                (["otel.span.sampling_result": "RECORD_AND_SAMPLE"], .int(Int64(self.sampled))),
-                (["otel.span.sampling_result": "DROP"], .int(Int64(self.unsampled))),
-            ]
-        }
-        meter.observe(.sdkSpanLive) {
-            // Ended is read first, so that a span that ends in between can't make the difference negative.
-            let ended = self.ended
-            return [(["otel.span.sampling_result": "RECORD_AND_SAMPLE"], .int(Int64(self.sampled - ended)))]
-        }
-    }
-}

@@ -29,13 +29,22 @@ public indirect enum Sampler: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// As the SDKs print it, such as `ParentBased{root:AlwaysOnSampler}`.
+    /// As the SDKs print it, such as `ParentBased{root:AlwaysOnSampler}`; a ratio as a decimal number, without an exponent.
     public var description: String {
         switch self {
         case .alwaysOn: "AlwaysOnSampler"
         case .alwaysOff: "AlwaysOffSampler"
-        case .traceIDRatio(let ratio): "TraceIdRatioBased{\(ratio)}"
+        case .traceIDRatio(let ratio): "TraceIdRatioBased{\(Sampler.decimal(ratio))}"
         case .parentBased(let root): "ParentBased{root:\(root)}"
         }
+    }
+
+    /// The shortest digits that tell the number from its neighbours, as Swift finds them, with their point in place.
+    private static func decimal(_ number: Double) -> String {
+        let parts = "\(number)".split(separator: "e", maxSplits: 1)
+        guard parts.count == 2, let exponent = Int(parts[1]), exponent < 0, !parts[0].hasPrefix("-") else { return "\(number)" }
+        let digits: String = parts[0].filter { $0 != "." }
+        let zeros = String(repeating: "0", count: -exponent - 1)
+        return "0.\(zeros)\(digits)"
     }
 }

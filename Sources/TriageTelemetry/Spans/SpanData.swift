@@ -97,14 +97,14 @@ public struct SpanLimits: Sendable, Hashable {
     public init() {}
 }
 
-/// A span: begun by ``Tracer/start(_:parent:links:at:)``, changed while it lives, handed over by ``Tracer/end(_:at:)``.
+/// A span: begun by ``Tracer/start(_:parent:at:isSampled:)``, changed while it lives, handed over by ``Tracer/end(_:at:)``.
 ///
 /// A plain value without a lock: whoever holds it is its only writer. A handler gets a ``Span``, which may be shared.
 public struct SpanData: Sendable {
     /// Name, kind and constant attributes.
     public let template: SpanTemplate
-    /// The span's own context.
-    public let context: TraceContext
+    /// The span's own context. It becomes sampled when ``Tracer/fail(_:fingerprint:)`` has the span exported after all.
+    public private(set) var context: TraceContext
     /// The parent's span id; invalid (zero) for a root.
     public let parentSpanID: SpanID
     /// Whether the parent was in another process.
@@ -127,8 +127,16 @@ public struct SpanData: Sendable {
     public private(set) var droppedEvents: UInt32 = 0
     /// Links beyond the limit.
     public private(set) var droppedLinks: UInt32 = 0
-    /// Whether it will be handed to the processors; a span that isn't ignores every change.
+    /// Whether it is recorded; a span that isn't ignores every change. It is exported if its ``context`` is sampled when it ends.
     public let isRecording: Bool
+    /// What was decided when it began.
+    var result: SamplingResult
+    /// What ``FailureTraces`` knows it by, if it does.
+    var buffered = BufferedSpanHandle.none
+    /// Whether its parent is elsewhere and it begins a local trace that the sampler refused.
+    var isLocalRoot = false
+    /// Whether the rate limit refused its failure; only for spans that ``FailureTraces`` doesn't know.
+    var isRateLimited = false
     /// The bounds on it; those on single values and on events and links are applied by the encoder.
     public let limits: SpanLimits
 
@@ -144,7 +152,17 @@ public struct SpanData: Sendable {
         self.start = start
         end = start
         self.isRecording = isRecording
+        result = isRecording ? .recordAndSample : .drop
         self.limits = limits
+    }
+
+    /// Makes it a sampled span.
+    mutating func promote() {
+        guard !context.isSampled else { return }
+        context = TraceContext(
+            traceID: context.traceID, spanID: context.spanID, flags: context.flags.union(.sampled),
+            traceState: context.traceState, isRemote: context.isRemote
+        )
     }
 
     /// Makes room for this many attributes of its own at once.

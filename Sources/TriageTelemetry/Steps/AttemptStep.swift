@@ -5,7 +5,7 @@ public struct AttemptStep: Sendable {
     /// What the handler gets.
     public let span: Span
 
-    /// Begins an attempt under its process span.
+    /// Begins an attempt under its process span, sampled or recorded as that is.
     ///
     /// - Parameters:
     ///   - number: 1 for the first attempt of the event, over all its deliveries.
@@ -13,7 +13,7 @@ public struct AttemptStep: Sendable {
     public init(
         template: SpanTemplate, number: Int, process: TraceContext, previous: TraceContext?, tracer: Tracer, at start: Timestamp
     ) {
-        var span = tracer.start(template, parent: process, at: start, isSampled: process.isSampled)
+        var span = tracer.start(template, parent: process, at: start)
         span.append("triage.attempt", .int(Int64(number)))
         if let previous { span.add(SpanLink(previous)) }
         self.span = Span(span, clock: tracer.clock)
@@ -22,10 +22,13 @@ public struct AttemptStep: Sendable {
     /// The template of all attempts.
     public static func template(tracer: Tracer) -> SpanTemplate { tracer.template("attempt", kind: .internal, []) }
 
-    /// Ends the attempt; a failure leaves status, type and an exception event.
+    /// Ends the attempt; a failure leaves status, type and an exception event, and has an unsampled trace exported.
     public func end(_ failure: Failure?, tracer: Tracer, at time: Timestamp) {
         guard var span = span.take() else { return }
-        if let failure { FailureAttributes.note(failure, on: &span, tracer: tracer, at: time) }
+        if let failure {
+            tracer.fail(&span, fingerprint: failure.fingerprint)
+            FailureAttributes.note(failure, on: &span, tracer: tracer, at: time)
+        }
         tracer.end(span, at: time)
     }
 }

@@ -3,18 +3,21 @@ public import TriageEvents
 /// The step *consume*: a CONSUMER span over one delivery, from taking it up to its outcome.
 public struct ProcessStep: Sendable {
     /// The span; a handler never sees it, its attempts do.
-    private var span: SpanData
+    private(set) var span: SpanData
 
     /// Begins the span under the context that the record carries, which it links to as well, first.
     ///
     /// - Parameters:
     ///   - template: ``template(topic:partition:group:clientID:tracer:)`` of the record's partition.
     ///   - context: the record's context; nil begins a new trace.
+    ///   - continuesFailure: whether the record is a retry of ours after a failure. If its context is sampled, so is the span
+    ///     whatever the sampler says, so that a failed event's trace is whole to its end.
     public init(
-        template: SpanTemplate, offset: Int64, key: ByteSlice?, isTombstone: Bool, context: TraceContext?, tracer: Tracer,
-        at start: Timestamp
+        template: SpanTemplate, offset: Int64, key: ByteSlice?, isTombstone: Bool, context: TraceContext?,
+        continuesFailure: Bool = false, tracer: Tracer, at start: Timestamp
     ) {
-        span = tracer.start(template, parent: context, at: start)
+        let isSampled: Bool? = continuesFailure && context?.isSampled == true ? true : nil
+        span = tracer.start(template, parent: context, at: start, isSampled: isSampled)
         guard span.isRecording else { return }
         if let context { span.add(SpanLink(context)) }
         span.reserveAttributes(8)
@@ -53,13 +56,19 @@ public struct ProcessStep: Sendable {
     }
 
     /// Notes a failure that happened outside an attempt (decoding): attributes, and an exception event.
+    ///
+    /// An unsampled span is exported for it, and ``context`` is sampled from then on, unless the rate limit refuses.
     public mutating func failed(_ failure: Failure, tracer: Tracer, at time: Timestamp) {
+        tracer.fail(&span, fingerprint: failure.fingerprint)
         FailureAttributes.note(failure, on: &span, tracer: tracer, at: time)
     }
 
     /// Notes that the last attempt failed: error status and type, without repeating its exception.
-    public mutating func lastAttemptFailed(_ failure: Failure) {
+    ///
+    /// If the attempt had its unsampled trace exported, ``context`` is sampled from then on.
+    public mutating func lastAttemptFailed(_ failure: Failure, tracer: Tracer) {
         FailureAttributes.mark(failure, on: &span)
+        tracer.fail(&span, fingerprint: failure.fingerprint)
     }
 
     /// Ends the span with its outcome.

@@ -161,6 +161,7 @@ struct SendStep: Sendable {
         case .failure(let error):
             span.append("error.type", .text(SafeText(vetted: error.name)))
             span.set(.error(SafeText(vetted: error.name)))
+            tracer.fail(&span, fingerprint: "produce \(error.name)")
         }
         tracer.end(span, at: end)
     }

@@ -30,13 +30,13 @@ public enum WaitStep {
     /// - Parameters:
     ///   - sent: the context of the retry's send span, which the record carries.
     ///   - lateness: actual minus due time.
-    ///   - isSampled: whether the process span after it is, which it belongs to.
+    ///   - process: the process span after it, which it follows: sampled, recorded or neither as that is.
     public static func record(
         template: SpanTemplate, sent: TraceContext?, reason: WaitReason, from start: Timestamp, to end: Timestamp,
-        lateness: Duration, isSampled: Bool, tracer: Tracer
+        lateness: Duration, process: ProcessStep, tracer: Tracer
     ) -> TraceContext? {
         guard let sent else { return nil }
-        var span = tracer.start(template, parent: sent, at: min(start, end), isSampled: isSampled)
+        var span = tracer.start(template, parent: sent, at: min(start, end), beside: process.span)
         guard span.isRecording else { return nil }
         span.append("triage.wait.reason", .text(SafeText(reason)))
         span.append("triage.retry.lateness", .double(max(0, lateness.inSeconds)))
