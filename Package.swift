@@ -19,6 +19,7 @@ let package = Package(
     products: [
         .library(name: "Triage", targets: ["Triage"]),
         .library(name: "TriageTestKit", targets: ["TriageTestKit"]),
+        .library(name: "TriageBridges", targets: ["TriageBridges"]),
         .executable(name: "triage", targets: ["TriageCommand"]),
     ],
     dependencies: [
@@ -26,8 +27,10 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults, "YAML"]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -92,6 +95,16 @@ let package = Package(
             dependencies: ["TriageEvents", "TriageTelemetry", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: strict
         ),
+        .target(
+            name: "TriageBridges",
+            dependencies: [
+                "Triage", "TriageEvents", "TriageTelemetry", "TriageProcessing",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ],
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "TriageCommand",
             dependencies: [
@@ -143,6 +156,16 @@ let package = Package(
                 "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
                 "TriageTestKit",
                 .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "TriageBridgesTests",
+            dependencies: [
+                "TriageBridges", "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing", "TriageTestKit",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
             ],
             swiftSettings: strict
         ),

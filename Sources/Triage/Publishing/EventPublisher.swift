@@ -68,7 +68,7 @@ public final class EventPublisher: Sendable {
         while true {
             outstanding.withLock { $0 += 1 }
             do throws(BrokerError) {
-                try sink.send(record, parent: Span.current?.context, attributes: attributes) { [self] result in
+                try sink.send(record, parent: currentTraceContext(), attributes: attributes) { [self] result in
                     outstanding.withLock { $0 -= 1 }
                     completion(result)
                 }

@@ -100,7 +100,7 @@ public struct OTLPSpanEncoder: SpanEncoder {
             opentelemetry__proto__trace__v1__span__event__init(target)
             builder.reserve(OTLPSpanEncoder.eventOverhead)
             target.pointee.time_unix_nano = UInt64(max(0, event.timestamp.nanoseconds))
-            target.pointee.name = builder.cString(event.name)
+            target.pointee.name = builder.cString(event.name.text)
             let limit = span.limits.eventAttributes
             let attributes = builder.keyValues(event.attributes, identifiers: identifiers, limit: limit)
             target.pointee.attributes = attributes.pointers

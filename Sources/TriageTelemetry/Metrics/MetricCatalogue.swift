@@ -258,6 +258,14 @@ extension Metric {
         "triage.log.withheld", .counter, unit: "{part}",
         "Texts and metadata of log lines that were not exported because they may hold anything.", attributes: ["triage.log.part"])
 
+    // MARK: The bridges
+
+    /// What the bridges to swift-distributed-tracing and swift-metrics kept back, as it might hold patient data.
+    public static let bridgeRefusals = Metric(
+        "triage.bridge.refusals", .counter, unit: "{refusal}",
+        "Names, attributes and texts that the bridges to swift-metrics and swift-distributed-tracing kept back.",
+        attributes: ["triage.bridge.item"])
+
     // MARK: The process
 
     /// CPU time by mode, user or system.
@@ -291,6 +299,7 @@ extension Metric {
         sdkExporterSpanExported, sdkExporterSpanInflight, sdkExporterMetricDataPointExported,
         sdkLogCreated, sdkProcessorLogQueueSize, sdkProcessorLogQueueCapacity, sdkProcessorLogProcessed,
         sdkExporterLogExported, sdkExporterLogInflight, logWithheld,
+        bridgeRefusals,
         processCPUTime, processMemoryUsage, processFileDescriptorCount, processThreadCount, processUptime,
     ]
 

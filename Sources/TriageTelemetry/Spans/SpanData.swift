@@ -27,7 +27,7 @@ public enum SpanStatus: Sendable, Hashable {
 /// Something that happened during a span.
 public struct SpanEvent: Sendable, Hashable {
     /// The event's name, such as `exception`.
-    public let name: StaticText
+    public let name: SafeText
     /// When.
     public let timestamp: Timestamp
     /// What is known about it.
@@ -35,7 +35,12 @@ public struct SpanEvent: Sendable, Hashable {
 
     /// The event `name` at `timestamp`.
     public init(_ name: StaticString, at timestamp: Timestamp, _ attributes: [Attribute] = []) {
-        self.name = StaticText(name)
+        self.init(named: SafeText(stringLiteral: name), at: timestamp, attributes)
+    }
+
+    /// The event `name`, which is vetted text, at `timestamp`.
+    public init(named name: SafeText, at timestamp: Timestamp, _ attributes: [Attribute] = []) {
+        self.name = name
         self.timestamp = timestamp
         self.attributes = attributes
     }
@@ -102,7 +107,7 @@ public struct SpanLimits: Sendable, Hashable {
 /// A plain value without a lock: whoever holds it is its only writer. A handler gets a ``Span``, which may be shared.
 public struct SpanData: Sendable {
     /// Name, kind and constant attributes.
-    public let template: SpanTemplate
+    public private(set) var template: SpanTemplate
     /// The span's own context. It becomes sampled when ``Tracer/fail(_:fingerprint:)`` has the span exported after all.
     public private(set) var context: TraceContext
     /// The parent's span id; invalid (zero) for a root.
@@ -221,6 +226,16 @@ public struct SpanData: Sendable {
     public mutating func set(_ status: SpanStatus) {
         guard isRecording, self.status != .ok, status != .unset else { return }
         self.status = status
+    }
+
+    /// Gives the span the name, kind and constant attributes of another template: it was begun before its name was known.
+    public mutating func rename(_ template: SpanTemplate) {
+        if isRecording { self.template = template }
+    }
+
+    /// Counts attributes that the caller left out before adding them.
+    public mutating func countDroppedAttributes(_ count: Int) {
+        if isRecording { droppedAttributes += UInt32(clamping: count) }
     }
 
     /// Counts links that the caller left out before adding them.
