@@ -2,9 +2,9 @@
 ///
 /// Span, event and metric names reach the bridges as strings, and a type can't tell a literal from a patient's name. So only
 /// what looks like code passes: ASCII, at most ``maximumLength`` bytes, words that begin in lower case, such words joined by
-/// `.`, `/`, `:`, `-` or `_`, route templates, and a closed list of words in capitals or with digits. What has digits, capitalised
-/// words or other characters, as ids, names, dates and addresses have, doesn't: `load.Doe` looks like `load.Type`. A surname
-/// in lower case would pass: this is a net, not a proof; ``BridgePolicy/NameRule/listed`` is one.
+/// `.`, `/`, `:`, `-` or `_`, route templates, and a closed list of words in capitals or with digits. What has digits,
+/// capitalised words or other characters, as ids, names, dates and addresses have, doesn't: `load.Doe` looks like `load.Type`.
+/// A surname in lower case would pass: this is a net, not a proof; ``BridgePolicy/NameRule/listed`` is one.
 enum CodeName {
     /// Bytes of a name, at most.
     static let maximumLength = 100

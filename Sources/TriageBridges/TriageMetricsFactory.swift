@@ -168,7 +168,7 @@ public final class TriageMetricsFactory: MetricsFactory {
             else { return }
             series.users -= 1
             registry.definitions[place.id]?.series[place.attributes] = series.users > 0 ? series : nil
-            if series.users == 0, series.cell == nil { meter.remove(metric) { $0 == place.attributes } }
+            if series.users == 0, series.cell == nil { meter.forget(metric) { $0 == place.attributes } }
         }
     }
 }

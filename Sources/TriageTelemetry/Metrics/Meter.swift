@@ -113,7 +113,7 @@ public final class Meter: Sendable {
 
     /// Forgets the series of `metric` that `condition` holds for. Their handles go on counting, unseen. A reader of deltas
     /// gets what it hasn't collected of them.
-    package func remove(_ metric: Metric, where condition: (MetricAttributes) -> Bool) {
+    func remove(_ metric: Metric, where condition: (MetricAttributes) -> Bool) {
         let pending = Set(
             readers.indices.filter {
                 readers[$0].temporality.temporality(of: metric.instrument, isObserved: false) == .delta

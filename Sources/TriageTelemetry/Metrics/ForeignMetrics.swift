@@ -13,3 +13,8 @@ extension Metric {
         }
     }
 }
+
+extension Meter {
+    /// Forgets the series of `metric` that `condition` holds for, as ``remove(_:where:)`` does, for the bridges.
+    package func forget(_ metric: Metric, where condition: (MetricAttributes) -> Bool) { remove(metric, where: condition) }
+}
