@@ -15,6 +15,9 @@ public struct Configuration: Sendable {
     public var topics = TopicPattern.hybrid.patientTopics
     /// When and how often a failed event is tried again. Default exponential, 3 retries from 1 s to 60 s; `TRIAGE_RETRY`.
     public var retry = RetryPolicy()
+    /// When an outage of what the handler calls stops everything but probes; nil for never. Default 20 patients in a row, or
+    /// half of at least 100 attempts within 60 s; `TRIAGE_OUTAGE_GATE`.
+    public var outage: OutagePolicy? = OutagePolicy()
     /// Handlers that may be suspended at the same time, 1 to 10,000. Default 64; `TRIAGE_CONCURRENCY`. One patient's events
     /// are handled one at a time whatever this is.
     public var concurrency = 64

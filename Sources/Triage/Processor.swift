@@ -26,6 +26,7 @@ public final class Processor: Service, Sendable {
     private let logger: Logger
     private let engine: Engine
     private let sink: TracedSink
+    private let inspector: KafkaInspector
     private let onListening: @Sendable (Int) -> Void
 
     /// A processor that hasn't connected to anything yet.
@@ -50,9 +51,11 @@ public final class Processor: Service, Sendable {
         kafka.groupID = configuration.group
         let consumer = try KafkaConsumer(kafka, log: logger.kafkaLog)
         let producer = try KafkaProducer(kafka, log: logger.kafkaLog)
+        inspector = try KafkaInspector(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
         settings.retry = configuration.retry
+        settings.outage = configuration.outage
         settings.concurrency = configuration.concurrency
         settings.attemptTimeout = configuration.attemptTimeout
         settings.drainTimeout = configuration.gracePeriod
@@ -117,6 +120,8 @@ public final class Processor: Service, Sendable {
 
     private func work() async throws {
         let start = telemetry.tracer.clock.now()
+        let looking = Task { await lookNowAndThen() }
+        defer { looking.cancel() }
         try await withThrowingTaskGroup(of: Void.self) { group in
             if let http = configuration.http {
                 let server = telemetry.adminServer(
@@ -142,6 +147,9 @@ public final class Processor: Service, Sendable {
             do { try await group.waitForAll() } catch { failure = failure ?? error }
             _ = await sink.flush(timeout: configuration.gracePeriod)
             sink.close()
+            looking.cancel()
+            await looking.value
+            inspector.close()
             if let failure { throw failure }
         }
     }
@@ -153,6 +161,34 @@ public struct MissingTopic: Error, Sendable, Hashable, CustomStringConvertible {
 
     /// Which one and what to do.
     public var description: String { "\(topic) doesn't exist: create it (`triage topics create`), or name other topics" }
+}
+
+extension Processor {
+    /// Has the engine look up every 15 s, and soon after partitions came, what its loop doesn't learn by itself: open dead
+    /// letters and the ends of paused partitions. Until it is cancelled, which ends a look after the question under way.
+    private func lookNowAndThen() async {
+        var last = ContinuousClock.now
+        while !Task.isCancelled {
+            if engine.isLookDue || ContinuousClock.now - last >= .seconds(15) {
+                last = ContinuousClock.now
+                let isCancelled = Flag()
+                await withTaskCancellationHandler {
+                    try? await LoopThread.run("triage-look") { [engine, inspector] in
+                        engine.look(by: inspector, timeout: .seconds(2)) { isCancelled.isSet }
+                    }
+                } onCancel: {
+                    isCancelled.set()
+                }
+            }
+            try? await Task.sleep(for: .milliseconds(500))
+        }
+    }
+
+    private final class Flag: Sendable {
+        private let value = Atomic(false)
+        var isSet: Bool { value.load(ordering: .relaxed) }
+        func set() { value.store(true, ordering: .relaxed) }
+    }
 }
 
 /// A dead letter topic has fewer partitions than the topic it stands beside.

@@ -42,6 +42,11 @@ struct RunCommand: AsyncParsableCommand {
     var handler: BuiltInHandler = .log
     @Option(help: ArgumentHelp("none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2.", valueName: "policy"))
     var retry: String?
+    @Option(
+        help: ArgumentHelp(
+            "When an outage of what the handler calls stops all but probes: off, or row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s.",
+            valueName: "policy"))
+    var outageGate: String?
     @Option(help: "Handlers that may be suspended at the same time (default: 64).")
     var concurrency: String?
     @Option(help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
@@ -69,7 +74,7 @@ struct RunCommand: AsyncParsableCommand {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
-                "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
+                "outage-gate": outageGate, "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ])

@@ -217,6 +217,8 @@ public enum HeaderName {
     public static let failedAt: StaticString = "failedAt"
     /// Epoch milliseconds: not to be handled before.
     public static let dueAt: StaticString = "triage-due-at"
+    /// Why a retry record waits, if not for its backoff: `scheduled`.
+    public static let waitReason: StaticString = "triage-wait-reason"
     /// The origin of the record that a parked record waits for.
     public static let parkedBehind: StaticString = "triage-parked-behind"
     /// `topic/partition/offset` of the first delivery; immutable.

@@ -147,7 +147,15 @@ public protocol RecordConsumer: AnyObject {
     func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit]
     /// The first offset that exists and the one behind the last.
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64>
+    /// The offset behind the last record of an assigned partition as the last fetch saw it, without asking anyone; nil if
+    /// nothing was fetched yet. Of a partition that is paused it may be long out of date.
+    func knownEnd(of partition: TopicPartition) -> Int64?
 
     /// Leaves the group (revocation is reported to the observer first) and ends the consumer.
     func close()
+}
+
+extension RecordConsumer {
+    /// Nothing is known without asking.
+    public func knownEnd(of partition: TopicPartition) -> Int64? { nil }
 }

@@ -38,6 +38,7 @@ public final class InMemoryBroker: Sendable {
         var nextMember = 0
         var produceFaults: [BrokerError] = []
         var commitFaults: [BrokerError] = []
+        var inspectionFault: BrokerError?
         var held: [@Sendable () -> Void]?
         var maximumRecordSize = 1_000_000
     }
@@ -132,6 +133,12 @@ public final class InMemoryBroker: Sendable {
     public func consumer(group: String, startsAtEnd: Bool = false) -> any RecordConsumer {
         InMemoryConsumer(broker: self, group: group, startsAtEnd: startsAtEnd)
     }
+
+    /// Looks at partitions without consuming them.
+    public func inspector() -> any PartitionInspector { InMemoryInspector(broker: self) }
+
+    /// Lets every look of an ``inspector()`` fail with `error` until it is nil again.
+    public func failInspections(with error: BrokerError?) { state.withLock { $0.inspectionFault = error } }
 
     // MARK: Produce
 

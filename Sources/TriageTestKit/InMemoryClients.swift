@@ -198,6 +198,8 @@ final class InMemoryConsumer: RecordConsumer {
         return min(first ?? end, end)..<end
     }
 
+    func knownEnd(of partition: TopicPartition) -> Int64? { broker.end(of: partition) }
+
     func close() {
         defer { isClosed = true }
         guard let member else { return }

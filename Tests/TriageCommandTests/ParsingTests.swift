@@ -66,13 +66,15 @@ struct ParsingTests {
         let run = try parse(
             RunCommand.self,
             """
-            run -b a:1,b:2 -g clinic -t one --topic two --handler none --retry immediate:2 --concurrency 8 --attempt-timeout 5s \
+            run -b a:1,b:2 -g clinic -t one --topic two --handler none --retry immediate:2 --outage-gate off --concurrency 8 \
+            --attempt-timeout 5s \
             --grace-period 1m --commit-interval 100ms --http off --identifiers plain --identifier-key-file k -e -o json \
             -X security.protocol=SSL -X client.id=x --config triage.yaml --log-level info
             """
         )
         #expect(run.broker.brokers == "a:1,b:2" && run.group == "clinic" && run.topics == ["one", "two"] && run.handler == .none)
-        #expect(run.retry == "immediate:2" && run.concurrency == "8" && run.attemptTimeout == "5s" && run.gracePeriod == "1m")
+        #expect(run.retry == "immediate:2" && run.outageGate == "off" && run.concurrency == "8")
+        #expect(run.attemptTimeout == "5s" && run.gracePeriod == "1m")
         #expect(run.commitInterval == "100ms" && run.http == "off" && run.identifiers == "plain" && run.identifierKeyFile == "k")
         #expect(run.exitAtEnd && run.output == .json && run.broker.config == "triage.yaml" && run.broker.log.logLevel == .info)
         #expect(run.broker.properties == ["security.protocol=SSL", "client.id=x"])

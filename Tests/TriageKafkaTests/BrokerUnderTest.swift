@@ -9,6 +9,8 @@ struct BrokerUnderTest {
     var makeProducer: (_ limit: Int?) throws -> any RecordProducer
     /// A member of this group; `fromEnd` starts partitions without a commit at their end instead of their beginning.
     var makeConsumer: (_ group: String, _ fromEnd: Bool) throws -> any RecordConsumer
+    /// What looks at partitions.
+    var makeInspector: () throws -> any PartitionInspector
     /// A new topic with this many partitions; the name.
     var createTopic: (_ partitions: Int) async throws -> String
 

@@ -67,6 +67,49 @@ enum Conformance {
         #expect(try reader.consumer.watermarks(TopicPartition(topic, 2), timeout: patience) == 0..<0)
     }
 
+    static func knowsEndsWithoutAsking(_ broker: BrokerUnderTest) async throws {
+        let topic = try await broker.createTopic(2)
+        let (main, empty) = (TopicPartition(topic, 0), TopicPartition(topic, 1))
+        let producer = try broker.producer()
+        defer { producer.close() }
+        func produce(_ count: Int) throws {
+            let record = OutboundRecord(topic: topic, partition: 0, key: nil, value: ByteSlice("x"))
+            try producer.produceAll(Array(repeating: record, count: count))
+        }
+        try produce(30)
+        let reader = Reader(try broker.consumer(unique("group")))
+        defer { reader.consumer.close() }
+        try reader.subscribe(topic)
+        try reader.poll("both ends") { reader.ends.count == 2 }
+        #expect(reader.consumer.knownEnd(of: main) == 30)
+        #expect(reader.consumer.knownEnd(of: empty) == 0)
+        // What isn't taken yet counts: the end is the partition's, not the reader's.
+        try produce(1200)
+        try reader.poll("the new end") { reader.consumer.knownEnd(of: main) == 1230 }
+        #expect(reader.consumer.knownEnd(of: TopicPartition(topic, 7)) == nil)
+    }
+
+    static func inspects(_ broker: BrokerUnderTest) async throws {
+        let topic = try await broker.createTopic(2)
+        let (main, empty) = (TopicPartition(topic, 0), TopicPartition(topic, 1))
+        let producer = try broker.producer()
+        defer { producer.close() }
+        try producer.produceAll((0..<5).map { OutboundRecord(topic: topic, partition: 0, key: nil, value: ByteSlice("\($0)")) })
+        let reader = Reader(try broker.consumer(unique("group")))
+        defer { reader.consumer.close() }
+        try reader.subscribe(topic)
+        try reader.poll("five records") { reader.records.count == 5 }
+        let inspector = try broker.makeInspector()
+        #expect(try inspector.watermarks(main, timeout: patience) == 0..<5)
+        #expect(try inspector.watermarks(empty, timeout: patience) == 0..<0)
+        let first = try inspector.timestamp(in: main, from: 0, timeout: patience)
+        #expect(first != nil && first == reader.records.first?.timestamp)
+        // Twice, and from the middle: each look stands for itself.
+        #expect(try inspector.timestamp(in: main, from: 0, timeout: patience) == first)
+        #expect(try inspector.timestamp(in: main, from: 4, timeout: patience) == reader.records.last?.timestamp)
+        #expect(throws: BrokerError.self) { try inspector.watermarks(TopicPartition(unique("none"), 0), timeout: .seconds(2)) }
+    }
+
     static func pausesWithoutLossOrRewind(_ broker: BrokerUnderTest) async throws {
         let topic = try await broker.createTopic(2)
         let paused = TopicPartition(topic, 0)

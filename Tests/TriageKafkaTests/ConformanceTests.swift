@@ -41,6 +41,11 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                         servers, group: group, reset: fromEnd ? .latest : .earliest,
                         session: self == .real ? .seconds(6) : .seconds(4)))
             },
+            makeInspector: {
+                var configuration = KafkaConfiguration(bootstrapServers: servers)
+                configuration.additional["fetch.wait.max.ms"] = "50"
+                return try KafkaInspector(configuration)
+            },
             createTopic: { partitions in
                 let name = unique("topic")
                 if self == .embedded {
@@ -96,6 +101,14 @@ struct ConformanceTests {
 
     @Test(arguments: TestBroker.available) func keepsOrderAndReportsEnds(_ kind: TestBroker) async throws {
         try await Conformance.keepsOrderAndReportsEnds(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func knowsEndsWithoutAsking(_ kind: TestBroker) async throws {
+        try await Conformance.knowsEndsWithoutAsking(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available) func inspects(_ kind: TestBroker) async throws {
+        try await Conformance.inspects(kind.broker())
     }
 
     @Test(arguments: TestBroker.available) func pausesWithoutLossOrRewind(_ kind: TestBroker) async throws {

@@ -47,6 +47,8 @@ struct EngineBench: Sendable {
         configuration.commitInterval = .milliseconds(2)
         configuration.produceRetryDelay = .milliseconds(2)
         configuration.seed = 42
+        // Handlers here fail for their events' own reasons, many in a row.
+        configuration.outage = nil
     }
 
     var retryTopic: String { TopicName.retry(of: topic) }
@@ -117,6 +119,25 @@ struct EngineBench: Sendable {
             case .histogram(_, _, let count, _, _): return sum + Int(count)
             case .doubleSum, .gauge, .intGauge, .exponentialHistogram: return sum
             }
+        }
+    }
+
+    /// A gauge's values, over the points that have all of these attributes.
+    func values(_ metric: Metric, _ attributes: [String: String] = [:]) -> [Double] {
+        let data = meter.collect(at: tracer.clock.now()).metrics.first { $0.metric.name == metric.name }
+        return (data?.points ?? []).compactMap { point in
+            let pairs = Dictionary(uniqueKeysWithValues: point.attributes.pairs.map { ($0.key, $0.value) })
+            guard case .gauge(let value) = point.value, attributes.allSatisfy({ pairs[$0.key] == $0.value }) else { return nil }
+            return value
+        }
+    }
+
+    /// Whether a metric has any point with all of these attributes.
+    func hasPoints(_ metric: Metric, _ attributes: [String: String] = [:]) -> Bool {
+        let data = meter.collect(at: tracer.clock.now()).metrics.first { $0.metric.name == metric.name }
+        return (data?.points ?? []).contains { point in
+            let pairs = Dictionary(uniqueKeysWithValues: point.attributes.pairs.map { ($0.key, $0.value) })
+            return attributes.allSatisfy { pairs[$0.key] == $0.value }
         }
     }
 }

@@ -76,6 +76,7 @@ struct FailureHeadersTests {
             record(
                 [
                     "triage-due-at": "1", "triage-writer": "x", "triage-parked-behind": "t/0/1", "triage-replay": "r1",
+                    "triage-wait-reason": "scheduled",
                     "retryCount": "9",
                 ].headers),
             count: 0

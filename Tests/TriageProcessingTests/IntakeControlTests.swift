@@ -73,4 +73,17 @@ struct IntakeControlTests {
         intake.invalidate()
         #expect(intake.balance(load(0), assigned: [main, other]) == IntakeControl.Change(pause: [other]))
     }
+
+    @Test("while it is held everything is paused, and nothing else resumes it")
+    func held() {
+        var intake = IntakeControl(maximumRecords: 10, maximumBytes: 1000)
+        let both = [main, retry]
+        intake.hold(true)
+        #expect(intake.balance(load(1), assigned: both) == IntakeControl.Change(pause: both))
+        intake.hold(true)
+        #expect(intake.balance(load(10), assigned: both) == nil)
+        #expect(intake.balance(load(0), assigned: both) == nil)
+        intake.hold(false)
+        #expect(intake.balance(load(0), assigned: both) == IntakeControl.Change(resume: both))
+    }
 }

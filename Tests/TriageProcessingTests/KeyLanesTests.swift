@@ -125,7 +125,24 @@ struct KeyLanesTests {
                     #expect(!model.out.contains(entry.key), "two at a time: seed \(seed), step \(step)")
                     #expect(model.handOut(entry.key) == entry.item, "out of order: seed \(seed), step \(step)")
                     #expect(model.passed.values.allSatisfy { $0 <= keys }, "starved: seed \(seed), step \(step)")
-                case 14..<19:
+                case 14:
+                    // What is put back is at the head of its lane again, behind the lanes that are ready.
+                    guard let key = model.out.randomElement(using: &random) else { continue }
+                    lanes.putBack((key, -step), key: LaneKey(UInt64(key)))
+                    model.out.remove(key)
+                    model.passed[key] = 0
+                    model.queues[key, default: []].insert(-step, at: 0)
+                case 15:
+                    let wanted = Int.random(in: 0..<keys, using: &random)
+                    let isThere = model.ready.contains(wanted)
+                    guard let (_, entry) = lanes.next(preferring: { $0.key == wanted }) else { continue }
+                    #expect(!isThere || entry.key == wanted, "not preferred: seed \(seed), step \(step)")
+                    #expect(!model.out.contains(entry.key), "two at a time: seed \(seed), step \(step)")
+                    let passed = model.passed
+                    #expect(model.handOut(entry.key) == entry.item, "out of order: seed \(seed), step \(step)")
+                    // Who is preferred jumps the queue: that is no one's unfairness.
+                    if isThere { model.passed = passed.merging([entry.key: 0]) { $1 } }
+                case 16..<19:
                     guard let key = model.out.randomElement(using: &random) else { continue }
                     lanes.finished(LaneKey(UInt64(key)))
                     model.out.remove(key)

@@ -1,4 +1,5 @@
 import Testing
+import TriageEvents
 
 @testable import TriageProcessing
 
@@ -170,5 +171,23 @@ extension OffsetLedger {
         let ticket = delivered(offset)
         #expect(ticket != nil, "offset \(offset) was refused")
         return ticket ?? -1
+    }
+}
+
+extension OffsetLedgerTests {
+    @Test("the oldest is the first that isn't complete, whatever came or was completed behind it")
+    func oldest() {
+        var ledger = OffsetLedger()
+        #expect(ledger.oldest == nil)
+        let tickets = (0..<4).map { ledger.delivered(Int64($0), at: $0 == 2 ? nil : Timestamp(milliseconds: Int64($0) + 100)) ?? -1 }
+        #expect(ledger.oldest == Timestamp(milliseconds: 100))
+        ledger.complete(tickets[1])
+        #expect(ledger.oldest == Timestamp(milliseconds: 100))
+        ledger.complete(tickets[0])
+        #expect(ledger.oldest == nil, "the record says no time")
+        ledger.complete(tickets[2])
+        #expect(ledger.oldest == Timestamp(milliseconds: 103))
+        ledger.complete(tickets[3])
+        #expect(ledger.oldest == nil)
     }
 }

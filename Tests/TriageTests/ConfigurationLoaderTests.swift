@@ -50,7 +50,7 @@ struct ConfigurationLoaderTests {
     @Test(
         "Every key of the list is understood in the environment and in the file",
         arguments: [
-            ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("concurrency", "9"),
+            ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("outage-gate", "row=5"), ("concurrency", "9"),
             ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
             ("log-format", "json"), ("log-level", "debug"), ("log-export-labels", "a,b"), ("log-export-metadata", "k"),
             ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
@@ -66,7 +66,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 15) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 17) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {
@@ -110,7 +110,9 @@ struct ConfigurationLoaderTests {
             ("brokers", "localhost:notaport"), ("brokers", "a:9092,b:0"), ("brokers", ","), ("brokers", "http://a:9092"),
             ("brokers", "a b:1"),
             ("topics", "a/b"), ("topics", "fhir.Patient.created.retry"), ("topics", "a.dlq"), ("topics", ".."), ("topics", ","),
-            ("retry", "sometimes"), ("retry", "scheduled:3"), ("concurrency", "0"), ("concurrency", "10001"),
+            ("outage-gate", "on"), ("outage-gate", "row=-1"), ("outage-gate", "ratio=1.5"), ("outage-gate", "attempts=0"),
+            ("outage-gate", "window=10ms"), ("outage-gate", "probe=0"), ("outage-gate", "probe-cap=soon"),
+            ("outage-gate", "rows=3"), ("outage-gate", "row=3,,ratio=1"), ("retry", "sometimes"), ("retry", "scheduled:3"), ("concurrency", "0"), ("concurrency", "10001"),
             ("concurrency", "many"),
             ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
             ("commit-interval", "0"), ("http", "localhost"), ("http", "127.0.0.1:65536"), ("http", "127.0.0.1:-1"), ("http", ""),
@@ -125,6 +127,22 @@ struct ConfigurationLoaderTests {
             #expect(error.map { value.contains($0.value) || $0.value.isEmpty } == true)
             #expect(error?.expected.isEmpty == false)
         }
+    }
+
+    @Test("The outage gate's grammar: what isn't named is the default, off is off")
+    func outageGate() async throws {
+        #expect(try await load().outage == OutagePolicy())
+        #expect(try await load(environment: ["TRIAGE_OUTAGE_GATE": "off"]).outage == nil)
+        #expect(try await load(environment: ["TRIAGE_OUTAGE_GATE": "row=0"]).outage == OutagePolicy(failuresInRow: 0))
+        let all = "row=5,ratio=0.25,attempts=40,window=2m,probe=250ms,probe-cap=10s"
+        #expect(
+            try await load(flags: ["outage-gate": all], environment: ["TRIAGE_OUTAGE_GATE": "off"]).outage
+                == OutagePolicy(
+                    failuresInRow: 5, failureRatio: 0.25, minimumAttempts: 40, window: .seconds(120),
+                    probeDelay: .milliseconds(250), maximumProbeDelay: .seconds(10)))
+        // What the documents say the defaults are.
+        let said = "row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s"
+        #expect(try ConfigurationLoader.outagePolicy(said) == OutagePolicy())
     }
 
     @Test("A topic's name is as long as Kafka allows with `.retry` behind it")

@@ -116,6 +116,8 @@ public final class Demonstration: Sendable {
         configuration.group = Demonstration.group
         configuration.topics = topics
         configuration.retry = RetryPolicy(base: .milliseconds(200), cap: .seconds(2))
+        // So many injected failures are no outage, and they heal by being tried again.
+        if options.transient >= 0.25 { configuration.outage = nil }
         configuration.commitInterval = .milliseconds(200)
         configuration.http = nil
         let processor = try Processor(configuration, telemetry: telemetry, logger: logger) { event, context in

@@ -125,6 +125,11 @@ public final class KafkaConsumer: RecordConsumer {
         return try handle.watermarks(partition, milliseconds: timeout.wholeMilliseconds)
     }
 
+    /// The offset behind the last record as the last fetch response told it (the high watermark); asks nobody.
+    ///
+    /// Nil before the first response. A paused partition isn't fetched, so its end stays what it was.
+    public func knownEnd(of partition: TopicPartition) -> Int64? { handle?.knownEnd(of: partition) }
+
     /// Reports the revocation to the observer, leaves the group and ends the consumer; a second call does nothing.
     ///
     /// Not to be called by an observer while it is being told.

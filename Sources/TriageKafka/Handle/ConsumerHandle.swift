@@ -113,6 +113,14 @@ final class ConsumerHandle {
         try handle.watermarks(partition, milliseconds: milliseconds)
     }
 
+    /// The cached high watermark; nil while no fetch response brought one.
+    func knownEnd(of partition: TopicPartition) -> Int64? {
+        var low: Int64 = 0
+        var high: Int64 = 0
+        let code = rd_kafka_get_watermark_offsets(handle.client, partition.topic, partition.partition, &low, &high)
+        return code == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0 ? high : nil
+    }
+
     /// The error after which the consumer can't go on, if it has one.
     var fatalError: BrokerError? { handle.fatalError }
 

@@ -40,7 +40,8 @@ extension Engine {
         let headers =
             FailureHeaders.retry(
                 delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
-                group: configuration.group, writer: writer, processTraceparent: traceparent(step)
+                group: configuration.group, writer: writer, processTraceparent: traceparent(step),
+                isScheduled: strategy == .scheduled
             ) + contentType(of: delivery)
         let attributes = [
             Attribute("triage.retry.count", .int(Int64(count))), Attribute("triage.retry.strategy", .text(SafeText(strategy))),
@@ -188,6 +189,7 @@ extension Engine {
         case .deadLetter(let failure):
             counts.deadLettered += 1
             metrics.deliveries(.deadLettered).add(1)
+            backlog.wrote(TopicPartition(send.record.topic, acknowledgement.partition), offset: acknowledgement.offset, at: now)
             notify(
                 .deadLettered(
                     delivery.history.origin, reason: failure.message, send.step.context))

@@ -78,8 +78,10 @@ extension Engine {
             guard leaving.contains(where: { $0.busy > 0 }), now < deadline else { break }
             executor.wait(atMost: min(deadline - now, .milliseconds(50)))
         }
+        // What an outage deferred meanwhile is ready again: nobody may take it up any more.
+        let deferred = dropWaiting(of: leaving)
         commitNow(leaving)
-        let abandoned = dropped + leaving.reduce(0) { $0 + $1.busy }
+        let abandoned = dropped + deferred + leaving.reduce(0) { $0 + $1.busy }
         forget(leaving)
         noteAssignment(.revoked)
         notify(.revoked(ids.count, abandoned: abandoned))
@@ -112,7 +114,7 @@ extension Engine {
         let ready = lanes.remove(where: isLeaving)
         for delivery in ready { load.bytes -= delivery.record.size }
         let waited = waiting.remove(where: isLeaving)
-        for delivery in waited { load.waitingBytes -= delivery.record.size }
+        for delivery in waited { noteWaiting(delivery, -1) }
         return ready.count + waited.count
     }
 

@@ -14,9 +14,7 @@ extension Engine {
             try consumer.commit(offsets)
             commitsInFlight.append(step)
         } catch {
-            step.end(error, tracer: tracer, at: clock.now())
-            gauges.commits(error).add(1)
-            notify(.commitFailed(error))
+            ended(step, error, at: clock.now())
         }
     }
 
@@ -26,11 +24,8 @@ extension Engine {
 
     /// The coordinator has answered the oldest commit.
     func committed(_ offsets: [OffsetCommit], error: BrokerError?, at now: Timestamp) {
-        commitsInFlight.popFirst()?.end(error, tracer: tracer, at: now)
-        gauges.commits(error).add(1)
-        if let error {
-            notify(.commitFailed(error))
-        } else {
+        if let step = commitsInFlight.popFirst() { ended(step, error, at: now) }
+        if error == nil {
             for offset in offsets { partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
         }
     }
@@ -42,13 +37,16 @@ extension Engine {
         let step = CommitStep(template: commitTemplate, partitions: offsets.count, tracer: tracer, at: clock.now())
         do {
             try consumer.commitAndWait(offsets)
-            step.end(nil, tracer: tracer, at: clock.now())
-            gauges.commits(nil).add(1)
+            ended(step, nil, at: clock.now())
             for offset in offsets { self.partitions[offset.topicPartition]?.ledger.didCommit(offset.offset) }
         } catch {
-            step.end(error, tracer: tracer, at: clock.now())
-            gauges.commits(error).add(1)
-            notify(.commitFailed(error))
+            ended(step, error, at: clock.now())
         }
+    }
+
+    private func ended(_ step: CommitStep, _ error: BrokerError?, at now: Timestamp) {
+        gauges.committed(error, from: step.start, to: now)
+        step.end(error, tracer: tracer, at: now)
+        if let error { notify(.commitFailed(error)) }
     }
 }

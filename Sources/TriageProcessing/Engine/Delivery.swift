@@ -16,6 +16,8 @@ final class Delivery {
     /// When a waiting record was due.
     var due: Timestamp?
     var lane = LaneKey(0)
+    /// What an attempt during an outage left behind.
+    var deferral: Deferral?
 
     init(record: Record, partition: PartitionState, ticket: Int, context: TraceContext?) {
         self.record = record
@@ -28,6 +30,13 @@ final class Delivery {
 
     /// Whether it is a retry after a failure: one that was only parked is none.
     var hasFailedBefore: Bool { knownHistory.map { !$0.attempts.entries.isEmpty } ?? false }
+}
+
+/// Where a delivery goes on that was deferred: what was charged before the outage, and what the next spans link to.
+struct Deferral {
+    let retries: Int
+    let attempts: AttemptLedger
+    let lastAttempt: TraceContext
 }
 
 /// What the engine knows about an assigned partition. Confined to the loop's thread.
@@ -46,6 +55,8 @@ final class PartitionState {
     /// A retry partition must be read at least to here: we have written up to it.
     var expectedEnd: Int64 = 0
     var isRevoked = false
+    /// Its retry records that wait for their time.
+    var waiting = WaitCounts()
 
     init(
         _ id: TopicPartition, group: String, clientID: String?, tracer: Tracer, attemptTopic: String, metrics: PartitionMetrics
@@ -75,8 +86,10 @@ struct PartitionMetrics {
     let completedDeliveries: Counter
     let completedEvents: Counter
     let deadLetteredEvents: Counter
-    let waitDuration: Histogram
+    private let waitDuration: Histogram
     let lateness: Histogram
+    let duplicates: Counter
+    let overruns: Counter
     private let outcomes: [Outcome: Counter]
     private let strategies: [RetryPolicy.Strategy: Counter]
     private let meter: Meter
@@ -95,11 +108,15 @@ struct PartitionMetrics {
             Metric.processDuration, MetricAttributes(messaging + [("messaging.operation.name", "process")])
         )
         endToEnd = meter.histogram(Metric.endToEndDuration, MetricAttributes(attributes))
-        waitDuration = meter.histogram(Metric.retryWaitDuration, MetricAttributes(attributes))
+        waitDuration = meter.histogram(
+            Metric.retryWaitDuration, MetricAttributes(attributes + [("triage.wait.reason", SafeText(WaitReason.backoff))])
+        )
+        duplicates = meter.counter(Metric.duplicates, MetricAttributes(attributes))
+        overruns = meter.counter(Metric.handlerOverruns, MetricAttributes(attributes))
         lateness = meter.histogram(Metric.retryLateness, MetricAttributes(attributes))
         // All outcomes and strategies that there can be, so that each counter starts at 0 and its first increase shows.
         var outcomes: [Outcome: Counter] = [:]
-        for outcome in [Outcome.completed, .retryScheduled, .deadLettered, .abandoned, .skipped] {
+        for outcome in [Outcome.completed, .retryScheduled, .deadLettered, .deferred, .abandoned, .skipped] {
             outcomes[outcome] = meter.counter(
                 Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))])
             )
@@ -128,6 +145,13 @@ struct PartitionMetrics {
     func retries(_ strategy: RetryPolicy.Strategy) -> Counter {
         strategies[strategy]
             ?? meter.counter(Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))]))
+    }
+
+    func waitDuration(_ reason: WaitReason) -> Histogram {
+        if reason == .backoff { return waitDuration }
+        return meter.histogram(
+            Metric.retryWaitDuration, MetricAttributes(attributes + [("triage.wait.reason", SafeText(reason))])
+        )
     }
 
     func failedProcessDuration(_ failure: Failure) -> Histogram {

@@ -49,7 +49,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var failure: EngineError?
     private var pollStep: PollStep
     var lastCommit = Timestamp(nanoseconds: .min)
-    private var lastGauges = Timestamp(nanoseconds: .min)
+    private var lastPublished = Timestamp(nanoseconds: .min)
     private var aloneSequence: UInt64 = 0
     /// Whether the group has settled what this member works on, if only that it is nothing.
     var hasAssignment = false
@@ -59,6 +59,13 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var turnStart = Timestamp(nanoseconds: 0)
 
     var gauges: EngineGauges
+    let readings: PipelineReadings
+    let backlog: DeadLetterBacklog
+    var gate: OutageGate
+    /// The delivery that probes whether an outage is over.
+    var probe: Delivery?
+    /// The last probe had failed before: something else is to be fetched for the next one.
+    var wantsFresh = false
     private let wakeConsumer: @Sendable () -> Void
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
@@ -92,6 +99,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         pollStep = PollStep(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
         deadLetterCounter = DeadLetterCounter(meter: meter)
         gauges = EngineGauges(meter: meter, group: configuration.group)
+        readings = PipelineReadings(
+            meter: meter, group: configuration.group, topics: configuration.topics, clock: tracer.clock)
+        backlog = DeadLetterBacklog(meter: meter, group: configuration.group, clock: tracer.clock)
+        gate = OutageGate(configuration.outage)
         intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
         wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
@@ -148,7 +159,6 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         let end = clock.now()
         // A commit that got no answer is none that failed: the last one, which waits for its answer, has its offsets too.
         while let step = commitsInFlight.popFirst() { step.end(nil, tracer: tracer, at: end) }
-        gauges.set(inFlight: 0, waiting: 0, paused: 0, oldest: nil)
         publish()
         if let failure { throw failure }
     }
@@ -159,7 +169,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         retrySends(now)
         while !isDraining, let (delivery, due) = waiting.popDue(at: now) {
             delivery.due = due
-            load.waitingBytes -= delivery.record.size
+            noteWaiting(delivery, -1)
             load.bytes += delivery.record.size
             lanes.enqueue(delivery, key: delivery.lane)
         }
@@ -167,12 +177,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         dispatch()
         balanceIntake()
         commitIfDue(now)
-        if now - lastGauges >= .milliseconds(100) {
-            lastGauges = now
-            gauges.set(
-                inFlight: inFlight, waiting: waiting.count, paused: intake.paused.count,
-                oldest: waiting.nextDue.map { max(.zero, now - $0) }
-            )
+        if now - lastPublished >= .milliseconds(100) {
+            lastPublished = now
             publish()
         }
     }
@@ -186,10 +192,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
 
     private func timeUntilNextWork(_ now: Timestamp) -> Duration {
         var wait = Duration.milliseconds(configuration.endsWhenIdle ? 50 : 200)
-        for due in [waiting.nextDue, resends.nextDue] {
+        for due in [waiting.nextDue, resends.nextDue, lanes.hasReady ? gate.nextProbe : nil] {
             if let due { wait = min(wait, max(.zero, due - now)) }
         }
-        return lanes.hasReady && !idleWorkers.isEmpty ? .zero : wait
+        return lanes.hasReady && mayHandOut && !idleWorkers.isEmpty ? .zero : wait
     }
 
     private func poll(_ batch: inout PolledBatch, atMost timeout: Duration) {
@@ -252,8 +258,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 known?.end = nil
             }
             guard let partition = known else { continue }
-            guard let ticket = partition.ledger.delivered(record.offset) else {
+            guard let ticket = partition.ledger.delivered(record.offset, at: record.timestamp) else {
                 counts.duplicates += 1
+                partition.metrics.duplicates.add(1)
                 continue
             }
             deliveredHere += 1
@@ -272,7 +279,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             }
         }
         if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }
-        pollStep.record(topic: isMixed ? nil : known?.id.topic, count: records.count, contexts: sampled, from: pollStart, to: now)
+        wantsFresh = false
+        let topic = isMixed ? nil : known?.id.topic
+        pollStep.record(topic: topic, count: records.count, contexts: sampled, from: pollStart, to: now)
+        gauges.polled(topic, from: pollStart, to: now)
     }
 
     private func ingestRetry(_ delivery: Delivery, _ now: Timestamp) {
@@ -283,10 +293,16 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             delivery.partition.metrics.deliveries(.skipped).add(1)
             delivery.partition.ledger.complete(delivery.ticket)
         } else {
-            load.waitingBytes += delivery.record.size
+            noteWaiting(delivery, 1)
             // Without a due time a record is due at once; it takes the same way, so that its wait is a span too.
             waiting.insert(delivery, due: history.dueAt ?? now)
         }
+    }
+
+    /// A retry record begins (1) or ends (−1) to wait for its time.
+    func noteWaiting(_ delivery: Delivery, _ change: Int) {
+        load.waitingBytes += change * delivery.record.size
+        delivery.partition.waiting[delivery.history.waitReason] += change
     }
 
     /// The lane: the key's bytes; without a key the resource id; with neither it is alone (design §2).
@@ -308,6 +324,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
 
     private func balanceIntake() {
         load.records = inFlight
+        // During an outage no more is taken in than a probe needs.
+        intake.hold(!gate.isOpen && load.records > 0 && !wantsFresh)
         guard let change = intake.balance(load, assigned: partitions.keys) else { return }
         do { if !change.pause.isEmpty { try consumer.pause(change.pause) } } catch {
             intake.refused(paused: change.pause)
@@ -336,6 +354,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         // After an error that can't be recovered from, what hasn't begun is left to the successor.
         if failure != nil { _ = dropWaiting(of: Array(partitions.values)) }
         while clock.now() < deadline {
+            // During an outage nothing can be finished that hasn't begun.
+            if !gate.isOpen { _ = dropWaiting(of: Array(partitions.values)) }
             work(until: clock.now())
             if lanes.waiting == 0, sends.isEmpty, unsent.isEmpty, resends.count == 0,
                 partitions.values.allSatisfy({ $0.busy == 0 })
@@ -365,12 +385,15 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         // An eager rebalance takes everything away before it assigns anew: that is no time to find that all is done.
         hasAssignment = change == .assigned || !partitions.isEmpty
         assignedCount.store(partitions.count, ordering: .relaxed)
-        gauges.rebalances(change).add(1)
+        gauges.rebalanced(change)
+        backlog.own(partitions.keys.lazy.filter { !TopicName.isRetry($0.topic) })
+        publish()
     }
 
-    private func publish() {
+    func publish() {
         let state = (counts, partitions.compactMapValues(\.ledger.watermark))
         published.withLock { $0 = state }
+        publishReadings()
     }
 
     /// A uniform number in 0..<1, by SplitMix64 (Steele, Lea, Flood, 2014).

@@ -9,6 +9,8 @@ public struct EngineConfiguration: Sendable {
     public var topics: [String]
     /// When and how often to try again.
     public var retry = RetryPolicy()
+    /// When an outage of what the handler calls stops everything but probes; nil for never.
+    public var outage: OutagePolicy? = OutagePolicy()
     /// Handlers that may be suspended at the same time, 1 or more. Default 64.
     public var concurrency = 64
     /// How long an attempt may take before its task is cancelled; nil for no limit. Default 60 s.
@@ -54,6 +56,8 @@ public struct EngineSummary: Sendable, Hashable {
     public var retries = 0
     /// Dead letters that were acknowledged.
     public var deadLettered = 0
+    /// Deliveries whose attempt failed during an outage: not charged, tried again after it.
+    public var deferred = 0
     /// Records skipped: another group's retries.
     public var skipped = 0
     /// Deliveries of an offset that had been delivered before in the same assignment.

@@ -1,56 +1,71 @@
 internal import TriageEvents
 internal import TriageTelemetry
 
-/// The consumer's own metrics: gauges that the loop sets twice a second, commits and rebalances.
+/// The consumer's own counters and durations: polls, commits, rebalances. Levels are in ``PipelineReadings``.
 struct EngineGauges {
-    /// An up-down counter that is set to a value: it adds the difference to the last one.
-    private struct Level {
-        let counter: UpDownCounter
-        var last: Int64 = 0
-
-        mutating func set(_ value: Int) {
-            counter.add(Int64(value) - last)
-            last = Int64(value)
-        }
-    }
-    private let meter: Meter
-    private let group: SafeText
-    private var inFlight: Level
-    private var waiting: Level
-    private var paused: Level
-    private let oldest: Gauge
-    private let committed: Counter
-
-    init(meter: Meter, group: String) {
-        self.meter = meter
-        self.group = SafeText(vetted: group)
-        let attributes: MetricAttributes = ["messaging.consumer.group.name": self.group]
-        inFlight = Level(counter: meter.upDownCounter(Metric.recordsInFlight, attributes))
-        waiting = Level(counter: meter.upDownCounter(Metric.retryWaiting, attributes))
-        paused = Level(counter: meter.upDownCounter(Metric.partitionsPaused, attributes))
-        oldest = meter.gauge(Metric.retryOldestAge, attributes)
-        committed = meter.counter(Metric.commits, attributes)
-    }
-
-    func commits(_ error: BrokerError?) -> Counter {
-        guard let error else { return committed }
-        return meter.counter(
-            Metric.commits, ["messaging.consumer.group.name": group, "error.type": SafeText(vetted: error.name)]
-        )
-    }
-
     enum Rebalance: String, CaseIterable { case assigned, revoked, lost }
 
-    func rebalances(_ type: Rebalance) -> Counter {
-        meter.counter(
-            Metric.rebalances, ["messaging.consumer.group.name": group, "triage.rebalance.type": SafeText(type)]
-        )
+    private let meter: Meter
+    private let group: SafeText
+    private let committed: Counter
+    private let commitDuration: Histogram
+    private let rebalanced: [Rebalance: Counter]
+    /// By topic; nil for polls that brought records of several.
+    private var pollDurations: [String?: Histogram] = [:]
+
+    init(meter: Meter, group: String) {
+        let group = SafeText(vetted: group)
+        self.meter = meter
+        self.group = group
+        committed = meter.counter(Metric.commits, ["messaging.consumer.group.name": group])
+        commitDuration = EngineGauges.duration("commit", "settle", nil, nil, meter, group)
+        // All types that there can be, so that each counter starts at 0 and its first increase shows.
+        rebalanced = Dictionary(
+            uniqueKeysWithValues: Rebalance.allCases.map { type in
+                (
+                    type,
+                    meter.counter(
+                        Metric.rebalances, ["messaging.consumer.group.name": group, "triage.rebalance.type": SafeText(type)])
+                )
+            })
     }
 
-    mutating func set(inFlight count: Int, waiting: Int, paused: Int, oldest age: Duration?) {
-        inFlight.set(count)
-        self.waiting.set(waiting)
-        self.paused.set(paused)
-        oldest.set(age?.inSeconds ?? 0)
+    func rebalanced(_ type: Rebalance) { rebalanced[type]?.add(1) }
+
+    /// A commit was answered.
+    func committed(_ error: BrokerError?, from start: Timestamp, to end: Timestamp) {
+        guard let error else {
+            committed.add(1)
+            commitDuration.record(from: start, to: end)
+            return
+        }
+        let type = SafeText(vetted: error.name)
+        meter.counter(Metric.commits, ["messaging.consumer.group.name": group, "error.type": type]).add(1)
+        EngineGauges.duration("commit", "settle", nil, type, meter, group).record(from: start, to: end)
+    }
+
+    /// A poll brought records. Empty ones aren't recorded, as they are no spans: they took as long as they were told to wait.
+    ///
+    /// - Parameter topic: nil if they came from several.
+    mutating func polled(_ topic: String?, from start: Timestamp, to end: Timestamp) {
+        if let known = pollDurations[topic] {
+            known.record(from: start, to: end)
+            return
+        }
+        let made = EngineGauges.duration("poll", "receive", topic.map { SafeText(vetted: $0) }, nil, meter, group)
+        pollDurations[topic] = made
+        made.record(from: start, to: end)
+    }
+
+    private static func duration(
+        _ operation: SafeText, _ type: SafeText, _ topic: SafeText?, _ error: SafeText?, _ meter: Meter, _ group: SafeText
+    ) -> Histogram {
+        var attributes: [(StaticString, SafeText)] = [
+            ("messaging.system", "kafka"), ("messaging.operation.name", operation), ("messaging.operation.type", type),
+            ("messaging.consumer.group.name", group),
+        ]
+        if let topic { attributes.append(("messaging.destination.name", topic)) }
+        if let error { attributes.append(("error.type", error)) }
+        return meter.histogram(Metric.clientOperationDuration, MetricAttributes(attributes))
     }
 }

@@ -19,6 +19,12 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case deadLettered(RecordPosition, reason: SafeText, TraceContext? = nil)
     /// An attempt took longer than its time-out and was cancelled.
     case attemptOverdue(RecordPosition, TraceContext? = nil)
+    /// The outage gate closed: nothing is handed over but probes, nothing charged, nothing dead-lettered for it.
+    case gateClosed(OutageGate.Cause)
+    /// A probe succeeded, so long after the gate had closed: everything goes on.
+    case gateOpened(after: Duration)
+    /// How many dead letters stand open can't be read any more; told once until it can be again.
+    case backlogUnknown(BrokerError)
     /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
     case stopping(Int)
     /// The grace period ended with handlers still busy.
@@ -35,6 +41,14 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .produceFailed(let error, _): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
         case .deadLettered(let origin, let reason, _): "\(origin) is dead-lettered: \(reason)"
         case .attemptOverdue(let position, _): "the attempt at \(position) exceeded its time-out and was cancelled"
+        case .gateClosed(.row(let keys)):
+            "outage: the handler failed for \(keys) keys in a row; only probes go on, nothing is charged or dead-lettered"
+        case .gateClosed(.ratio(let failures, let attempts)):
+            """
+            outage: \(failures) of the last \(attempts) attempts failed; only probes go on, nothing is charged or dead-lettered
+            """
+        case .gateOpened(let time): "the outage is over after \(Int(time.inSeconds.rounded())) s: everything goes on"
+        case .backlogUnknown(let error): "the number of open dead letters can't be read: \(error)"
         case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
         }
@@ -56,7 +70,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     /// Whether it calls for attention.
     public var isWarning: Bool {
         switch self {
-        case .assigned, .revoked, .stopping, .deadLettered: false
+        case .assigned, .revoked, .stopping, .deadLettered, .gateOpened: false
         default: true
         }
     }

@@ -26,6 +26,7 @@ struct IntakeControl: Equatable {
     private var isFull = false
     private var isWaitingFull = false
     private var isClosed = false
+    private var isHeld = false
     private var isStale = false
 
     init(maximumRecords: Int, maximumBytes: Int) {
@@ -48,6 +49,13 @@ struct IntakeControl: Equatable {
         isStale = true
     }
 
+    /// While it is held no partition is fetched from, however little is in flight: an outage.
+    mutating func hold(_ held: Bool) {
+        guard held != isHeld else { return }
+        isHeld = held
+        isStale = true
+    }
+
     /// The change that `load` calls for; nil for none. Ask again only after it was performed or ``refused(_:)``.
     mutating func balance(_ load: Load, assigned: some Sequence<TopicPartition>) -> Change? {
         let isFull = exceeds(load.records, maximumRecords, isFull) || exceeds(load.bytes, maximumBytes, isFull)
@@ -56,7 +64,7 @@ struct IntakeControl: Equatable {
         self.isFull = isFull
         self.isWaitingFull = isWaitingFull
         isStale = false
-        let wanted = Set(assigned.filter { isFull || isClosed || isWaitingFull && TopicName.isRetry($0.topic) })
+        let wanted = Set(assigned.filter { isFull || isClosed || isHeld || isWaitingFull && TopicName.isRetry($0.topic) })
         let change = Change(pause: wanted.subtracting(paused).sorted(), resume: paused.subtracting(wanted).sorted())
         paused = wanted
         return change == Change() ? nil : change

@@ -23,7 +23,7 @@ final class Worker {
 extension Engine {
     /// Wakes workers as long as there is something to hand out and a worker to do it.
     func dispatch() {
-        while failure == nil, lanes.hasReady {
+        while failure == nil, lanes.hasReady, mayHandOut {
             if let index = idleWorkers.popLast() {
                 let worker = workers[index]
                 let parked = worker.parked
@@ -50,7 +50,7 @@ extension Engine {
 
     private func serve(_ worker: Worker, at index: Int) async {
         while true {
-            while !worker.isAbandoned, failure == nil, let (lane, delivery) = lanes.next() {
+            while !worker.isAbandoned, failure == nil, let (lane, delivery) = takeNext() {
                 worker.current = delivery
                 delivery.partition.busy += 1
                 await handle(delivery, lane: lane, by: worker)
@@ -82,10 +82,7 @@ extension Engine {
             }
             worker.isOverdue = true
             worker.task?.cancel()
-            meter.counter(
-                Metric.handlerOverruns,
-                ["messaging.consumer.group.name": SafeText(vetted: configuration.group)]
-            ).add(1)
+            delivery.partition.metrics.overruns.add(1)
             notify(.attemptOverdue(delivery.record.position, worker.attempt))
         }
     }
@@ -118,12 +115,17 @@ extension Engine {
             context: delivery.context, continuesFailure: delivery.hasFailedBefore, tracer: tracer, at: start
         )
         counts.consumed += 1
-        if partition.isRetry { noteRetry(delivery, step: &step, at: start) }
+        if partition.isRetry {
+            noteRetry(delivery, step: &step, at: start)
+        } else if let deferral = delivery.deferral {
+            step.follows(deferral.lastAttempt)
+        }
         let event: PatientEvent
         switch decode(delivery) {
         case .success(let decoded): event = decoded
         case .failure(let error):
             let failure = ErrorClassification.failure(error, step: "decode")
+            if delivery === probe { probeSaidNothing(at: start) }
             step.failed(failure, tracer: tracer, at: start)
             var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
             attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
@@ -134,12 +136,15 @@ extension Engine {
         }
         step.describe(event)
 
-        var retries = delivery.knownHistory?.retries ?? 0
-        var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
+        let deferral = delivery.deferral
+        var retries = deferral?.retries ?? delivery.knownHistory?.retries ?? 0
+        var attempts = deferral?.attempts ?? delivery.knownHistory?.attempts ?? AttemptLedger()
+        // What was deferred isn't charged, so it stands in no ledger: the next attempt links to it all the same.
+        var deferredAttempt = deferral?.lastAttempt
         while true {
             let attemptStart = clock.now()
             let attempt = AttemptStep(
-                template: attemptTemplate, number: retries + 1, process: step.context, previous: attempts.last, tracer: tracer,
+                template: attemptTemplate, number: retries + 1, process: step.context, previous: deferredAttempt ?? attempts.last, tracer: tracer,
                 at: attemptStart
             )
             worker.attempt = attempt.span.context
@@ -156,16 +161,25 @@ extension Engine {
             lastEnd = end
             guard let error = thrown else {
                 attempt.end(nil, tracer: tracer, at: end)
+                let isProbe = !gate.isOpen && delivery === probe
+                if let change = gate.succeeded(isProbe: isProbe, at: end) { gateChanged(change, step: &step, at: end) }
                 completed(delivery, step: step, lane: lane, start: start, at: end)
                 return
             }
             if worker.isAbandoned || partition.isRevoked {
                 attempt.end(nil, tracer: tracer, at: end)
+                if delivery === probe { probeSaidNothing(at: end) }
                 abandon(delivery, step: step, lane: lane, at: end)
                 return
             }
             let failure = ErrorClassification.failure(worker.isOverdue ? AttemptTimeout() : error, step: "handle")
             attempt.end(failure, tracer: tracer, at: end)
+            if noteFailure(failure, of: delivery, attempt: retries + 1, lane: lane, step: &step, at: end) {
+                let deferral = Deferral(retries: retries, attempts: attempts, lastAttempt: attempt.span.context)
+                postpone(delivery, deferral, step: step, failure: failure, lane: lane, at: end)
+                return
+            }
+            deferredAttempt = nil
             attempts.append(AttemptLedger.Entry(failure, at: end, in: attempt.span.context))
             switch plan.failed(failure.errorClass, retries: retries, retryAt: failure.retryAt, now: end, unit: randomUnit()) {
             case .again where !worker.isOverdue:
@@ -198,15 +212,20 @@ extension Engine {
     /// Writes the whole wait as a span and links the process to it and to the attempt before.
     private func noteRetry(_ delivery: Delivery, step: inout ProcessStep, at now: Timestamp) {
         let history = delivery.history
+        if let deferral = delivery.deferral {
+            // The wait is written already.
+            step.continues(retry: deferral.retries, previousAttempt: deferral.lastAttempt, wait: nil)
+            return
+        }
+        let reason: WaitReason = hasWaitedForOutage(delivery) ? .outage : history.waitReason
         let since = delivery.record.timestamp ?? now
         let lateness = delivery.due.map { now - $0 } ?? .zero
         let wait = WaitStep.record(
             template: delivery.partition.waitTemplate, sent: delivery.context,
-            reason: history.parkedBehind == nil ? .backoff : .parked, from: since, to: now, lateness: lateness,
-            process: step, tracer: tracer
+            reason: reason, from: since, to: now, lateness: lateness, process: step, tracer: tracer
         )
         step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
-        delivery.partition.metrics.waitDuration.record(max(0, (now - since).inSeconds), in: step.context, at: now)
+        delivery.partition.metrics.waitDuration(reason).record(max(0, (now - since).inSeconds), in: step.context, at: now)
         delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds), in: step.context, at: now)
     }
 

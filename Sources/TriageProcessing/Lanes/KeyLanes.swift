@@ -50,6 +50,13 @@ public struct KeyLanes<Item> {
         return first
     }
 
+    /// Hands out the first item that is preferred, else the next. Takes time with the number of lanes that are ready.
+    public mutating func next(preferring isPreferred: (Item) -> Bool) -> (key: LaneKey, item: Item)? {
+        guard let index = ready.firstIndex(where: { isPreferred($0.item) }) else { return next() }
+        waiting -= 1
+        return ready.remove(at: index)
+    }
+
     /// Frees the lane of an item that was handed out.
     public mutating func finished(_ key: LaneKey) {
         guard let index = lanes.index(forKey: key) else { return }
@@ -58,6 +65,13 @@ public struct KeyLanes<Item> {
         } else {
             lanes.remove(at: index)
         }
+    }
+
+    /// Puts an item that was handed out back to the head of its lane: nothing behind it in the lane comes before it. Lanes
+    /// that are ready already go first.
+    public mutating func putBack(_ item: Item, key: LaneKey) {
+        waiting += 1
+        ready.append((key, item))
     }
 
     /// Takes out every waiting item that `shouldRemove` names, keeping the order of the others.

@@ -1,4 +1,5 @@
 internal import DequeModule
+public import TriageEvents
 
 /// The offsets of one partition that were delivered, and which of them are complete: out of order in, a contiguous watermark out.
 ///
@@ -7,6 +8,8 @@ internal import DequeModule
 public struct OffsetLedger {
     private struct Entry {
         let offset: Int64
+        /// Nanoseconds since the epoch; the least value there is for none.
+        let timestamp: Int64
         var isComplete: Bool
     }
     private var entries = Deque<Entry>()
@@ -25,27 +28,33 @@ public struct OffsetLedger {
     /// Delivered offsets at or behind the watermark that still wait for an earlier one or for themselves.
     public var span: Int { entries.count }
 
+    /// When the first delivered record that isn't complete was written; nil if there is none, or it doesn't say.
+    public var oldest: Timestamp? {
+        guard let first = entries.first, first.timestamp != .min else { return nil }
+        return Timestamp(nanoseconds: first.timestamp)
+    }
+
     /// Reading starts at `offset`: what lies before it is complete. It counts as not yet committed, so that a resolved
     /// start offset is committed at once (design §3).
     public mutating func started(at offset: Int64) {
         if entries.isEmpty { watermark = offset }
     }
 
-    /// Notes a delivery.
+    /// Notes a delivery; `timestamp` is when the record was written.
     ///
     /// The very first one may lie before the start: the client resets a committed offset that no longer exists (the topic
     /// was truncated or made anew), and what it brings then was never handled.
     ///
     /// - Returns: the ticket to complete it with; nil if the offset doesn't lie behind the last one, which a consumer
     ///   that was rewound by mistake would show.
-    public mutating func delivered(_ offset: Int64) -> Int? {
+    public mutating func delivered(_ offset: Int64, at timestamp: Timestamp? = nil) -> Int? {
         if entries.isEmpty, firstSequence == 0, end == nil, let start = watermark, offset < start {
             watermark = offset
             committed = nil
         }
         if let last = entries.last?.offset ?? watermark.map({ $0 - 1 }), offset <= last { return nil }
         if watermark == nil { watermark = offset }
-        entries.append(Entry(offset: offset, isComplete: false))
+        entries.append(Entry(offset: offset, timestamp: timestamp?.nanoseconds ?? .min, isComplete: false))
         incomplete += 1
         return firstSequence + entries.count - 1
     }

@@ -19,6 +19,8 @@ public struct EventHistory: Sendable, Hashable {
     public let parkedBehind: String?
     /// The group that failed; nil on a first delivery.
     public let group: String?
+    /// Why the record waits.
+    public let waitReason: WaitReason
 
     /// The history of a record: a first delivery's is itself.
     public init(of record: Record) {
@@ -31,6 +33,7 @@ public struct EventHistory: Sendable, Hashable {
             dueAt = nil
             parkedBehind = nil
             group = nil
+            waitReason = .backoff
             return
         }
         let headers = record.headers
@@ -43,6 +46,8 @@ public struct EventHistory: Sendable, Hashable {
         dueAt = integer(HeaderName.dueAt).map { Timestamp(milliseconds: $0) }
         parkedBehind = headers.text(HeaderName.parkedBehind)
         group = headers.text(HeaderName.group)
+        let isScheduled = headers.text(HeaderName.waitReason) == WaitReason.scheduled.rawValue
+        waitReason = parkedBehind != nil ? .parked : isScheduled ? .scheduled : .backoff
     }
 
     /// Retries that are believed: a header says anything, and counting on from there must not overflow.
@@ -57,12 +62,13 @@ public struct EventHistory: Sendable, Hashable {
 
 /// Builds the headers of retry records and dead letters (design §2). Ours are replaced, foreign ones kept byte for byte.
 public enum FailureHeaders {
-    /// The headers of a retry record after a failure.
+    /// The headers of a retry record after a failure. `isScheduled`: its due time is one that the error named.
     public static func retry(
         _ history: EventHistory, failure: Failure, attempts: AttemptLedger, count: Int, dueAt: Timestamp, at now: Timestamp,
-        group: String, writer: String, processTraceparent: ByteSlice?
+        group: String, writer: String, processTraceparent: ByteSlice?, isScheduled: Bool = false
     ) -> [Header] {
         common(history, failure, attempts, count, now, group, processTraceparent) + [
+            Header("triage-wait-reason", isScheduled ? ByteSlice(WaitReason.scheduled.rawValue) : nil),
             Header("triage-due-at", text: "\(dueAt.milliseconds)"),
             Header("triage-writer", text: writer),
             Header("triage-parked-behind", nil),
@@ -76,6 +82,7 @@ public enum FailureHeaders {
     ) -> [Header] {
         common(history, failure, attempts, count, now, group, processTraceparent) + [
             Header("triage-due-at", nil), Header("triage-writer", nil), Header("triage-parked-behind", nil),
+            Header("triage-wait-reason", nil),
         ]
     }
 

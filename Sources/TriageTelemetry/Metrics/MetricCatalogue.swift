@@ -110,7 +110,7 @@ extension Metric {
 
     // MARK: The consumer
 
-    /// Records between the watermark and the partition's end.
+    /// Records between the watermark and the partition's end. Of retry partitions, too: the destination is the partition's topic.
     public static let consumerLag = Metric(
         "triage.consumer.lag", .upDownCounter, unit: "{record}", "Records of a partition that are not yet complete.",
         attributes: ["messaging.destination.partition.id"] + place)
@@ -118,9 +118,10 @@ extension Metric {
     public static let consumerLagTime = Metric(
         "triage.consumer.lag.time", .gauge, unit: "s", "Age of a partition's oldest record that is not yet complete.",
         attributes: ["messaging.destination.partition.id"] + place)
-    /// Records that were delivered and are not complete.
+    /// Records that were delivered and are not complete; those in ``retryWaiting`` don't count.
     public static let recordsInFlight = Metric(
-        "triage.records.in_flight", .upDownCounter, unit: "{record}", "Records delivered and not yet complete.",
+        "triage.records.in_flight", .upDownCounter, unit: "{record}",
+        "Records delivered and not yet complete, without the retries that wait for their time.",
         attributes: place)
     /// Keys with an open retry record.
     public static let keysBlocked = Metric(

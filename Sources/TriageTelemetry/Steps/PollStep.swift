@@ -68,6 +68,9 @@ public struct CommitStep: Sendable {
         )
     }
 
+    /// When it was asked for.
+    public var start: Timestamp { span.start }
+
     /// Ends it with the coordinator's answer.
     public consuming func end(_ error: BrokerError?, tracer: Tracer, at time: Timestamp) {
         if let error, let logs = tracer.logs { FailureLog.settle(error, to: logs, at: time, of: span) }

@@ -55,6 +55,12 @@ public struct ProcessStep: Sendable {
         if let wait { span.add(SpanLink(wait)) }
     }
 
+    /// Says that an attempt of this very delivery was made before and deferred: a link to it.
+    public mutating func follows(_ attempt: TraceContext) { span.add(SpanLink(attempt)) }
+
+    /// Notes something that this delivery brought about beside its own outcome.
+    public mutating func add(_ event: SpanEvent) { span.add(event) }
+
     /// Notes a failure that happened outside an attempt (decoding): attributes, and an exception event.
     ///
     /// An unsampled span is exported for it, and ``context`` is sampled from then on, unless the rate limit refuses.
