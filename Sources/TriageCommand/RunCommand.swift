@@ -44,7 +44,10 @@ struct RunCommand: AsyncParsableCommand {
     var retry: String?
     @Option(
         help: ArgumentHelp(
-            "When an outage of what the handler calls stops all but probes: off, or row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s.",
+            """
+            When an outage of what the handler calls stops all but probes: off, or \
+            row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s.
+            """,
             valueName: "policy"))
     var outageGate: String?
     @Option(help: "Handlers that may be suspended at the same time (default: 64).")
@@ -74,7 +77,8 @@ struct RunCommand: AsyncParsableCommand {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
-                "outage-gate": outageGate, "concurrency": concurrency, "attempt-timeout": attemptTimeout, "grace-period": gracePeriod,
+                "outage-gate": outageGate, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
+                "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ])

@@ -75,6 +75,8 @@ final class InMemoryConsumer: RecordConsumer {
     private var positions: [TopicPartition: Int64] = [:]
     private var paused: Set<TopicPartition> = []
     private var reportedEnds: [TopicPartition: Int64] = [:]
+    /// What a fetch response would have told: of partitions that are paused it is out of date.
+    private var knownEnds: [TopicPartition: Int64] = [:]
     private var results: [(offsets: [OffsetCommit], error: BrokerError?)] = []
     private var rotation = 0
     private var isClosed = false
@@ -117,6 +119,7 @@ final class InMemoryConsumer: RecordConsumer {
                 return (Array(partition.records[first...].prefix(maximum - batch.records.count)), partition.next)
             }
             batch.records += records
+            knownEnds[id] = end
             if let last = records.last { positions[id] = last.offset + 1 }
             let reached = positions[id] ?? position
             let hasMore = broker.state.withLock { state in
@@ -146,6 +149,7 @@ final class InMemoryConsumer: RecordConsumer {
                 for id in coming {
                     positions[id] = start(of: id, as: starts[id] ?? .committed)
                     reportedEnds[id] = nil
+                    knownEnds[id] = nil
                 }
             }
             broker.setAssignment(assignment, group: group, member: member)
@@ -198,7 +202,7 @@ final class InMemoryConsumer: RecordConsumer {
         return min(first ?? end, end)..<end
     }
 
-    func knownEnd(of partition: TopicPartition) -> Int64? { broker.end(of: partition) }
+    func knownEnd(of partition: TopicPartition) -> Int64? { knownEnds[partition] }
 
     func close() {
         defer { isClosed = true }

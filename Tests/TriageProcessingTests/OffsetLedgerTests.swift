@@ -179,7 +179,9 @@ extension OffsetLedgerTests {
     func oldest() {
         var ledger = OffsetLedger()
         #expect(ledger.oldest == nil)
-        let tickets = (0..<4).map { ledger.delivered(Int64($0), at: $0 == 2 ? nil : Timestamp(milliseconds: Int64($0) + 100)) ?? -1 }
+        let tickets = (0..<4).map {
+            ledger.delivered(Int64($0), at: $0 == 2 ? nil : Timestamp(milliseconds: Int64($0) + 100)) ?? -1
+        }
         #expect(ledger.oldest == Timestamp(milliseconds: 100))
         ledger.complete(tickets[1])
         #expect(ledger.oldest == Timestamp(milliseconds: 100))

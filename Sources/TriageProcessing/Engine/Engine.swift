@@ -78,7 +78,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// - Parameters:
     ///   - consumer: only used on the thread that calls ``run()``.
     ///   - executor: what handlers run on; this engine's alone.
-    ///   - log: told about what an operator should know; called on the loop's thread.
+    ///   - log: told about what an operator should know; called on the loop's thread and on that of
+    ///     ``look(by:timeout:isCancelled:)``.
     public init(
         _ configuration: EngineConfiguration, consumer: any RecordConsumer, sink: TracedSink, tracer: Tracer, meter: Meter,
         executor: PollingExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },

@@ -144,7 +144,8 @@ extension Engine {
         while true {
             let attemptStart = clock.now()
             let attempt = AttemptStep(
-                template: attemptTemplate, number: retries + 1, process: step.context, previous: deferredAttempt ?? attempts.last, tracer: tracer,
+                template: attemptTemplate, number: retries + 1, process: step.context, previous: deferredAttempt ?? attempts.last,
+                tracer: tracer,
                 at: attemptStart
             )
             worker.attempt = attempt.span.context
