@@ -107,7 +107,7 @@ enum Conformance {
         // Twice, and from the middle: each look stands for itself.
         #expect(try inspector.timestamp(in: main, from: 0, timeout: patience) == first)
         #expect(try inspector.timestamp(in: main, from: 4, timeout: patience) == reader.records.last?.timestamp)
-        #expect(throws: BrokerError.self) { try inspector.watermarks(TopicPartition(unique("none"), 0), timeout: .seconds(2)) }
+        #expect(throws: BrokerError.self) { try inspector.watermarks(TopicPartition(topic, 7), timeout: .seconds(2)) }
     }
 
     static func pausesWithoutLossOrRewind(_ broker: BrokerUnderTest) async throws {

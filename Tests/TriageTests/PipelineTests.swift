@@ -44,7 +44,10 @@ struct PipelineTests {
             try await eventually {
                 total(.deadLetterSize, "messaging.destination.name", topic, of: telemetry) == 3
             }, "three dead letters")
-        #expect(total(.deadLetterSize, "messaging.destination.name", "fhir.Patient.updated", of: telemetry) == 0)
+        #expect(
+            try await eventually {
+                total(.deadLetterSize, "messaging.destination.name", "fhir.Patient.updated", of: telemetry) == 0
+            })
         #expect(try await eventually { total(.consumerLag, "messaging.destination.name", topic, of: telemetry) == 0 }, "no lag")
         let age = try #require(total(.deadLetterOldestAge, "messaging.destination.name", topic, of: telemetry))
         #expect(age >= 0 && age < 60)
