@@ -67,6 +67,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
         BrokerUnderTest(
             makeProducer: { inMemory.producer(capacity: $0 ?? 100_000) },
             makeConsumer: { inMemory.consumer(group: $0, startsAtEnd: $1) },
+            makeInspector: { inMemory.inspector() },
             createTopic: { partitions in
                 let name = unique("topic")
                 inMemory.createTopic(name, partitions: partitions)

@@ -60,9 +60,9 @@ extension Engine {
         delivery.deferral = deferral
         counts.deferred += 1
         let metrics = delivery.partition.metrics
-        metrics.failedProcessDuration(failure).record((now - step.start).inSeconds)
+        step.lastAttemptFailed(failure, tracer: tracer)
+        metrics.failedProcessDuration(failure).record((now - step.start).inSeconds, in: step.context, at: now)
         metrics.deliveries(.deferred).add(1)
-        step.lastAttemptFailed(failure)
         step.end(.deferred, tracer: tracer, at: now)
         delivery.partition.busy -= 1
         lanes.putBack(delivery, key: lane)
