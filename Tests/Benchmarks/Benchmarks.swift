@@ -14,14 +14,15 @@ import TriageTelemetry
 enum Benchmarks {
     static func main() {
         let arguments = CommandLine.arguments.dropFirst()
-        let all: [(name: String, count: Int, make: () -> (Int) -> Void)] = [
-            ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
-            ("span-unsampled", 1_000_000, spanUnsampled), ("event-unsampled", 500_000, eventUnsampled),
-            ("engine", 200_000, { engine(traced: false) }),
-            ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
-            ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
-            ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
-        ]
+        let all: [(name: String, count: Int, make: () -> (Int) -> Void)] =
+            [
+                ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
+                ("span-unsampled", 1_000_000, spanUnsampled), ("event-unsampled", 500_000, eventUnsampled),
+                ("engine", 200_000, { engine(traced: false) }),
+                ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
+                ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
+                ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
+            ] + metrics
         if let name = arguments.first, !all.contains(where: { $0.name == name }) {
             print("usage: Benchmarks [\(all.map(\.name).joined(separator: "|")) [COUNT]]")
             exit(64)
@@ -181,6 +182,46 @@ enum Benchmarks {
     private static func histogram() -> (Int) -> Void {
         let histogram = Meter().histogram(.processDuration, ["messaging.system": "kafka"])
         return { count in for index in 0..<count { histogram.record(Double(index & 1023) * 0.001) } }
+    }
+
+    private static var metrics: [(name: String, count: Int, make: () -> (Int) -> Void)] {
+        [
+            ("counter-exemplar", 10_000_000, { counter(in: parent, Meter()) }),
+            ("counter-exemplar-pushed", 10_000_000, { counter(in: parent, Meter(readers: [MetricReaderOptions()])) }),
+            ("counter-unsampled", 10_000_000, { counter(in: nil, Meter()) }),
+            ("histogram-exemplar", 10_000_000, { histogram(in: parent, Meter()) }),
+            ("histogram-exemplar-pushed", 10_000_000, { histogram(in: parent, Meter(readers: [MetricReaderOptions()])) }),
+            ("histogram-unsampled", 10_000_000, { histogram(in: nil, Meter()) }),
+            (
+                "histogram-exponential", 10_000_000,
+                { histogram(in: nil, Meter(readers: [MetricReaderOptions(histograms: .base2ExponentialBucketHistogram)])) }
+            ),
+            ("collect-2000", 200, collect),
+        ]
+    }
+
+    private static func counter(in context: TraceContext?, _ meter: Meter) -> (Int) -> Void {
+        let counter = meter.counter(.deliveries, ["triage.outcome": "completed"])
+        let now = SystemClock().now()
+        return { count in for _ in 0..<count { counter.add(1, in: context, at: now) } }
+    }
+
+    private static func histogram(in context: TraceContext?, _ meter: Meter) -> (Int) -> Void {
+        let histogram = meter.histogram(.processDuration, ["messaging.system": "kafka"])
+        let now = SystemClock().now()
+        return { count in for index in 0..<count { histogram.record(Double(index & 1023) * 0.001, in: context, at: now) } }
+    }
+
+    /// One collection of 1,000 counters and 1,000 histograms that all have exemplars.
+    private static func collect() -> (Int) -> Void {
+        let meter = Meter()
+        for index in 0..<1000 {
+            meter.counter(.deliveries, ["messaging.destination.name": "\(index)"]).add(1, in: parent)
+            meter.histogram(.processDuration, ["messaging.destination.name": "\(index)"]).record(0.02, in: parent)
+        }
+        return { count in
+            for _ in 0..<count where meter.collect(at: SystemClock().now()).metrics.count != 2 { exit(1) }
+        }
     }
 
     // MARK: Engine

@@ -15,9 +15,9 @@ instructions() { # name count
 allocations() { # name count
     valgrind --tool=memcheck --leak-check=no "$binary" "$1" "$2" 2>&1 | sed -n 's/.*total heap usage: \([0-9,]*\) allocs.*/\1/p' | tr -d ,
 }
-for name in ${*:-decode span encode engine engine-traced counter histogram}; do
+for name in ${*:-decode span encode engine engine-traced counter counter-exemplar-pushed histogram histogram-exemplar-pushed histogram-exponential}; do
     count=2000
     i1=$(instructions "$name" $count) i2=$(instructions "$name" $((2 * count)))
     a1=$(allocations "$name" $count) a2=$(allocations "$name" $((2 * count)))
-    awk -v n="$name" -v i=$((i2 - i1)) -v a=$((a2 - a1)) -v c=$count 'BEGIN { printf "%-14s %8.0f instructions %6.2f allocations\n", n, i / c, a / c }'
+    awk -v n="$name" -v i=$((i2 - i1)) -v a=$((a2 - a1)) -v c=$count 'BEGIN { printf "%-26s %8.0f instructions %6.2f allocations\n", n, i / c, a / c }'
 done

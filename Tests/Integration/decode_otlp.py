@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Decodes OTLP request bodies with the official classes and prints what a receiver would read, as JSON.
 
-    decode_otlp.py [--signal traces|metrics|logs] FILE...
+    decode_otlp.py [--signal traces|metrics|logs] [--identical] FILE...
 
 A file holds one body, plain or gzip; `-` is standard input. An unknown field at any depth, an id of the wrong length, or
-a body that is no request ends the program with status 1 and says where. Needs `pip install opentelemetry-proto`.
+a body that is no request ends the program with status 1 and says where; with --identical so does one that the classes
+would write in other bytes. Needs `pip install opentelemetry-proto`.
 """
 
 import argparse
@@ -42,6 +43,14 @@ def refuse_unknown_fields(message: Message, path: str) -> None:
         children = list(value) if field.is_repeated else [value]
         for index, child in enumerate(children):
             refuse_unknown_fields(child, f"{path}.{field.name}[{index}]" if field.is_repeated else f"{path}.{field.name}")
+
+
+def refuse_other_bytes(request: Message, body: bytes) -> None:
+    """What is written anew, in the order of the field numbers, must be what came, byte for byte."""
+    again = request.SerializeToString(deterministic=True)
+    if again != body:
+        place = next((i for i, pair in enumerate(zip(again, body)) if pair[0] != pair[1]), min(len(again), len(body)))
+        raise Invalid(f"{len(body)} bytes came, the official classes write {len(again)}; they differ from byte {place} on")
 
 
 def plain_value(value):
@@ -122,6 +131,7 @@ def describe_traces(request) -> list:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Decode OTLP request bodies strictly and print them as JSON.")
     parser.add_argument("--signal", choices=sorted(REQUESTS), default="traces")
+    parser.add_argument("--identical", action="store_true", help="refuse what the official classes would write differently")
     parser.add_argument("files", nargs="+", metavar="FILE")
     arguments = parser.parse_args()
     result = []
@@ -136,6 +146,8 @@ def main() -> int:
                 body = gzip.decompress(body)
             request = REQUESTS[arguments.signal].FromString(body)
             refuse_unknown_fields(request, type(request).__name__)
+            if arguments.identical:
+                refuse_other_bytes(request, body)
             if arguments.signal == "traces":
                 result += describe_traces(request)
             else:

@@ -15,6 +15,7 @@ import check_commands
 import check_crash
 import check_demo
 import check_input
+import check_metrics
 import check_parts
 import check_privacy
 import check_scrape
@@ -24,6 +25,7 @@ from harness import Report
 GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
+    "otlp-metrics": check_metrics.otlp_metrics,
     "scrape-text": check_scrape.golden,
     "scrape": check_scrape.scrape,
     "real-broker": check_parts.broker,

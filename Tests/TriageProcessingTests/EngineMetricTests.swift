@@ -64,6 +64,52 @@ struct EngineMetricTests {
         #expect(bench.total(.deadLetters) == 0)
     }
 
+    @Test("exemplars name the span that was measured: process for what is handled, send for what is sent")
+    func exemplars() async throws {
+        let bench = EngineBench(partitions: 1)
+        for version in 0..<6 { try bench.put("p\(version)", version: version) }
+        try await bench.run { event, context in
+            switch (event.versionID.flatMap { Int($0) } ?? 0) % 3 {
+            case 1: throw Persistent()
+            case 2 where context.attempt < 2: throw Transient()
+            default: break
+            }
+        }
+        let spans = Dictionary(uniqueKeysWithValues: bench.recorder.spans.map { ($0.context.spanID, $0) })
+        let snapshot = bench.meter.collect(at: bench.tracer.clock.now())
+        let expected: [(Metric, String)] = [
+            (.processDuration, "process "), (.endToEndDuration, "process "), (.retryWaitDuration, "process "),
+            (.retryLateness, "process "), (.retries, "process "), (.deadLetters, "process "),
+            (.clientOperationDuration, "send "),
+        ]
+        for (metric, name) in expected {
+            let points = snapshot.metrics.first { $0.metric.name == metric.name }?.points ?? []
+            let exemplars = points.flatMap(\.exemplars)
+            #expect(!exemplars.isEmpty, "\(metric.name)")
+            for exemplar in exemplars {
+                let span = spans[exemplar.spanID]
+                #expect(
+                    span?.template.name.hasPrefix(name) == true && span?.context.traceID == exemplar.traceID, "\(metric.name)")
+            }
+            for point in points {
+                // A bucket, or a counter, that holds something that was measured in a span has an exemplar.
+                switch point.value {
+                case .histogram(let counts, _, _, _, _):
+                    #expect(point.exemplars.count == counts.count { $0 > 0 }, "\(metric.name)")
+                case .sum(let value): #expect(point.exemplars.count == (value > 0 ? 1 : 0), "\(metric.name)")
+                default: Issue.record("\(metric.name)")
+                }
+            }
+        }
+        // The process span of a dead letter is the one that gave it up.
+        let dead = snapshot.metrics.first { $0.metric == .deadLetters }?.points.flatMap(\.exemplars) ?? []
+        #expect(dead.count == 1)
+        for exemplar in dead {
+            let outcome = Attribute("triage.outcome", .literal("dead_lettered"))
+            #expect(spans[exemplar.spanID]?.attributes.contains(outcome) == true)
+        }
+    }
+
     @Test("commits and rebalances are counted, levels return to zero")
     func levels() async throws {
         let bench = EngineBench(partitions: 2)

@@ -71,7 +71,7 @@ import Testing
         for _ in 0..<10 {
             let bits = UInt64.random(in: 1..<Double.infinity.bitPattern, using: &random)
             for value in [Double(bitPattern: bits), Double.random(in: 0.0001...1000, using: &random)] {
-                for scale in [-10, -3, -1, 0, 1, 2, 3, 5, 8] {
+                for scale in [-10, -3, -1, 0, 1, 3, 6] {
                     let exact = exactIndex(value, scale)
                     #expect(Base2Histogram.index(of: value, scale: scale) == exact, "\(value) at \(scale), seed \(seed)")
                     // What is counted at the finest scale and joined later falls into the same bucket.
@@ -82,8 +82,8 @@ import Testing
     }
 
     @Test func valuesBesideABoundFallAtMostOneBucketOff() {
-        for scale in 1...8 {
-            for step in stride(from: -3 << scale, through: 3 << scale, by: 1) {
+        for scale in 1...5 {
+            for step in (-1 << scale)...(1 << scale) {
                 let bound = exp2(Double(step) / Double(1 << scale))
                 for value in [bound.nextDown, bound, bound.nextUp] {
                     let difference = Base2Histogram.index(of: value, scale: scale) - exactIndex(value, scale)

@@ -130,12 +130,14 @@ func exemplars(_ snapshot: MetricSnapshot, _ metric: Metric) -> [[Exemplar]] {
         let meter = Meter(readers: [MetricReaderOptions()])
         let histogram = meter.histogram(sizes)
         onThreads(9) { thread in
-            for round in 0..<20_000 {
-                let span = UInt64(thread * 20_000 + round + 1)
+            for round in 0..<4_000 {
+                let span = UInt64(thread * 4_000 + round + 1)
                 if thread < 8 {
                     histogram.record(Double(span), in: sampled(span), at: Timestamp(nanoseconds: Int64(span)))
                 } else if round % 50 == 0 {
-                    for snapshot in [meter.collect(at: Timestamp(nanoseconds: 1), reader: 0), meter.collect(at: Timestamp(nanoseconds: 1))] {
+                    for snapshot in [
+                        meter.collect(at: Timestamp(nanoseconds: 1), reader: 0), meter.collect(at: Timestamp(nanoseconds: 1)),
+                    ] {
                         for found in exemplars(snapshot, sizes).joined() {
                             if found != exemplar(Double(found.spanID.value), Int64(found.spanID.value), found.spanID.value) {
                                 Issue.record("\(found)")

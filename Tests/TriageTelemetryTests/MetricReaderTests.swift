@@ -30,7 +30,9 @@ private func transcript(_ snapshot: MetricSnapshot) -> [String] {
 @Suite struct MetricReaderTests {
     private let clock = StandingClock()
 
-    private func meter(_ temporality: TemporalityPreference, _ histograms: HistogramAggregation = .explicitBucketHistogram) -> Meter {
+    private func meter(_ temporality: TemporalityPreference, _ histograms: HistogramAggregation = .explicitBucketHistogram)
+        -> Meter
+    {
         Meter(clock: clock, readers: [MetricReaderOptions(temporality: temporality, histograms: histograms)])
     }
 
@@ -82,11 +84,13 @@ private func transcript(_ snapshot: MetricSnapshot) -> [String] {
         #expect(
             scenario(.cumulative) == [
                 [
-                    "hits cumulative a10→3, b10→0", "level cumulative 0→0.5", "open cumulative 10→4", "seen cumulative x20→100, y20→1.5",
+                    "hits cumulative a10→3, b10→0", "level cumulative 0→0.5", "open cumulative 10→4",
+                    "seen cumulative x20→100, y20→1.5",
                     "sizes cumulative 10→[0, 1, 0, 0]/1.5/1.5…1.5",
                 ],
                 [
-                    "hits cumulative a10→5, b10→0, c150→1", "level cumulative 0→0.5", "open cumulative 10→3", "seen cumulative x20→130",
+                    "hits cumulative a10→5, b10→0, c150→1", "level cumulative 0→0.5", "open cumulative 10→3",
+                    "seen cumulative x20→130",
                     "sizes cumulative 10→[1, 1, 0, 1]/8.75/0.25…7.0",
                 ],
                 [
@@ -94,7 +98,8 @@ private func transcript(_ snapshot: MetricSnapshot) -> [String] {
                     "seen cumulative x20→130, y20→2", "sizes cumulative 10→[1, 1, 0, 1]/8.75/0.25…7.0",
                 ],
                 [
-                    "hits cumulative a10→5, b10→0, c150→1", "level cumulative 0→0.5", "open cumulative 10→3", "seen cumulative x20→5",
+                    "hits cumulative a10→5, b10→0, c150→1", "level cumulative 0→0.5", "open cumulative 10→3",
+                    "seen cumulative x20→5",
                     "sizes cumulative 10→[1, 1, 0, 1]/8.75/0.25…7.0",
                 ],
             ])
@@ -279,7 +284,7 @@ private func transcript(_ snapshot: MetricSnapshot) -> [String] {
             ])
         let counter = meter.counter(hits)
         let histogram = meter.histogram(sizes)
-        let (writers, rounds) = (8, 20_000)
+        let (writers, rounds) = (8, 4_000)
         let running = Atomic<Int>(writers)
         let totals = Mutex<[(hits: Int64, count: UInt64, sum: Double)]>([(0, 0, 0), (0, 0, 0)])
         /// Adds up a snapshot of a reader of deltas; each histogram must agree with itself.

@@ -21,7 +21,10 @@ struct TelemetryConfigurationTests {
             "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
             "OTEL_BSP_SCHEDULE_DELAY",
-            "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT", "OTEL_METRICS_EXEMPLAR_FILTER",
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
         ]
         for value in ["", "  "] {
             let settings = read(Dictionary(uniqueKeysWithValues: names.map { ($0, value) }))
@@ -32,7 +35,8 @@ struct TelemetryConfigurationTests {
             #expect(settings.sampler == .parentBased(root: .alwaysOn))
             #expect(settings.limits == SpanLimits())
             #expect(settings.queue == SpanQueue.Limits())
-            #expect(settings.metricInterval == .seconds(60))
+            #expect(settings.metricInterval == .seconds(60) && settings.metricTimeout == .seconds(30))
+            #expect(settings.exemplarFilter == .traceBased && settings.metricReader == MetricReaderOptions())
             #expect(settings.serviceName == "triage")
             #expect(settings.resourceAttributes.isEmpty)
         }
@@ -134,6 +138,42 @@ struct TelemetryConfigurationTests {
         #expect(settings.rejected.isEmpty)
     }
 
+    @Test("How metrics are exported")
+    func metricReader() {
+        let settings = read([
+            "OTEL_METRICS_EXEMPLAR_FILTER": "Always_On", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "LowMemory",
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "BASE2_EXPONENTIAL_BUCKET_HISTOGRAM",
+            "OTEL_METRIC_EXPORT_TIMEOUT": "2500",
+        ])
+        #expect(settings.rejected.isEmpty)
+        #expect(settings.exemplarFilter == .alwaysOn)
+        #expect(
+            settings.metricReader
+                == MetricReaderOptions(temporality: .lowMemory, histograms: .base2ExponentialBucketHistogram))
+        #expect(settings.metricTimeout == .milliseconds(2500) && settings.metricExport?.timeout == .milliseconds(2500))
+        #expect(read([:]).metricExport?.timeout == .seconds(10))
+        #expect(read(["OTEL_METRIC_EXPORT_TIMEOUT": "0"]).metricTimeout == nil)
+        let unlimited = ["OTEL_METRIC_EXPORT_TIMEOUT": "0", "OTEL_EXPORTER_OTLP_TIMEOUT": "0"]
+        #expect(read(unlimited).metricExport.map { $0.timeout == nil } == true)
+        #expect(read(["OTEL_EXPORTER_OTLP_TIMEOUT": "0"]).metricExport?.timeout == .seconds(30))
+    }
+
+    @Test(
+        "Words that don't exist are named and the default stays",
+        arguments: [
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based or always_on or always_off"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative or delta or lowmemory"),
+            (
+                "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+                "explicit_bucket_histogram or base2_exponential_bucket_histogram"
+            ),
+        ])
+    func badWords(key: String, expected: String) {
+        let settings = read([key: "some"])
+        #expect(settings.rejected == [ConfigurationError(key: key, value: "some", expected: expected)])
+        #expect(settings.exemplarFilter == .traceBased && settings.metricReader == MetricReaderOptions())
+    }
+
     @Test(
         "Numbers that can't be used are named and the default stays",
         arguments: [
@@ -141,6 +181,7 @@ struct TelemetryConfigurationTests {
             "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
             "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL",
+            "OTEL_METRIC_EXPORT_TIMEOUT",
         ])
     func badNumbers(key: String) {
         for value in ["-1", "1.5", "many", "99999999999999999999"] {

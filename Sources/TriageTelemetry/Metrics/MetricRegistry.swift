@@ -118,7 +118,7 @@ final class ReaderState: Sendable {
                 )
             }
         }
-        var merged = Dictionary(uniqueKeysWithValues: points.map { ($0.attributes, $0) })
+        var merged = Dictionary(points.map { ($0.attributes, $0) }) { $1 }
         let others = merged.keys.count { !$0.isOverflow }
         state.withLock { state in
             var known = state.known[entry.id] ?? [:]
