@@ -19,6 +19,7 @@ import check_metrics
 import check_parts
 import check_privacy
 import check_scrape
+import check_sampling
 import check_trouble
 from harness import Report
 
@@ -28,6 +29,7 @@ GROUPS = {
     "otlp-metrics": check_metrics.otlp_metrics,
     "scrape-text": check_scrape.golden,
     "scrape": check_scrape.scrape,
+    "sampling": check_sampling.sampling,
     "real-broker": check_parts.broker,
     "real-collector": check_parts.collector,
     "collector-trouble": check_trouble.trouble,

@@ -54,7 +54,7 @@ struct ConfigurationLoaderTests {
             ("concurrency", "9"),
             ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
             ("log-format", "json"), ("log-level", "debug"), ("log-export-labels", "a,b"), ("log-export-metadata", "k"),
-            ("identifiers", "plain"), ("identifier-key-file", "key.bin"),
+            ("identifiers", "plain"), ("identifier-key-file", "key.bin"), ("failure-trace-limit", "0"),
         ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
@@ -221,6 +221,19 @@ struct ConfigurationLoaderTests {
         let address = Configuration.HTTPAddress(text)
         #expect(address == Configuration.HTTPAddress(host: host, port: port))
         #expect(address.map { "\($0)" } == (text.hasPrefix(":") ? "127.0.0.1\(text)" : text))
+    }
+
+    @Test("The limit of failure traces: a number from 0 to 1,000,000, or what it is by default")
+    func failureTraceLimit() async throws {
+        func limit(_ text: String) async throws -> Int? {
+            try await ConfigurationLoader(environment: ["TRIAGE_FAILURE_TRACE_LIMIT": text]).failureTraceLimit()
+        }
+        #expect(try await limit("") == nil)
+        #expect(try await limit("0") == 0)
+        #expect(try await limit("1000000") == 1_000_000)
+        for text in ["-1", "1000001", "many", "1.5"] {
+            #expect(await refusal { _ = try await limit(text) }?.key == "failure-trace-limit")
+        }
     }
 
     @Test("Identifiers: a key hashes, without one the caller decides, and hears why")

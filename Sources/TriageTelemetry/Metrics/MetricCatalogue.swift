@@ -175,10 +175,10 @@ extension Metric {
         "otel.sdk.span.live", .upDownCounter, unit: "{span}",
         "The number of created spans with recording=true for which the end operation has not been called yet.",
         attributes: ["otel.span.sampling_result"])
-    /// Recorded spans that ended without being exported, since the sampler refused them and nothing in their trace failed.
+    /// Recorded spans that are over without being exported, mostly since the sampler refused them and nothing failed.
     public static let spanUnsampled = Metric(
         "triage.span.unsampled", .counter, unit: "{span}",
-        "Spans recorded, ended and not exported: nothing failed, the rate limit refused their trace, or the buffer was full.",
+        "Recorded spans that nobody exports: nothing failed, the rate limit refused, the buffer was full, or nothing happened.",
         attributes: ["triage.unsampled.reason"])
     /// Traces exported though the sampler had refused them.
     public static let failureTraceFlagged = Metric(

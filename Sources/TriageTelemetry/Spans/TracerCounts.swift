@@ -79,6 +79,8 @@ public final class TracerCounts: Sendable {
     public var ended: Int { sampledEnded.load(ordering: .relaxed) + failureTraces.ended }
     /// Ended spans that were handed to the processors.
     public var exported: Int { sampledEnded.load(ordering: .relaxed) + failureTraces.exported }
+    /// Recorded spans begun for something that didn't happen; they never ended.
+    public var discarded: Int { sampledDiscarded.load(ordering: .relaxed) + failureTraces.discarded }
     /// What became of the recorded spans that weren't sampled from the start.
     public var failureTraces: FailureTraceCounts { buffer?.counts ?? FailureTraceCounts() }
 
@@ -139,6 +141,7 @@ extension TracerCounts {
                 (["triage.unsampled.reason": "not_failed"], .int(Int64(counts.notFailed))),
                 (["triage.unsampled.reason": "rate_limit"], .int(Int64(counts.rateLimited))),
                 (["triage.unsampled.reason": "evicted"], .int(Int64(counts.evicted))),
+                (["triage.unsampled.reason": "discarded"], .int(Int64(self.discarded))),
             ]
         }
         meter.observe(.failureTraceFlagged) { [([:], .int(Int64(buffer.counts.flaggedTraces)))] }
