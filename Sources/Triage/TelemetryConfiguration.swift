@@ -70,7 +70,7 @@ public struct TelemetryConfiguration: Sendable {
         if let sampler = reader.sampler() { self.sampler = sampler }
         readLimits(&reader)
         readQueue(&reader)
-        readLogs(&reader)
+        readLogQueue(&reader)
         if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) {
             metricInterval = .milliseconds(interval)
         }
@@ -96,18 +96,19 @@ public struct TelemetryConfiguration: Sendable {
     }
 
     private mutating func readLimits(_ reader: inout VariableReader) {
-        if let count = reader.number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
-            ?? reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
-        {
-            limits.attributes = count
-        }
-        if let count = reader.number("OTEL_SPAN_EVENT_COUNT_LIMIT", 0...100_000) { limits.events = count }
-        if let count = reader.number("OTEL_SPAN_LINK_COUNT_LIMIT", 0...100_000) { limits.links = count }
-        if let count = reader.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.eventAttributes = count }
-        if let count = reader.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", 0...100_000) { limits.linkAttributes = count }
-        limits.valueLength =
-            reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
-            ?? reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+        let counts = 0...100_000
+        let lengths = 0...1_000_000
+        let generalCount = reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", counts)
+        let generalLength = reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths)
+        limits.attributes = reader.number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", counts) ?? generalCount ?? limits.attributes
+        limits.valueLength = reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths) ?? generalLength
+        if let count = reader.number("OTEL_SPAN_EVENT_COUNT_LIMIT", counts) { limits.events = count }
+        if let count = reader.number("OTEL_SPAN_LINK_COUNT_LIMIT", counts) { limits.links = count }
+        if let count = reader.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", counts) { limits.eventAttributes = count }
+        if let count = reader.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", counts) { limits.linkAttributes = count }
+        logLimits.attributes =
+            reader.number("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", counts) ?? generalCount ?? logLimits.attributes
+        logLimits.valueLength = reader.number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths) ?? generalLength
     }
 
     private mutating func readQueue(_ reader: inout VariableReader) {
@@ -123,21 +124,15 @@ public struct TelemetryConfiguration: Sendable {
         return signal
     }
 
-    private mutating func readLogs(_ reader: inout VariableReader) {
-        if let count = reader.number("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
-            ?? reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0...100_000)
-        {
-            logLimits.attributes = count
-        }
-        logLimits.valueLength =
-            reader.number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
-            ?? reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
+    private mutating func readLogQueue(_ reader: inout VariableReader) {
         if let records = reader.number("OTEL_BLRP_MAX_QUEUE_SIZE", 1...10_000_000) { logQueue.spans = records }
         if let records = reader.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { logQueue.batchSpans = records }
         if let delay = reader.number("OTEL_BLRP_SCHEDULE_DELAY", 0...3_600_000) { logQueue.delay = .milliseconds(max(1, delay)) }
-        if let timeout = reader.number("OTEL_BLRP_EXPORT_TIMEOUT", 0...3_600_000), timeout > 0 {
-            let own = logs?.timeout ?? .milliseconds(timeout)
-            logs?.timeout = min(own, .milliseconds(timeout))
+        // The exporter's own time-out holds beside it, the shorter of both.
+        let limit = reader.number("OTEL_BLRP_EXPORT_TIMEOUT", 0...3_600_000) ?? 30_000
+        if var signal = logs, limit > 0 {
+            signal.timeout = min(signal.timeout ?? .milliseconds(limit), .milliseconds(limit))
+            logs = signal
         }
     }
 

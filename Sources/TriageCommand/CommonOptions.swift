@@ -113,7 +113,7 @@ func reported<Result>(_ body: () async throws -> Result) async throws -> Result 
         throw error
     } catch let error as BrokerError where error.isUnreachable {
         Narration.endProgress()
-        Narration.say("Error: no broker answers (\(error)): is one listening at the address that -b or TRIAGE_BROKERS names?")
+        Narration.fail("no broker answers (\(error)): is one listening at the address that -b or TRIAGE_BROKERS names?")
         throw ExitCode.failure
     } catch let error as OutputError where error.isClosedPipe {
         // What a shell reports of a command whose reader went away: 128 + SIGPIPE.

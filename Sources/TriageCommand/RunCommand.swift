@@ -101,7 +101,8 @@ struct RunCommand: AsyncParsableCommand {
             configuration, telemetry: telemetry, logger: logger,
             onListening: { port in
                 let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
-                logger.log(level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
+                logger.log(
+                    level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
             },
             handler: Self.handler(handler, logger: logger)
         )
@@ -160,7 +161,8 @@ func makeTelemetry(
     }
     if policy == nil, identifiersByDefault == nil, !settings.isDisabled {
         logger.log(
-            level: .warning, safe: "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
+            level: .warning,
+            safe: "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
     }
     let telemetry = Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
         logger.log(level: .warning, safe: "telemetry can't be exported as it should", shown: "telemetry: \(text)")

@@ -6,7 +6,7 @@ import time
 
 
 class Collector:
-    """Listens on 127.0.0.1 and keeps the raw bodies of /v1/traces and /v1/metrics that it answered with 200.
+    """Listens on 127.0.0.1 and keeps the raw bodies of /v1/traces, /v1/metrics and /v1/logs that it answered with 200.
 
     Modes: `ok`; `slow` answers after `delay` seconds; `500` refuses all; `garbage` answers 200 with bytes that are no
     response; `hang` reads the request and never answers; `503-then-ok` refuses the first `refusals` requests of each path.
@@ -22,7 +22,7 @@ class Collector:
         self.refusals = refusals
         self.lock = threading.Lock()
         self.ended = threading.Event()
-        self.bodies = {"/v1/traces": [], "/v1/metrics": []}
+        self.bodies = {"/v1/traces": [], "/v1/metrics": [], "/v1/logs": []}
         self.requests = {}
         self.headers = []
         collector = self
@@ -57,6 +57,15 @@ class Collector:
     def metrics(self):
         with self.lock:
             return list(self.bodies["/v1/metrics"])
+
+    def logs(self):
+        with self.lock:
+            return list(self.bodies["/v1/logs"])
+
+    def everything(self):
+        """All bodies of all signals."""
+        with self.lock:
+            return [body for bodies in self.bodies.values() for body in bodies]
 
     def request_count(self):
         with self.lock:

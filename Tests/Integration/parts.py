@@ -73,7 +73,7 @@ def real_collector(room):
         return [
             binary, "start", "--pid-file", str(room.path("rotel.pid")), "--log-file", str(log),
             "--otlp-http-endpoint", f"127.0.0.1:{http}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}",
-            "--exporter", "blackhole", "--debug-log", "traces", "--debug-log", "metrics", "--debug-log-verbosity", "detailed",
+            "--exporter", "blackhole", "--debug-log", "traces", "--debug-log", "metrics", "--debug-log", "logs", "--debug-log-verbosity", "detailed",
         ]
 
     child, ports = listening(room, "rotel", command, 2)

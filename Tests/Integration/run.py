@@ -16,6 +16,7 @@ import check_crash
 import check_demo
 import check_input
 import check_metrics
+import check_logs
 import check_parts
 import check_privacy
 import check_scrape
@@ -35,6 +36,7 @@ GROUPS = {
     "collector-trouble": check_trouble.trouble,
     "kill9": check_crash.kill9,
     "bad-input": check_input.bad_input,
+    "logs": check_logs.logs,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
 }

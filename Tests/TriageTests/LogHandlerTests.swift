@@ -13,7 +13,8 @@ private let clock = ManualClock(Timestamp(milliseconds: 1_790_000_000_123))
 
 private func span(_ id: UInt64, sampled: Bool = true) -> Span {
     let context = TraceContext(
-        traceID: TraceID(high: 0x0AF7_6519_16CD_43DD, low: 0x8448_EB21_1C80_319C), spanID: SpanID(id), flags: sampled ? .sampled : [])
+        traceID: TraceID(high: 0x0AF7_6519_16CD_43DD, low: 0x8448_EB21_1C80_319C), spanID: SpanID(id),
+        flags: sampled ? .sampled : [])
     let template = SpanTemplate(name: "x", kind: .internal, attributes: [], packed: ByteSlice(""))
     return Span(
         SpanData(template: template, context: context, parent: nil, start: clock.now(), isRecording: sampled), clock: clock)
@@ -79,7 +80,8 @@ struct LogLineTests {
 
     @Test("JSON: any text survives, numbers and truth values stay what they are, keys are sorted")
     func json() throws {
-        let nasty = "\u{0}\u{1}\u{1F}\"\\/\n\r\t\u{7F}\u{85}\u{2028}é🙂" + String(decoding: [0xFF, 0x41, 0xC3] as [UInt8], as: UTF8.self)
+        let nasty =
+            "\u{0}\u{1}\u{1F}\"\\/\n\r\t\u{7F}\u{85}\u{2028}é🙂" + String(decoding: [0xFF, 0x41, 0xC3] as [UInt8], as: UTF8.self)
         let pipe = LogPipe(.json)
         pipe.logger().error(
             "\(nasty)",
@@ -197,7 +199,8 @@ struct LogHandlerTests {
         #expect(first.logLevel == .info)
         #expect(
             says(pipe) == [
-                "info test: first h=provider l=line own=handler p=provider", "error test: second h=provider l=provider p=provider",
+                "info test: first h=provider l=line own=handler p=provider",
+                "error test: second h=provider l=provider p=provider",
             ])
     }
 
@@ -243,7 +246,9 @@ struct LogHandlerTests {
     }
 
     /// What is exported when `body` logs.
-    private func exported(_ rules: LogExportRules = LogExportRules(), _ body: (Logger) -> Void) -> ([LogRecord], LogEmitter, [String]) {
+    private func exported(_ rules: LogExportRules = LogExportRules(), _ body: (Logger) -> Void) -> (
+        [LogRecord], LogEmitter, [String]
+    ) {
         let pipe = LogPipe(exported: rules)
         let recorder = LogRecorder()
         let emitter = LogEmitter(clock: clock, processors: [recorder])
@@ -294,7 +299,8 @@ struct LogHandlerTests {
         let (records, emitter, _) = exported(rules) {
             $0.info("secret", metadata: ["request": "r1", "list": ["a"], "name": "Doe"])
         }
-        #expect(records[0].body == nil && records[0].allowed == [LogRecord.AllowedAttribute(vettedKey: "request", vettedValue: "r1")])
+        #expect(
+            records[0].body == nil && records[0].allowed == [LogRecord.AllowedAttribute(vettedKey: "request", vettedValue: "r1")])
         #expect(records[0].droppedAttributes == 2 && emitter.attributesWithheld == 2)
         rules.labels = ["test"]
         let (vouched, other, _) = exported(rules) { $0.info("told") }

@@ -42,6 +42,25 @@ struct TelemetryConfigurationTests {
         }
     }
 
+    @Test("Log records go out only if asked for, and then by the variables of their own or the general ones")
+    func logs() {
+        #expect(read([:]).logs == nil)
+        #expect(read(["OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:1", "OTEL_LOGS_EXPORTER": "none"]).logs == nil)
+        let asked = read(["OTEL_LOGS_EXPORTER": "OTLP"], exportsByDefault: false)
+        #expect(asked.logs?.endpoint == "http://localhost:4318/v1/logs" && asked.rejected.isEmpty)
+        #expect(asked.logLimits == LogLimits() && asked.logQueue == BatchLogProcessor.defaultLimits)
+        #expect(asked.logs?.timeout == .seconds(10))
+        let own = read([
+            "OTEL_LOGS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l/x", "OTEL_BLRP_EXPORT_TIMEOUT": "70",
+            "OTEL_BLRP_MAX_QUEUE_SIZE": "7", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "3", "OTEL_BLRP_SCHEDULE_DELAY": "9",
+            "OTEL_ATTRIBUTE_COUNT_LIMIT": "5", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": "6",
+        ])
+        #expect(own.logs?.endpoint == "http://l/x" && own.logs?.timeout == .milliseconds(70))
+        #expect(own.logQueue.spans == 7 && own.logQueue.batchSpans == 3 && own.logQueue.delay == .milliseconds(9))
+        #expect(own.logLimits.attributes == 5 && own.logLimits.valueLength == 6 && own.limits.valueLength == nil)
+        #expect(read(["OTEL_LOGS_EXPORTER": "console"]).rejected.map(\.key) == ["OTEL_LOGS_EXPORTER"])
+    }
+
     @Test("Without an endpoint the demonstration exports nothing")
     func endpoints() {
         #expect(read([:], exportsByDefault: false).traces == nil)

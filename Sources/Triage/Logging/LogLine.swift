@@ -149,7 +149,9 @@ private struct LineBuffer {
         }
     }
 
-    private mutating func append(_ scalar: Unicode.Scalar) { bytes.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter) }
+    private mutating func append(_ scalar: Unicode.Scalar) {
+        bytes.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
+    }
 
     private mutating func append(escaped scalar: Unicode.Scalar) {
         switch scalar {

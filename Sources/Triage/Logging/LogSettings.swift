@@ -41,10 +41,11 @@ extension ConfigurationLoader {
 
     private func list(_ key: String) -> Set<String> {
         let parts = text(key)?.split(separator: ",") ?? []
-        return Set(parts.map { $0.drop { $0 == " " } }.map { part in
-            var part = part
-            while part.last == " " { part = part.dropLast() }
-            return String(part)
-        }.filter { !$0.isEmpty })
+        return Set(
+            parts.map { $0.drop { $0 == " " } }.map { part in
+                var part = part
+                while part.last == " " { part = part.dropLast() }
+                return String(part)
+            }.filter { !$0.isEmpty })
     }
 }

@@ -34,7 +34,8 @@ extension Logger {
         let message = shown() ?? text.text
         SafeLine.$current.withValue(SafeLine(text: text, attributes: attributes, context: context)) {
             log(
-                level: level, "\(message)", metadata: metadata.isEmpty ? nil : metadata, file: file, function: function, line: line
+                level: level, "\(message)", metadata: metadata.isEmpty ? nil : metadata, file: file, function: function,
+                line: line
             )
         }
     }
@@ -45,7 +46,8 @@ extension TraceContext {
     var logMetadata: Logger.Metadata {
         [
             "trace_id": .string("\(traceID)"), "span_id": .string("\(spanID)"),
-            "trace_flags": .string(flags.rawValue < 16 ? "0\(String(flags.rawValue, radix: 16))" : String(flags.rawValue, radix: 16)),
+            "trace_flags": .string(
+                flags.rawValue < 16 ? "0\(String(flags.rawValue, radix: 16))" : String(flags.rawValue, radix: 16)),
         ]
     }
 }

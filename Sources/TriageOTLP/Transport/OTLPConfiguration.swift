@@ -133,7 +133,7 @@ private struct EnvironmentReader {
         } else {
             reject(
                 name(nil, key == nil ? "CLIENT_CERTIFICATE" : "CLIENT_KEY"), key ?? certificate ?? "",
-                "CLIENT_KEY and CLIENT_CERTIFICATE together (\(kind.rawValue))"
+                "CLIENT_KEY and CLIENT_CERTIFICATE together, for each signal"
             )
         }
         return signal
