@@ -27,7 +27,8 @@ public struct Configuration: Sendable {
     public var gracePeriod: Duration = .seconds(30)
     /// Time between commits. Default 1 s; `TRIAGE_COMMIT_INTERVAL`. After a crash, what was handled since is handled again.
     public var commitInterval: Duration = .seconds(1)
-    /// Where `/metrics` and `/health` are served; nil serves nothing. Default 127.0.0.1:9464; `TRIAGE_HTTP`.
+    /// Where `/metrics` and `/health` are served; nil serves nothing. Default 127.0.0.1:9464; `TRIAGE_HTTP`,
+    /// or else `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT`.
     public var http: HTTPAddress? = HTTPAddress(host: "127.0.0.1", port: 9464)
     /// End when every partition, retries included, has been worked to its end. Default false.
     public var endsWhenIdle = false

@@ -33,6 +33,8 @@ public struct ConfigurationLoader: Sendable {
     ]
 
     private let reader: ConfigReader
+    /// Where OpenTelemetry's variables say that metrics are scraped; every layer of ours goes before it.
+    private let prometheusAddress: Configuration.HTTPAddress?
 
     /// A loader over these layers.
     ///
@@ -63,6 +65,7 @@ public struct ConfigurationLoader: Sendable {
             )
         }
         reader = ConfigReader(providers: layers)
+        prometheusAddress = TelemetryConfiguration(environment: environment, exportsByDefault: false).prometheusAddress
     }
 
     /// The file's layer; a key in it that nobody asks for would be a setting that silently does nothing, so it is refused.
@@ -151,6 +154,8 @@ public struct ConfigurationLoader: Sendable {
             } else {
                 throw ConfigurationError(key: "http", value: http, expected: "host:port with a port from 0 to 65535, or off")
             }
+        } else if let prometheusAddress {
+            configuration.http = prometheusAddress
         }
         return configuration
     }

@@ -16,6 +16,7 @@ public final class Telemetry: Sendable {
     private let reader: PeriodicMetricReader?
     private let logs: LogPipeline?
     private let prometheus: PrometheusText
+    private let scraped: CollectionTimer
 
     /// Telemetry as `configuration` says.
     ///
@@ -38,23 +39,29 @@ public final class Telemetry: Sendable {
         let encoder = OTLPSpanEncoder(identifiers: identifiers)
         var spans: BatchSpanProcessor?
         var reader: PeriodicMetricReader?
+        let hasWarnings = configuration.logLevel.hasWarnings
+        let warnings = OTLPWarnings { text in
+            if hasWarnings { warn(text) }
+        }
         if !configuration.isDisabled {
-            if let traces = configuration.traces {
-                let exporter = OTLPSpanExporter(traces, resource: resource, onWarning: warn)
+            if let traces = configuration.tracesWithinTimeout {
+                let exporter = OTLPSpanExporter(traces, resource: resource, meter: meter, warnings: warnings)
                 spans = BatchSpanProcessor(encoder: encoder, exporter: exporter, limits: configuration.queue)
             }
             if let metrics = configuration.metricExport {
+                let collected = CollectionTimer(.periodicReader, meter: meter)
                 reader = PeriodicMetricReader(
                     interval: configuration.metricInterval,
-                    exporter: OTLPMetricExporter(metrics, resource: resource, onWarning: warn)
-                ) { meter.collect(at: clock.now(), reader: 0) }
+                    exporter: OTLPMetricExporter(metrics, resource: resource, meter: meter, warnings: warnings)
+                ) { collected.time { meter.collect(at: clock.now(), reader: 0) } }
             }
         }
-        let logs = LogPipeline(configuration, identifiers: identifiers, clock: clock, warn: warn)
+        let logs = LogPipeline(configuration, identifiers: identifiers, clock: clock, meter: meter, warnings: warnings)
         let tracer = Tracer(
             sampler: configuration.sampler, limits: configuration.limits, clock: clock, ids: IDGenerator(seed: seed),
             encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, logs: logs?.emitter,
-            failureTraces: configuration.failureTraces, isEnabled: !configuration.isDisabled
+            failureTraces: configuration.failureTraces, isEnabled: !configuration.isDisabled,
+            propagators: configuration.propagators
         )
         self.meter = meter
         self.tracer = tracer
@@ -64,22 +71,24 @@ public final class Telemetry: Sendable {
         self.logs = logs
         ProcessMetrics.register(on: meter)
         if !configuration.isDisabled { tracer.counts.register(on: meter) }
-        if let spans { Telemetry.register(spans, on: meter) }
+        spans?.register(on: meter)
         logs?.register(on: meter)
+        scraped = CollectionTimer(.prometheus, meter: meter)
     }
 
     /// What became of the ended spans; all zero if nothing is exported.
     public var spanCounts: SpanExportCounts { spans?.counts ?? SpanExportCounts() }
 
-    /// The metrics in a format that Prometheus scrapes, text 0.0.4 by default.
-    public func scrape(as format: ExpositionFormat = .text) -> [UInt8] {
-        prometheus.write(meter.collect(at: tracer.clock.now()), as: format)
-    }
     /// What became of the log records, where it says spans; all zero if none are exported.
     public var logCounts: SpanExportCounts { logs?.processor.counts ?? SpanExportCounts() }
 
+    /// The metrics in a format that Prometheus scrapes, text 0.0.4 by default.
+    public func scrape(as format: ExpositionFormat = .text) -> [UInt8] {
+        prometheus.write(scraped.time { meter.collect(at: tracer.clock.now()) }, as: format)
+    }
 
-    /// Exports everything that has ended so far; tells whether that worked within `timeout`.
+    /// Exports everything that has ended so far, and the metrics as of now, without ending anything; tells whether that
+    /// worked within `timeout`.
     @discardableResult
     public func flush(timeout: Duration = .seconds(10)) async -> Bool {
         async let flushed = spans?.forceFlush(timeout: timeout) ?? true
@@ -89,18 +98,35 @@ public final class Telemetry: Sendable {
         return spansWent && metricsWent && logsWent
     }
 
-    /// Exports what is left and ends the exporters, within `timeout` in all.
+    /// Exports what is left and ends the exporters, within `timeout` in all; a collector that doesn't answer costs no more
+    /// than the exporters' own time-out (`OTEL_EXPORTER_OTLP_TIMEOUT`).
     ///
-    /// Spans and log records go first, so that the last metrics tell what became of them; a collector that didn't take the spans gets a
-    /// second for the metrics.
+    /// Spans and log records go first, so that the last metrics tell what became of them, but metrics wait for them only a
+    /// quarter of the time.
     public func shutdown(timeout: Duration = .seconds(10)) async {
-        let deadline = ContinuousClock.now + timeout
-        let failedBefore = spanCounts.failed + spanCounts.dropped
-        async let logged: Void? = logs?.processor.shutdown(timeout: timeout)
-        await spans?.shutdown(timeout: timeout)
-        await logged
-        let isAnswering = spanCounts.failed + spanCounts.dropped == failedBefore
-        await reader?.shutdown(timeout: isAnswering ? max(deadline - ContinuousClock.now, .seconds(1)) : .seconds(1))
+        let limit = min(timeout, exportTimeout ?? timeout)
+        let deadline = ContinuousClock.now + limit
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { [spans, logs] in
+                async let logged: Void? = logs?.processor.shutdown(timeout: limit)
+                await spans?.shutdown(timeout: limit)
+                await logged
+            }
+            // Cancelled as soon as the spans and log records are through.
+            group.addTask { try? await Task.sleep(for: limit / 4) }
+            await group.next()
+            await reader?.shutdown(timeout: max(deadline - ContinuousClock.now, .milliseconds(1)))
+            // Ends the pause if that is what is left; an export under way isn't stopped by it.
+            group.cancelAll()
+        }
+    }
+
+    /// The longest time that an export may take; nil if one has no limit, or nothing is exported.
+    private var exportTimeout: Duration? {
+        let signals = [configuration.tracesWithinTimeout, configuration.metricExport, configuration.logs]
+        let timeouts = signals.compactMap { $0 }.map(\.timeout)
+        guard !timeouts.contains(nil) else { return nil }
+        return timeouts.compactMap { $0 }.max()
     }
 
     func adminServer(
@@ -125,40 +151,5 @@ public final class Telemetry: Sendable {
             },
             onListening: onListening
         )
-    }
-
-    /// `otel.sdk.processor.span.*` and `otel.sdk.exporter.span.*` (semantic conventions, otel/sdk-metrics).
-    private static func register(_ spans: BatchSpanProcessor, on meter: Meter) {
-        let processor: [(StaticString, SafeText)] = [
-            ("otel.component.name", "batching_span_processor/0"), ("otel.component.type", "batching_span_processor"),
-        ]
-        let exporter: [(StaticString, SafeText)] = [
-            ("otel.component.name", "otlp_http_span_exporter/0"), ("otel.component.type", "otlp_http_span_exporter"),
-        ]
-        @Sendable func with(_ base: [(StaticString, SafeText)], error: SafeText) -> MetricAttributes {
-            MetricAttributes(base + [("error.type", error)])
-        }
-        meter.observe(.sdkProcessorSpanQueueSize) {
-            [(MetricAttributes(processor), .int(Int64(spans.counts.queued)))]
-        }
-        meter.observe(.sdkProcessorSpanProcessed) {
-            let counts = spans.counts
-            let handedOver = counts.exported + counts.failed + counts.rejected + counts.inFlight
-            return [(MetricAttributes(processor), .int(Int64(handedOver)))]
-                + SpanQueue.DropReason.allCases.map { reason in
-                    (with(processor, error: SafeText(reason)), .int(Int64(counts.dropped(reason))))
-                }
-        }
-        meter.observe(.sdkExporterSpanInflight) {
-            [(MetricAttributes(exporter), .int(Int64(spans.counts.inFlight)))]
-        }
-        meter.observe(.sdkExporterSpanExported) {
-            let counts = spans.counts
-            return [
-                (MetricAttributes(exporter), .int(Int64(counts.exported))),
-                (with(exporter, error: "_OTHER"), .int(Int64(counts.failed))),
-                (with(exporter, error: "rejected"), .int(Int64(counts.rejected))),
-            ]
-        }
     }
 }

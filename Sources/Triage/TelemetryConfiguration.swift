@@ -18,6 +18,8 @@ public struct TelemetryConfiguration: Sendable {
     public var logLimits = LogLimits()
     /// Bounds on the queue of log records (`OTEL_BLRP_*`); by default the specification's, and 4 MiB.
     public var logQueue = BatchLogProcessor.defaultLimits
+    /// Which contexts travel in headers (`OTEL_PROPAGATORS`). Default trace context and baggage.
+    public var propagators = Propagators.all
     /// `OTEL_TRACES_SAMPLER`; default parent-based, always on.
     public var sampler = Sampler.parentBased(root: .alwaysOn)
     /// Bounds on what is exported of failed events that the sampler refused; `TRIAGE_FAILURE_TRACE_LIMIT`, no `OTEL_*` variable.
@@ -26,6 +28,14 @@ public struct TelemetryConfiguration: Sendable {
     public var limits = SpanLimits()
     /// Bounds on the span queue (`OTEL_BSP_*`); without them 32 MiB of encoded spans.
     public var queue = SpanQueue.Limits()
+    /// How long the export of one batch of spans may take, beside the exporter's own time-out; nil is no limit. Default 30 s
+    /// (`OTEL_BSP_EXPORT_TIMEOUT`).
+    public var spanExportTimeout: Duration? = .seconds(30)
+    /// What telemetry itself may say on stderr (`OTEL_LOG_LEVEL`). Default info.
+    public var logLevel = SDKLogLevel.info
+    /// Where metrics are scraped by `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT`; nil if neither is set. Triage's own `http`
+    /// setting goes before it.
+    public var prometheusAddress: Configuration.HTTPAddress?
     /// Time between metric exports (`OTEL_METRIC_EXPORT_INTERVAL`). Default 60 s.
     public var metricInterval: Duration = .seconds(60)
     /// What one metric export may take at most (`OTEL_METRIC_EXPORT_TIMEOUT`); nil is no limit. The exporter's own time-out, if
@@ -58,19 +68,29 @@ public struct TelemetryConfiguration: Sendable {
         instanceID = randomUUID()
         let otlp = OTLPConfiguration(environment: environment)
         rejected = otlp.rejected.map { ConfigurationError(key: $0.key, value: $0.value, expected: $0.expected) }
-        traces = exportsByDefault || otlp.traces.isEndpointConfigured ? otlp.traces : nil
-        metrics = exportsByDefault || otlp.metrics.isEndpointConfigured ? otlp.metrics : nil
         var reader = VariableReader(environment: environment)
         isDisabled = reader.choice("OTEL_SDK_DISABLED", of: ["true", "false"]) == "true"
-        if reader.choice("OTEL_TRACES_EXPORTER", of: ["otlp", "none"]) == "none" { traces = nil }
-        if reader.choice("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"]).map({ $0 != "otlp" }) == true {
-            metrics = nil
+        func exported(_ signal: OTLPConfiguration.Signal) -> OTLPConfiguration.Signal? {
+            exportsByDefault || signal.isEndpointConfigured ? signal : nil
         }
-        if reader.choice("OTEL_LOGS_EXPORTER", of: ["otlp", "none"]) == "otlp" { logs = otlp.logs }
+        if reader.exporters("OTEL_TRACES_EXPORTER", of: ["otlp", "none"])?.contains("otlp") ?? true {
+            traces = exported(otlp.traces)
+        }
+        if reader.exporters("OTEL_METRICS_EXPORTER", of: ["otlp", "none", "prometheus"])?.contains("otlp") ?? true {
+            metrics = exported(otlp.metrics)
+        }
+        // Not by default, unlike the specification's: the lines are on stderr anyway.
+        if reader.exporters("OTEL_LOGS_EXPORTER", of: ["otlp", "none"])?.contains("otlp") ?? false { logs = otlp.logs }
+        if let propagators = reader.propagators() { self.propagators = propagators }
+        if let level = reader.choice("OTEL_LOG_LEVEL", of: SDKLogLevel.allCases.map(\.rawValue)) {
+            logLevel = SDKLogLevel(rawValue: level) ?? .info
+        }
+        reader.refuse("OTEL_CONFIG_FILE", "no file: Triage is configured by variables, flags and its own YAML file")
         if let sampler = reader.sampler() { self.sampler = sampler }
         readLimits(&reader)
         readQueue(&reader)
-        readLogQueue(&reader)
+        readLogs(&reader)
+        readPrometheus(&reader)
         if let interval = reader.number("OTEL_METRIC_EXPORT_INTERVAL", 1...86_400_000) {
             metricInterval = .milliseconds(interval)
         }
@@ -97,24 +117,43 @@ public struct TelemetryConfiguration: Sendable {
 
     private mutating func readLimits(_ reader: inout VariableReader) {
         let counts = 0...100_000
-        let lengths = 0...1_000_000
         let generalCount = reader.number("OTEL_ATTRIBUTE_COUNT_LIMIT", counts)
-        let generalLength = reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths)
+        let generalLength = reader.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000)
         limits.attributes = reader.number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", counts) ?? generalCount ?? limits.attributes
-        limits.valueLength = reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths) ?? generalLength
+        limits.valueLength = reader.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000) ?? generalLength
         if let count = reader.number("OTEL_SPAN_EVENT_COUNT_LIMIT", counts) { limits.events = count }
         if let count = reader.number("OTEL_SPAN_LINK_COUNT_LIMIT", counts) { limits.links = count }
         if let count = reader.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", counts) { limits.eventAttributes = count }
         if let count = reader.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", counts) { limits.linkAttributes = count }
         logLimits.attributes =
             reader.number("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", counts) ?? generalCount ?? logLimits.attributes
-        logLimits.valueLength = reader.number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", lengths) ?? generalLength
+        logLimits.valueLength = reader.number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0...1_000_000) ?? generalLength
     }
 
     private mutating func readQueue(_ reader: inout VariableReader) {
         if let spans = reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 1...10_000_000) { queue.spans = spans }
-        if let spans = reader.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { queue.batchSpans = spans }
+        let largest = queue.spans ?? 10_000_000
+        if let spans = reader.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1...largest) { queue.batchSpans = spans }
+        queue.batchSpans = min(queue.batchSpans, largest)
         if let delay = reader.number("OTEL_BSP_SCHEDULE_DELAY", 0...3_600_000) { queue.delay = .milliseconds(max(1, delay)) }
+        if let timeout = reader.number("OTEL_BSP_EXPORT_TIMEOUT", 0...3_600_000) {
+            spanExportTimeout = timeout == 0 ? nil : .milliseconds(timeout)
+        }
+    }
+
+    private mutating func readPrometheus(_ reader: inout VariableReader) {
+        let host = reader.text("OTEL_EXPORTER_PROMETHEUS_HOST")
+        let port = reader.number("OTEL_EXPORTER_PROMETHEUS_PORT", 0...65_535)
+        if host != nil || port != nil {
+            prometheusAddress = Configuration.HTTPAddress(host: host ?? "127.0.0.1", port: port ?? 9464)
+        }
+    }
+
+    /// The traces' settings with the shorter of their time-out and the processor's.
+    var tracesWithinTimeout: OTLPConfiguration.Signal? {
+        guard var signal = traces else { return nil }
+        if let limit = spanExportTimeout { signal.timeout = min(signal.timeout ?? limit, limit) }
+        return signal
     }
 
     /// Where metrics go, with the shorter of both time-outs: one export, retries included, is what each of them bounds.
@@ -124,7 +163,7 @@ public struct TelemetryConfiguration: Sendable {
         return signal
     }
 
-    private mutating func readLogQueue(_ reader: inout VariableReader) {
+    private mutating func readLogs(_ reader: inout VariableReader) {
         if let records = reader.number("OTEL_BLRP_MAX_QUEUE_SIZE", 1...10_000_000) { logQueue.spans = records }
         if let records = reader.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { logQueue.batchSpans = records }
         if let delay = reader.number("OTEL_BLRP_SCHEDULE_DELAY", 0...3_600_000) { logQueue.delay = .milliseconds(max(1, delay)) }
@@ -172,6 +211,23 @@ public struct TelemetryConfiguration: Sendable {
     }
 }
 
+/// How much telemetry says about itself (`OTEL_LOG_LEVEL`).
+public enum SDKLogLevel: String, Sendable, CaseIterable {
+    /// Nothing.
+    case none
+    /// Only what keeps it from working at all.
+    case error
+    /// What keeps it from going out, too.
+    case warn
+    /// The same: there is no more to say.
+    case info
+    /// The same.
+    case debug
+
+    /// Whether warnings are passed on.
+    var hasWarnings: Bool { self != .none && self != .error }
+}
+
 /// Triage's own version.
 public enum TriageVersion {
     /// The version, as `triage --version` prints it and telemetry carries it.
@@ -211,6 +267,45 @@ private struct VariableReader {
     /// One of a type's words, in any case.
     mutating func word<Word: RawRepresentable<String> & CaseIterable>(_ key: String, of words: Word.Type) -> Word? {
         choice(key, of: words.allCases.map(\.rawValue)).flatMap { words.init(rawValue: $0) }
+    }
+
+    /// A list of exporters, `none` only alone; one that isn't there spoils the list.
+    mutating func exporters(_ key: String, of choices: [String]) -> Set<String>? {
+        guard let text = text(key)?.lowercased() else { return nil }
+        let names = Set(text.split(separator: ",").map { $0.trimmingBlanks() }.filter { !$0.isEmpty })
+        if !names.isEmpty, names.isSubset(of: choices), names.count == 1 || !names.contains("none") { return names }
+        rejected.append(ConfigurationError(key: key, value: text, expected: choices.joined(separator: " or ")))
+        return nil
+    }
+
+    /// Each of the list that can be used; the others are named, the rest of the list counts.
+    mutating func propagators() -> Propagators? {
+        guard let text = text("OTEL_PROPAGATORS")?.lowercased() else { return nil }
+        let names = text.split(separator: ",").map { $0.trimmingBlanks() }.filter { !$0.isEmpty }
+        if names == ["none"] { return [] }
+        var found: Propagators = []
+        var unknown: [String] = []
+        for name in names {
+            switch name {
+            case "tracecontext": found.insert(.traceContext)
+            case "baggage": found.insert(.baggage)
+            default: if !unknown.contains(name) { unknown.append(name) }
+            }
+        }
+        if !unknown.isEmpty {
+            rejected.append(
+                ConfigurationError(
+                    key: "OTEL_PROPAGATORS", value: unknown.joined(separator: ","),
+                    expected: "tracecontext, baggage, or none alone"
+                )
+            )
+        }
+        return found.isEmpty ? nil : found
+    }
+
+    /// Names a variable that nothing comes of.
+    mutating func refuse(_ key: String, _ expected: String) {
+        if let text = text(key) { rejected.append(ConfigurationError(key: key, value: text, expected: expected)) }
     }
 
     mutating func sampler() -> Sampler? {
@@ -273,5 +368,15 @@ private struct VariableReader {
 
     private func hexadecimalDigit(_ byte: UInt8?) -> UInt8? {
         byte.flatMap { Character(UnicodeScalar($0)).hexDigitValue }.map(UInt8.init)
+    }
+}
+
+extension Substring {
+    /// Without spaces and tabs at its ends.
+    fileprivate func trimmingBlanks() -> String {
+        var text = self
+        while text.first == " " || text.first == "\t" { text = text.dropFirst() }
+        while text.last == " " || text.last == "\t" { text = text.dropLast() }
+        return String(text)
     }
 }

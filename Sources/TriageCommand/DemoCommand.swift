@@ -32,8 +32,8 @@ struct DemoCommand: AsyncParsableCommand {
     var output: OutputFormat = .text
     @Flag(help: "Keep the broker and /metrics up until Ctrl-C.")
     var serve = false
-    @Option(help: ArgumentHelp("Where --serve listens.", valueName: "host:port"))
-    var http = "127.0.0.1:9464"
+    @Option(help: ArgumentHelp("Where --serve listens (default: 127.0.0.1:9464).", valueName: "host:port"))
+    var http: String?
     @OptionGroup var log: LogOptions
 
     func validate() throws {
@@ -46,7 +46,7 @@ struct DemoCommand: AsyncParsableCommand {
         guard transient + persistent <= 1 else {
             throw ValidationError("--transient \(transient) --persistent \(persistent): expected at most 1 together")
         }
-        guard Configuration.HTTPAddress(http) != nil else { throw ValidationError("--http \(http): expected host:port") }
+        if let http, Configuration.HTTPAddress(http) == nil { throw ValidationError("--http \(http): expected host:port") }
     }
 
     func run() async throws {
@@ -63,6 +63,7 @@ struct DemoCommand: AsyncParsableCommand {
             options.seed = seed
             options.transient = transient
             options.persistent = persistent
+            options.keepsExporting = serve
             let demonstration = try Demonstration(options, telemetry: telemetry, recorder: recorder, logger: logger)
             if output == .text {
                 Narration.say(
@@ -75,6 +76,8 @@ struct DemoCommand: AsyncParsableCommand {
             }
             let interruption = Self.cancelOnSignal { work.cancel() }
             defer { interruption.cancel() }
+            let flusher = await FlushSignal.watch(telemetry) { _, text in Narration.say(text) }
+            defer { flusher.cancel() }
             let report = try await work.value
             let summary = Summary(report)
             if output == .json { try Output.json(summary) } else { try Output.line(summary.text(report)) }
@@ -85,7 +88,7 @@ struct DemoCommand: AsyncParsableCommand {
             if serve {
                 // A pipe's reader wants the report now, not when the serving ends.
                 fflush(nil)
-                try await keepServing(demonstration)
+                try await keepServing(demonstration, at: telemetry.configuration.prometheusAddress)
             }
             await telemetry.shutdown(timeout: .seconds(5))
             demonstration.close()
@@ -98,8 +101,11 @@ struct DemoCommand: AsyncParsableCommand {
         }
     }
 
-    private func keepServing(_ demonstration: Demonstration) async throws {
-        guard let address = Configuration.HTTPAddress(http) else { return }
+    /// The flag goes before OpenTelemetry's variables, those before the default.
+    private func keepServing(_ demonstration: Demonstration, at configured: Configuration.HTTPAddress?) async throws {
+        let address =
+            http.flatMap { Configuration.HTTPAddress($0) } ?? configured
+            ?? Configuration.HTTPAddress(host: "127.0.0.1", port: 9464)
         let server = Task {
             try await demonstration.serve(at: address) { port in
                 Narration.say("Broker:  \(demonstration.brokers)")

@@ -20,7 +20,8 @@ struct RunCommand: AsyncParsableCommand {
         abstract: "The service: consumes events, retries with backoff, dead-letters, traces.",
         discussion: """
             Each flag can be set in the environment as TRIAGE_… or in the file that --config names; flags win. SIGTERM and
-            Ctrl-C finish what is in flight, commit, and end with 0; a second signal ends at once.
+            Ctrl-C finish what is in flight, commit, and end with 0; a second signal ends at once. SIGUSR1 exports what
+            telemetry there is at once and goes on.
 
             EXAMPLES
               triage run -b localhost:9092 --group clinic
@@ -125,6 +126,10 @@ struct RunCommand: AsyncParsableCommand {
             }
         }
         defer { watcher.cancel() }
+        let flusher = await FlushSignal.watch(telemetry) { isComplete, text in
+            logger.log(level: isComplete ? .notice : .warning, "\(text)")
+        }
+        defer { flusher.cancel() }
         var failure: (any Error)?
         do { try await processor.run() } catch { failure = error }
         await telemetry.shutdown(timeout: configuration.gracePeriod)

@@ -22,6 +22,7 @@ import check_privacy
 import check_scrape
 import check_sampling
 import check_trouble
+import check_truth
 from harness import Report
 
 GROUPS = {
@@ -34,6 +35,9 @@ GROUPS = {
     "real-broker": check_parts.broker,
     "real-collector": check_parts.collector,
     "collector-trouble": check_trouble.trouble,
+    "collector-tls": check_trouble.tls,
+    "flush": check_trouble.flush,
+    "truth": check_truth.truth,
     "kill9": check_crash.kill9,
     "bad-input": check_input.bad_input,
     "logs": check_logs.logs,

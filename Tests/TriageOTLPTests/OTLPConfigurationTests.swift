@@ -121,13 +121,97 @@ struct OTLPConfigurationTests {
         #expect(read(["TRACES_PROTOCOL": "http/json"]).rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
     }
 
+    /// Reads variables with these files in the system.
+    func read(_ variables: [String: String], files: [String: String]) -> OTLPConfiguration {
+        let environment = Dictionary(uniqueKeysWithValues: variables.map { ("OTEL_EXPORTER_OTLP_" + $0, $1) })
+        return OTLPConfiguration(environment: environment) { files[$0] }
+    }
+
+    /// A PEM block around the shortest DER sequence with some content.
+    static func pem(_ label: String, _ base64: String = "MAMCAQU=") -> String {
+        "text before\n-----BEGIN \(label)-----\n\(base64)\n-----END \(label)-----\n"
+    }
+
+    let files = ["ca.pem": pem("CERTIFICATE"), "k.pem": pem("PRIVATE KEY"), "c.pem": pem("CERTIFICATE") + pem("CERTIFICATE")]
+
     @Test("A client certificate and its key go together")
     func clientCertificate() {
-        let both = read(["CERTIFICATE": "ca.pem", "CLIENT_KEY": "k.pem", "CLIENT_CERTIFICATE": "c.pem"])
-        #expect(
-            both.traces.certificate == "ca.pem" && both.traces.clientKey == "k.pem" && both.traces.clientCertificate == "c.pem")
-        let mixed = read(["CLIENT_KEY": "k.pem", "TRACES_CLIENT_CERTIFICATE": "c.pem"])
+        let both = read(["CERTIFICATE": "ca.pem", "CLIENT_KEY": "k.pem", "CLIENT_CERTIFICATE": "c.pem"], files: files)
+        for signal in [both.traces, both.metrics, both.logs] {
+            #expect(signal.certificate == "ca.pem" && signal.clientKey == "k.pem" && signal.clientCertificate == "c.pem")
+        }
+        #expect(both.rejected.isEmpty)
+        let mixed = read(["CLIENT_KEY": "k.pem", "TRACES_CLIENT_CERTIFICATE": "c.pem"], files: files)
         #expect(mixed.traces.clientCertificate == "c.pem" && mixed.metrics.clientKey == nil)
         #expect(mixed.rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_CLIENT_KEY"])
+    }
+
+    @Test(
+        "A file that is missing or holds something else is named once with its path, and not used",
+        arguments: [
+            nil, "", "hello", pem("PRIVATE KEY"), pem("CERTIFICATE", "MAMCAQ"), pem("CERTIFICATE", "MAQCAQU="),
+            pem("CERTIFICATE", "!!!!"), pem("CERTIFICATE", "AAMCAQU="), "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n",
+            pem("CERTIFICATE") + pem("CERTIFICATE", "MAMCAQU"),
+        ] as [String?])
+    func badCertificate(content: String?) {
+        let configuration = read(["CERTIFICATE": "/x/ca.pem"], files: content.map { ["/x/ca.pem": $0] } ?? [:])
+        #expect(configuration.traces.certificate == nil)
+        #expect(
+            configuration.rejected.map(\.description) == [
+                "OTEL_EXPORTER_OTLP_CERTIFICATE=/x/ca.pem is ignored: expected a readable PEM file with at least one certificate"
+            ])
+    }
+
+    @Test(
+        "A client key that is encrypted, broken or a certificate isn't used, and its certificate isn't complained about",
+        arguments: [
+            pem("ENCRYPTED PRIVATE KEY"), pem("CERTIFICATE"), pem("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nMAMCAQU="),
+        ])
+    func badKey(content: String) {
+        let configuration = read(
+            ["CLIENT_KEY": "k.pem", "CLIENT_CERTIFICATE": "c.pem"],
+            files: ["k.pem": content, "c.pem": Self.pem("CERTIFICATE")])
+        #expect(configuration.traces.clientKey == nil && configuration.traces.clientCertificate == nil)
+        #expect(configuration.rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_CLIENT_KEY"])
+        #expect(configuration.rejected.first?.expected == "a readable PEM file with an unencrypted private key")
+    }
+
+    @Test("Keys of each kind are taken", arguments: ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
+    func keys(label: String) {
+        let configuration = read(
+            ["CLIENT_KEY": "k.pem", "CLIENT_CERTIFICATE": "c.pem"],
+            files: ["k.pem": Self.pem(label), "c.pem": Self.pem("CERTIFICATE")])
+        #expect(configuration.traces.clientKey == "k.pem" && configuration.rejected.isEmpty)
+    }
+
+    @Test("A file is really read: the system's authorities are usable, a directory isn't")
+    func realFile() {
+        #expect(PEMFile.read("/") == nil && PEMFile.read("/nowhere") == nil)
+        #expect(PEMFile.read("/proc/self/comm") != nil)
+    }
+
+    @Test("Logs have every setting of their own")
+    func logs() {
+        let configuration = read([
+            "ENDPOINT": "http://c:4318", "LOGS_ENDPOINT": "http://l/x", "LOGS_HEADERS": "a=b", "LOGS_TIMEOUT": "5",
+            "LOGS_COMPRESSION": "gzip", "METRICS_TIMEOUT": "7",
+        ])
+        #expect(configuration.logs.endpoint == "http://l/x" && configuration.logs.timeout == .milliseconds(5))
+        #expect(configuration.logs.compression == .gzip && configuration.logs.headers == [.init(name: "a", value: "b")])
+        #expect(configuration.metrics.timeout == .milliseconds(7) && configuration.traces.timeout == .seconds(10))
+        #expect(read(["ENDPOINT": "http://c:4318"]).logs.endpoint == "http://c:4318/v1/logs")
+        #expect(OTLPConfiguration(environment: [:]).logs.endpoint == "http://localhost:4318/v1/logs")
+        #expect(read(["LOGS_PROTOCOL": "grpc"]).rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"])
+    }
+
+    @Test(
+        "The endpoint's host and port",
+        arguments: [
+            ("http://c:4318/v1/traces", "c", 4318), ("https://c/x", "c", 443), ("http://[::1]:4318", "::1", 4318),
+            ("http://user:pw@c", "c", 80),
+        ])
+    func server(url: String, address: String, port: Int) throws {
+        let server = try #require(OTLPEndpoint.server(url))
+        #expect(server.address == address && server.port == port)
     }
 }

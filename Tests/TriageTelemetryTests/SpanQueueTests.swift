@@ -206,7 +206,10 @@ struct SpanQueueTests {
                     #expect(next.exported == model.next(now), "\(place)")
                     #expect((next == .finish) == model.isFinished, "\(place)")
                 case 75..<92:
-                    let results: [ExportResult] = [.exported, .exported, .partial(rejected: 2), .failed]
+                    let results: [ExportResult] = [
+                        .exported, .exported, .partial(rejected: 2), .failed, .mixed(rejected: 1, failed: 2),
+                        .mixed(rejected: 1, failed: 0),
+                    ]
                     let result = results.randomElement(using: &random) ?? .exported
                     #expect(queue.completed(result).finished == model.completed(result), "\(place)")
                 case 92..<97:
@@ -317,6 +320,13 @@ struct QueueModel {
         case .failed:
             counts.failed += batch.count
             for index in flushes.indices { flushes[index].succeeded = false }
+        case .mixed(let rejected, let failed):
+            let failed = min(failed, batch.count)
+            let rejected = min(rejected, batch.count - failed)
+            counts.failed += failed
+            counts.rejected += rejected
+            counts.exported += batch.count - failed - rejected
+            if failed > 0 { for index in flushes.indices { flushes[index].succeeded = false } }
         }
         for index in flushes.indices { flushes[index].spans.subtract(batch.map(\.number)) }
         if result == .failed, isStopping { return abandon() }

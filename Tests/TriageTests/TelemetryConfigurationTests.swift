@@ -201,6 +201,8 @@ struct TelemetryConfigurationTests {
             "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL",
             "OTEL_METRIC_EXPORT_TIMEOUT",
+            "OTEL_BSP_EXPORT_TIMEOUT",
+            "OTEL_EXPORTER_PROMETHEUS_PORT",
         ])
     func badNumbers(key: String) {
         for value in ["-1", "1.5", "many", "99999999999999999999"] {
@@ -264,5 +266,77 @@ struct TelemetryConfigurationTests {
         let settings = read(["OTEL_EXPORTER_OTLP_HEADERS": "authorization", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"])
         #expect(settings.rejected.map(\.key) == ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT"])
         #expect(!settings.rejected.description.contains("authorization"))
+    }
+
+    @Test(
+        "Propagators: known ones count, others are named",
+        arguments: [
+            ("tracecontext,baggage", Propagators.all, nil), ("tracecontext", .traceContext, nil), (" Baggage ", .baggage, nil),
+            ("baggage,tracecontext,baggage", .all, nil), ("none", [], nil), ("b3", .all, "b3"),
+            ("tracecontext,b3,jaeger,b3", .traceContext, "b3,jaeger"), ("none,baggage", .baggage, "none"), ("", .all, nil),
+        ] as [(String, Propagators, String?)])
+    func propagators(text: String, propagators: Propagators, rejected: String?) {
+        let settings = read(["OTEL_PROPAGATORS": text])
+        #expect(settings.propagators == propagators)
+        #expect(settings.rejected.map(\.value) == (rejected.map { [$0] } ?? []))
+    }
+
+    @Test("Exporters in a list")
+    func exporterLists() {
+        #expect(read(["OTEL_METRICS_EXPORTER": "otlp, prometheus"]).metrics != nil)
+        #expect(read(["OTEL_METRICS_EXPORTER": "PROMETHEUS"]).metrics == nil)
+        for text in ["none,otlp", "console", "otlp,console", ","] {
+            let settings = read(["OTEL_METRICS_EXPORTER": text])
+            #expect(settings.metrics != nil)
+            #expect(settings.rejected.map(\.expected) == ["otlp or none or prometheus"])
+        }
+    }
+
+    @Test("A batch is at most the queue: a larger one is named, the default cut to the queue")
+    func batches() {
+        let settings = read(["OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "101"])
+        #expect(settings.queue.spans == 100 && settings.queue.batchSpans == 100)
+        #expect(settings.rejected.map(\.expected) == ["a whole number from 1 to 100"])
+    }
+
+    @Test(
+        "Of the two time-outs of an export the shorter counts; 0 is no limit",
+        arguments: [
+            ("", "", 10_000), ("20000", "", 20_000), ("40000", "", 30_000), ("0", "", 30_000), ("", "500", 500),
+            ("0", "0", nil), ("100", "0", 100),
+        ] as [(String, String, Int?)])
+    func timeouts(exporter: String, processor: String, milliseconds: Int?) {
+        let settings = read(["OTEL_EXPORTER_OTLP_TIMEOUT": exporter, "OTEL_BSP_EXPORT_TIMEOUT": processor])
+        #expect(settings.tracesWithinTimeout?.timeout == milliseconds.map { .milliseconds($0) })
+        #expect(settings.metrics?.timeout == (exporter == "0" ? nil : .milliseconds(Int(exporter) ?? 10_000)))
+    }
+
+    @Test("Where metrics are scraped: our own setting goes before OpenTelemetry's")
+    func prometheus() async throws {
+        #expect(read([:]).prometheusAddress == nil)
+        let cases: [([String: String], String)] = [
+            (["OTEL_EXPORTER_PROMETHEUS_PORT": "9999"], "127.0.0.1:9999"),
+            (["OTEL_EXPORTER_PROMETHEUS_HOST": "::1"], "[::1]:9464"),
+            (["OTEL_EXPORTER_PROMETHEUS_HOST": "0.0.0.0", "OTEL_EXPORTER_PROMETHEUS_PORT": "0"], "0.0.0.0:0"),
+        ]
+        for (environment, address) in cases {
+            #expect(read(environment).prometheusAddress?.description == address)
+            let loader = try await ConfigurationLoader(environment: environment)
+            #expect(try loader.configuration().http?.description == address)
+            let both = environment.merging(["TRIAGE_HTTP": "127.0.0.1:1"]) { $1 }
+            #expect(try await ConfigurationLoader(environment: both).configuration().http?.description == "127.0.0.1:1")
+            let off = try await ConfigurationLoader(flags: ["http": "off"], environment: environment)
+            #expect(try off.configuration().http == nil)
+        }
+        let bad = read(["OTEL_EXPORTER_PROMETHEUS_PORT": "65536"])
+        #expect(bad.prometheusAddress == nil && bad.rejected.map(\.key) == ["OTEL_EXPORTER_PROMETHEUS_PORT"])
+    }
+
+    @Test("What telemetry may say, and a file that isn't read")
+    func others() {
+        #expect(read([:]).logLevel == .info && read(["OTEL_LOG_LEVEL": "ERROR"]).logLevel == .error)
+        #expect(read(["OTEL_LOG_LEVEL": "loud"]).rejected.map(\.key) == ["OTEL_LOG_LEVEL"])
+        #expect(SDKLogLevel.allCases.filter(\.hasWarnings) == [.warn, .info, .debug])
+        #expect(read(["OTEL_CONFIG_FILE": "otel.yaml"]).rejected.map(\.key) == ["OTEL_CONFIG_FILE"])
     }
 }

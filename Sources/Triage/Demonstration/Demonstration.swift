@@ -17,6 +17,8 @@ public struct DemonstrationOptions: Sendable {
     public var persistent = 0.01
     /// Partitions of each topic. Default 6, as `triage topics create` makes them.
     public var partitions = 6
+    /// Whether telemetry goes on after the report, for one that is served then. Default false.
+    public var keepsExporting = false
 
     /// The defaults.
     public init() {}
@@ -158,7 +160,11 @@ public final class Demonstration: Sendable {
         producer.close()
         tell()
         // The report counts what became of every span, so nothing may still be under way.
-        await telemetry.shutdown(timeout: .seconds(6))
+        if options.keepsExporting {
+            await telemetry.flush(timeout: .seconds(6))
+        } else {
+            await telemetry.shutdown(timeout: .seconds(6))
+        }
         let counts = telemetry.spanCounts
         return DemonstrationReport(
             produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),

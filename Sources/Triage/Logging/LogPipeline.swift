@@ -9,24 +9,22 @@ struct LogPipeline: Sendable {
 
     /// Nil unless logs are exported.
     init?(
-        _ configuration: TelemetryConfiguration, identifiers: IdentifierPolicy, clock: any EventClock,
-        warn: @escaping @Sendable (String) -> Void
+        _ configuration: TelemetryConfiguration, identifiers: IdentifierPolicy, clock: any EventClock, meter: Meter,
+        warnings: OTLPWarnings
     ) {
         guard !configuration.isDisabled, let signal = configuration.logs else { return nil }
         processor = BatchLogProcessor(
             encoder: OTLPLogEncoder(identifiers: identifiers),
-            exporter: OTLPLogExporter(signal, resource: configuration.resource, onWarning: warn), limits: configuration.logQueue
+            exporter: OTLPLogExporter(signal, resource: configuration.resource, meter: meter, warnings: warnings),
+            limits: configuration.logQueue
         )
         emitter = LogEmitter(limits: configuration.logLimits, clock: clock, processors: [processor])
     }
 
-    /// `otel.sdk.log.created`, `otel.sdk.processor.log.*` and `otel.sdk.exporter.log.*` (semantic conventions, otel/sdk-metrics).
+    /// `otel.sdk.log.created` and `otel.sdk.processor.log.*` (semantic conventions, otel/sdk-metrics).
     func register(on meter: Meter) {
         let processor: [(StaticString, SafeText)] = [
             ("otel.component.name", "batching_log_processor/0"), ("otel.component.type", "batching_log_processor"),
-        ]
-        let exporter: [(StaticString, SafeText)] = [
-            ("otel.component.name", "otlp_http_log_exporter/0"), ("otel.component.type", "otlp_http_log_exporter"),
         ]
         @Sendable func with(_ base: [(StaticString, SafeText)], _ key: StaticString, _ value: SafeText) -> MetricAttributes {
             MetricAttributes(base + [(key, value)])
@@ -45,15 +43,6 @@ struct LogPipeline: Sendable {
                 + SpanQueue.DropReason.allCases.map { reason in
                     (with(processor, "error.type", SafeText(reason)), .int(Int64(counts.dropped(reason))))
                 }
-        }
-        meter.observe(.sdkExporterLogInflight) { [(MetricAttributes(exporter), .int(Int64(queue.counts.inFlight)))] }
-        meter.observe(.sdkExporterLogExported) {
-            let counts = queue.counts
-            return [
-                (MetricAttributes(exporter), .int(Int64(counts.exported))),
-                (with(exporter, "error.type", "_OTHER"), .int(Int64(counts.failed))),
-                (with(exporter, "error.type", "rejected"), .int(Int64(counts.rejected))),
-            ]
         }
         meter.observe(.logWithheld) {
             [

@@ -37,15 +37,77 @@ public struct TraceRequest: Sendable {
 
     /// Replaces the content of `body` by the request for `spans`, whose bytes came from ``OTLPSpanEncoder``.
     public func write(_ spans: EncodedSpans, to body: inout [UInt8]) {
+        spans.withUnsafeBytes { write($0, to: &body) }
+    }
+
+    /// The same for a part of them.
+    func write(_ spans: UnsafeRawBufferPointer, to body: inout [UInt8]) {
         body.removeAll(keepingCapacity: true)
-        let scopeCount = scopeFields.count + spans.byteCount
+        let scopeCount = scopeFields.count + spans.count
         let resourceCount = resourceFields.count + 1 + Varint.size(scopeCount) + scopeCount
         body.reserveCapacity(1 + Varint.size(resourceCount) + resourceCount)
         append(TraceRequest.resourceSpansTag, length: resourceCount, to: &body)
         resourceFields.withUnsafeBytes { body.append(contentsOf: $0) }
         append(TraceRequest.scopeSpansTag, length: scopeCount, to: &body)
         scopeFields.withUnsafeBytes { body.append(contentsOf: $0) }
-        spans.withUnsafeBytes { body.append(contentsOf: $0) }
+        body.append(contentsOf: spans)
+    }
+
+    /// The bytes of a request for so many bytes of spans.
+    func size(spanBytes: Int) -> Int {
+        let scopeCount = scopeFields.count + spanBytes
+        let resourceCount = resourceFields.count + 1 + Varint.size(scopeCount) + scopeCount
+        return 1 + Varint.size(resourceCount) + resourceCount
+    }
+
+    /// Entries of encoded spans that go into one request.
+    struct Part: Hashable {
+        /// Where they are.
+        var range: Range<Int>
+        /// How many.
+        var spans: Int
+    }
+
+    /// Cuts encoded spans between entries so that no request is larger than `limit`; entries that alone would be are left
+    /// out and counted.
+    func parts(_ bytes: UnsafeRawBufferPointer, count: Int, limit: Int) -> (parts: [Part], tooLarge: Int) {
+        if size(spanBytes: bytes.count) <= limit { return ([Part(range: 0..<bytes.count, spans: count)], 0) }
+        var parts: [Part] = []
+        var tooLarge = 0
+        var offset = 0
+        while offset < bytes.count {
+            guard let end = TraceRequest.entryEnd(bytes, at: offset) else {
+                // Not what our encoder writes: what can't be read can't be cut.
+                tooLarge += max(0, count - tooLarge - parts.reduce(0) { $0 + $1.spans })
+                break
+            }
+            if size(spanBytes: end - offset) > limit {
+                tooLarge += 1
+            } else if let last = parts.last, last.range.upperBound == offset,
+                size(spanBytes: end - last.range.lowerBound) <= limit
+            {
+                parts[parts.count - 1] = Part(range: last.range.lowerBound..<end, spans: last.spans + 1)
+            } else {
+                parts.append(Part(range: offset..<end, spans: 1))
+            }
+            offset = end
+        }
+        return (parts, tooLarge)
+    }
+
+    /// The end of the entry that begins at `offset`: a tag, a length, and so many bytes; nil if there is none.
+    private static func entryEnd(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Int? {
+        guard bytes[offset] == spanTag else { return nil }
+        var length = 0
+        var position = offset + 1
+        for shift in stride(from: 0, to: 35, by: 7) {
+            guard position < bytes.count else { return nil }
+            let byte = bytes[position]
+            position += 1
+            length |= Int(byte & 0x7F) << shift
+            if byte & 0x80 == 0 { return length <= bytes.count - position ? position + length : nil }
+        }
+        return nil
     }
 
     private func append(_ tag: UInt8, length: Int, to body: inout [UInt8]) {

@@ -26,6 +26,12 @@ final class Connection: @unchecked Sendable {
     struct Outcome {
         let attempt: ExportRetry.Attempt
         let explanation: String
+        var error = ExportErrorType.other
+
+        /// The status of the answer, if there was one.
+        var status: Int? {
+            if case .status(let status, _) = attempt { status } else { nil }
+        }
     }
 
     private let wakeup: Wakeup
@@ -85,7 +91,9 @@ final class Connection: @unchecked Sendable {
                 return Outcome(attempt: .unusable, explanation: "no transfer")
             }
             defer { curl_multi_remove_handle(multi, easy) }
-            guard let code = run(multi, isCancelled) else { return Outcome(attempt: .cancelled, explanation: "cancelled") }
+            guard let code = run(multi, isCancelled) else {
+                return Outcome(attempt: .cancelled, explanation: "cancelled", error: .cancelled)
+            }
             return outcome(code, easy)
         }
     }
@@ -121,7 +129,17 @@ final class Connection: @unchecked Sendable {
         let explanation = response.isTooLarge ? "its answer is over 4 MiB" : String(cString: curl_easy_strerror(code))
         guard code == CURLE_OK else {
             let isLasting = response.isTooLarge || Connection.lastingErrors.contains(code.rawValue)
-            return Outcome(attempt: isLasting ? .unusable : .unanswered, explanation: explanation)
+            let error: ExportErrorType =
+                if response.isTooLarge {
+                    .other
+                } else if code == CURLE_OPERATION_TIMEDOUT {
+                    .timeout
+                } else if Connection.tlsErrors.contains(code.rawValue) {
+                    .tls
+                } else {
+                    isLasting ? .other : .noAnswer
+                }
+            return Outcome(attempt: isLasting ? .unusable : .unanswered, explanation: explanation, error: error)
         }
         var status = 0
         triage_curl_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
@@ -138,6 +156,13 @@ final class Connection: @unchecked Sendable {
             CURLE_UNSUPPORTED_PROTOCOL, CURLE_FAILED_INIT, CURLE_URL_MALFORMAT, CURLE_NOT_BUILT_IN, CURLE_OUT_OF_MEMORY,
             CURLE_BAD_FUNCTION_ARGUMENT, CURLE_SSL_ENGINE_NOTFOUND, CURLE_SSL_ENGINE_SETFAILED, CURLE_SSL_CERTPROBLEM,
             CURLE_SSL_CIPHER, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_WEIRD_SERVER_REPLY,
+        ].map(\.rawValue)
+    )
+
+    private static let tlsErrors: Set<CURLcode.RawValue> = Set(
+        [
+            CURLE_SSL_CONNECT_ERROR, CURLE_SSL_ENGINE_NOTFOUND, CURLE_SSL_ENGINE_SETFAILED, CURLE_SSL_CERTPROBLEM,
+            CURLE_SSL_CIPHER, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE,
         ].map(\.rawValue)
     )
 
@@ -165,7 +190,19 @@ final class Connection: @unchecked Sendable {
             response.bytes.append(contentsOf: UnsafeRawBufferPointer(start: bytes, count: size * count))
             return size * count
         }
-        if let file = signal.certificate { triage_curl_set_string(easy, CURLOPT_CAINFO, file) }
+        configureTLS(signal, easy)
+    }
+
+    /// The certificate must be trusted and name the host; TLS 1.2 or later.
+    private func configureTLS(_ signal: OTLPConfiguration.Signal, _ easy: UnsafeMutableRawPointer) {
+        triage_curl_set_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
+        triage_curl_set_long(easy, CURLOPT_SSL_VERIFYHOST, 2)
+        triage_curl_set_long(easy, CURLOPT_SSLVERSION, Int(CURL_SSLVERSION_TLSv1_2))
+        if let file = signal.certificate {
+            triage_curl_set_string(easy, CURLOPT_CAINFO, file)
+            // The directory of the system's authorities would be trusted beside the file.
+            triage_curl_set_string(easy, CURLOPT_CAPATH, nil)
+        }
         if let key = signal.clientKey, let certificate = signal.clientCertificate {
             triage_curl_set_string(easy, CURLOPT_SSLKEY, key)
             triage_curl_set_string(easy, CURLOPT_SSLCERT, certificate)

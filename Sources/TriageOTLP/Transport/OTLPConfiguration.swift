@@ -51,7 +51,10 @@ public struct OTLPConfiguration: Sendable, Hashable {
         public var timeout: Duration? = .seconds(10)
         /// How bodies are compressed. Default none.
         public var compression = Compression.none
-        /// A PEM file of the certificate authorities to trust; nil trusts the system's.
+        /// The largest request that is sent, in bytes before compression; what is larger is split, and one item that is larger
+        /// alone is dropped. 1 to 67,108,864 (OTLP specification, §OTLP/HTTP). Default 16 MiB: the collector takes 20 MiB.
+        public var maximumRequestBytes = 16 * 1024 * 1024
+        /// A PEM file of the certificate authorities to trust, and no others; nil trusts the system's.
         public var certificate: String?
         /// A PEM file with the client's private key; only together with ``clientCertificate``.
         public var clientKey: String?
@@ -87,12 +90,16 @@ public struct OTLPConfiguration: Sendable, Hashable {
     /// The variables that were ignored, in the order they were read.
     public let rejected: [RejectedSetting]
 
-    /// Whether a variable named a usable endpoint for either signal.
-    public var isEndpointConfigured: Bool { traces.isEndpointConfigured || metrics.isEndpointConfigured }
+    /// Whether a variable named a usable endpoint for any signal.
+    public var isEndpointConfigured: Bool {
+        traces.isEndpointConfigured || metrics.isEndpointConfigured || logs.isEndpointConfigured
+    }
 
-    /// Reads the variables.
-    public init(environment: [String: String]) {
-        var reader = EnvironmentReader(environment: environment)
+    /// Reads the variables, and looks into the PEM files that they name.
+    public init(environment: [String: String]) { self.init(environment: environment, readFile: PEMFile.read) }
+
+    init(environment: [String: String], readFile: @escaping (String) -> String?) {
+        var reader = EnvironmentReader(environment: environment, readFile: readFile)
         traces = reader.signal(.traces)
         metrics = reader.signal(.metrics)
         logs = reader.signal(.logs)
@@ -103,9 +110,13 @@ public struct OTLPConfiguration: Sendable, Hashable {
 /// Reads the variables of a signal, its own before the general ones.
 private struct EnvironmentReader {
     let environment: [String: String]
+    let readFile: (String) -> String?
     private(set) var rejected: [OTLPConfiguration.RejectedSetting] = []
 
-    init(environment: [String: String]) { self.environment = environment }
+    init(environment: [String: String], readFile: @escaping (String) -> String?) {
+        self.environment = environment
+        self.readFile = readFile
+    }
 
     mutating func signal(_ kind: OTLPConfiguration.SignalKind) -> OTLPConfiguration.Signal {
         var signal = OTLPConfiguration.Signal(kind)
@@ -124,15 +135,18 @@ private struct EnvironmentReader {
         }
         let compression = read(kind, "COMPRESSION", "gzip or none") { OTLPConfiguration.Compression(rawValue: $0.lowercased()) }
         if let compression { signal.compression = compression }
-        signal.certificate = read(kind, "CERTIFICATE", "a PEM file") { $0 }
-        let key = read(kind, "CLIENT_KEY", "a PEM file") { $0 }
-        let certificate = read(kind, "CLIENT_CERTIFICATE", "a PEM file") { $0 }
-        if (key == nil) == (certificate == nil) {
+        signal.certificate = file(kind, "CERTIFICATE", .certificates)
+        let isKeyNamed = isNamed(kind, "CLIENT_KEY")
+        let isCertificateNamed = isNamed(kind, "CLIENT_CERTIFICATE")
+        let key = file(kind, "CLIENT_KEY", .privateKey)
+        let certificate = file(kind, "CLIENT_CERTIFICATE", .certificates)
+        if let key, let certificate {
             signal.clientKey = key
             signal.clientCertificate = certificate
-        } else {
+        } else if isKeyNamed != isCertificateNamed {
+            // If both are named, one of them has been reported already.
             reject(
-                name(nil, key == nil ? "CLIENT_CERTIFICATE" : "CLIENT_KEY"), key ?? certificate ?? "",
+                name(nil, isKeyNamed ? "CLIENT_KEY" : "CLIENT_CERTIFICATE"), key ?? certificate ?? "",
                 "CLIENT_KEY and CLIENT_CERTIFICATE together, for each signal"
             )
         }
@@ -155,6 +169,17 @@ private struct EnvironmentReader {
     /// There is one protocol, so nothing comes of the value but a report.
     private mutating func checkProtocol(_ kind: OTLPConfiguration.SignalKind) {
         _ = read(kind, "PROTOCOL", "http/protobuf, the only protocol there is") { $0.lowercased() == "http/protobuf" ? $0 : nil }
+    }
+
+    private mutating func file(_ kind: OTLPConfiguration.SignalKind, _ suffix: String, _ content: PEMFile.Content) -> String? {
+        let readFile = readFile
+        return read(kind, suffix, content.expected) { path in
+            readFile(path).map { PEMFile.holds(content, $0) } == true ? path : nil
+        }
+    }
+
+    private func isNamed(_ kind: OTLPConfiguration.SignalKind, _ suffix: String) -> Bool {
+        value(name(kind, suffix)) != nil || value(name(nil, suffix)) != nil
     }
 
     /// The first usable value, the signal's own before the general one; those that come before it are reported.

@@ -27,6 +27,19 @@ enum OTLPEndpoint {
         }.flatMap { $0 } ?? "[redacted]"
     }
 
+    /// Host and port of `text`, the scheme's default port included: `server.address` and `server.port`.
+    static func server(_ text: String) -> (address: String, port: Int)? {
+        withURL(text) { url -> (address: String, port: Int)? in
+            guard let host = get(url, CURLUPART_HOST) else { return nil }
+            var port: UnsafeMutablePointer<CChar>?
+            guard curl_url_get(url, CURLUPART_PORT, &port, UInt32(CURLU_DEFAULT_PORT)) == CURLUE_OK, let port else { return nil }
+            defer { curl_free(port) }
+            guard let number = Int(String(cString: port)) else { return nil }
+            // libcurl keeps the brackets of an IPv6 address; the conventions want the address.
+            return (host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host, number)
+        } ?? nil
+    }
+
     private static func hasPath(_ text: String) -> Bool {
         guard let authority = text.firstRange(of: "://") else { return false }
         return text[authority.upperBound...].first { "/?#".contains($0) } == "/"

@@ -265,7 +265,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 continue
             }
             deliveredHere += 1
-            let context = TraceContext(headers: record.headers)
+            let context = tracer.propagators.extract(record.headers)
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
             delivery.lane = lane(of: delivery)
             if partition.isRetry {

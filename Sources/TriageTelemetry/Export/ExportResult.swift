@@ -6,6 +6,8 @@ public enum ExportResult: Sendable, Hashable {
     case partial(rejected: Int)
     /// Nothing of it arrived, as far as is known; it is dropped, since trying again is the exporter's business.
     case failed
+    /// It took several requests that ended differently: `rejected` as above, `failed` items did not arrive, the rest did.
+    case mixed(rejected: Int, failed: Int)
 }
 
 /// Sends batches of encoded spans somewhere, such as to an OpenTelemetry collector.

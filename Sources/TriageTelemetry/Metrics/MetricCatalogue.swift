@@ -226,6 +226,26 @@ extension Metric {
         "The number of metric data points for which the export has finished, either successful or failed.",
         attributes: component + server + ["error.type"])
 
+    /// Metric points in an export that goes on, its retries included.
+    public static let sdkExporterMetricDataPointInflight = Metric(
+        "otel.sdk.exporter.metric_data_point.inflight", .upDownCounter, unit: "{data_point}",
+        "The number of metric data points which were passed to the exporter, but that have not been exported yet.",
+        attributes: component + server)
+    /// Time of one export, all its tries and waits included. The conventions give it no boundaries: sum and count only.
+    public static let sdkExporterOperationDuration = Metric(
+        "otel.sdk.exporter.operation.duration", .histogram, unit: "s",
+        "The duration of exporting a batch of telemetry records.",
+        attributes: component + server + ["error.type", "http.response.status_code"])
+    /// Time of collecting all metrics once. No boundaries, as above.
+    public static let sdkMetricReaderCollectionDuration = Metric(
+        "otel.sdk.metric_reader.collection.duration", .histogram, unit: "s",
+        "The duration of the collect operation of the metric reader.", attributes: component + ["error.type"])
+    /// The queue is bounded in bytes, for which the conventions have no metric.
+    public static let spanQueueUsage = Metric(
+        "triage.span_queue.usage", .upDownCounter, unit: "By", "Encoded bytes of the spans that wait for export.")
+    /// The bound itself, so that the share in use can be drawn.
+    public static let spanQueueLimit = Metric(
+        "triage.span_queue.limit", .upDownCounter, unit: "By", "Encoded bytes that may wait for export.")
     /// Log records emitted.
     public static let sdkLogCreated = Metric(
         "otel.sdk.log.created", .counter, unit: "{log_record}",
@@ -301,6 +321,8 @@ extension Metric {
         sdkLogCreated, sdkProcessorLogQueueSize, sdkProcessorLogQueueCapacity, sdkProcessorLogProcessed,
         sdkExporterLogExported, sdkExporterLogInflight, logWithheld,
         bridgeRefusals,
+        sdkExporterMetricDataPointInflight, sdkExporterOperationDuration,
+        sdkMetricReaderCollectionDuration, spanQueueUsage, spanQueueLimit,
         processCPUTime, processMemoryUsage, processFileDescriptorCount, processThreadCount, processUptime,
     ]
 

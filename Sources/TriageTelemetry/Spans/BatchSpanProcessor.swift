@@ -73,8 +73,13 @@ public final class BatchSpanProcessor: SpanProcessor {
                 if spares.count < 4 { spares.append(chunk) }
             }
 
-            /// A batch is exceeded by one span at most, and that is seldom over 16 KiB.
-            static func chunk(_ limits: SpanQueue.Limits) -> SpanChunk { SpanChunk(capacity: limits.batchBytes + 16 * 1024) }
+            /// A batch is exceeded by one span at most, and that is seldom over 16 KiB. Small batches begin small: a full queue
+            /// of them would otherwise be a hundred thousand mappings of a mebibyte each, more than the kernel gives a process.
+            static func chunk(_ limits: SpanQueue.Limits) -> SpanChunk {
+                let bytesOfSpans = limits.batchSpans.multipliedReportingOverflow(by: 512)
+                return SpanChunk(
+                    capacity: min(limits.batchBytes + 16 * 1024, bytesOfSpans.overflow ? .max : bytesOfSpans.partialValue))
+            }
 
             mutating func apply(_ release: SpanQueue.Release) {
                 guard release.discarding else { return }

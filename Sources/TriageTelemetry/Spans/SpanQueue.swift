@@ -210,6 +210,14 @@ public struct SpanQueue: Sendable {
             tally.failed += batch.spans
             for index in waiters.indices { waiters[index].succeeded = false }
             if phase != .running { return abandon() }
+        case .mixed(let rejected, let failed):
+            // Something did arrive, so the endpoint isn't dead: what waits still has a chance.
+            let failed = min(max(0, failed), batch.spans)
+            let rejected = min(max(0, rejected), batch.spans - failed)
+            tally.failed += failed
+            tally.rejected += rejected
+            tally.exported += batch.spans - failed - rejected
+            if failed > 0 { for index in waiters.indices { waiters[index].succeeded = false } }
         }
         return Release(finished: takeFinished(), discarding: false)
     }

@@ -28,6 +28,8 @@ public final class Tracer: Sendable {
     public let clock: any EventClock
     /// False if the SDK is disabled: contexts are passed on, no ids are made, nothing is recorded.
     public let isEnabled: Bool
+    /// Which contexts travel with records.
+    public let propagators: Propagators
     private let ids: IDGenerator
     private let encoder: (any SpanEncoder)?
     private let processors: [any SpanProcessor]
@@ -45,10 +47,12 @@ public final class Tracer: Sendable {
     ///   - logs: where failures of steps are logged as events, sampled or not; nil logs none.
     ///   - failureTraces: bounds on what is exported though the sampler refused it; nil exports nothing of that.
     ///   - isEnabled: false for `OTEL_SDK_DISABLED=true`.
+    ///   - propagators: what is read from and written to headers, disabled or not.
     public init(
         sampler: Sampler = .parentBased(root: .alwaysOn), limits: SpanLimits = SpanLimits(), clock: any EventClock,
         ids: IDGenerator = IDGenerator(), encoder: (any SpanEncoder)? = nil, processors: [any SpanProcessor],
-        logs: LogEmitter? = nil, failureTraces: FailureTraceLimits? = FailureTraceLimits(), isEnabled: Bool = true
+        logs: LogEmitter? = nil, failureTraces: FailureTraceLimits? = FailureTraceLimits(), isEnabled: Bool = true,
+        propagators: Propagators = .all
     ) {
         self.sampler = sampler
         self.limits = limits
@@ -58,6 +62,7 @@ public final class Tracer: Sendable {
         self.processors = processors
         self.logs = logs
         self.isEnabled = isEnabled
+        self.propagators = propagators
         failures = isEnabled && !processors.isEmpty ? failureTraces.map { FailureTraceBuffer($0) } : nil
         counts = TracerCounts(failures)
     }

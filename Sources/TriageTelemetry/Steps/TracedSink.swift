@@ -43,7 +43,7 @@ public final class TracedSink: Sendable {
         if record.value == nil { step.span.append("messaging.kafka.message.tombstone", .bool(true)) }
         if let key = record.key { step.span.append("messaging.kafka.message.key", .identifier(key)) }
         var record = record
-        record.headers = record.headers.replacing(headers + step.span.context.injectedHeaders)
+        record.headers = record.headers.replacing(headers + tracer.propagators.inject(step.span.context))
         let topic = record.topic
         let context = step.span.context
         let finished = step
