@@ -16,12 +16,15 @@ struct DemoCommand: AsyncParsableCommand {
             EXAMPLES
               triage demo
               triage demo --events 100000 --seed 7 -o json
-              triage demo --serve                           keeps the broker and /metrics up afterwards
+              triage demo --serve                           /metrics from the start; everything stays up afterwards
+              triage demo --serve --rate 50 --events 10000  a live system for dashboards, for some minutes
             """
     )
 
     @Option(help: "Events to produce.")
     var events = 1000
+    @Option(help: ArgumentHelp("Events to produce in a second; as fast as they are handled if absent.", valueName: "number"))
+    var rate: Double?
     @Option(help: "Makes patients, failures and their order reproducible.")
     var seed: UInt64 = 1
     @Option(help: "Share of events whose handler fails at first, 0 to 1.")
@@ -30,7 +33,7 @@ struct DemoCommand: AsyncParsableCommand {
     var persistent = 0.01
     @Option(name: [.customShort("o"), .long], help: "The report: text or json.")
     var output: OutputFormat = .text
-    @Flag(help: "Keep the broker and /metrics up until Ctrl-C.")
+    @Flag(help: "Serve /metrics from the start, and keep it, the broker and the processor up until Ctrl-C.")
     var serve = false
     @Option(help: ArgumentHelp("Where --serve listens (default: 127.0.0.1:9464).", valueName: "host:port"))
     var http: String?
@@ -39,6 +42,9 @@ struct DemoCommand: AsyncParsableCommand {
     func validate() throws {
         guard (1...100_000_000).contains(events) else {
             throw ValidationError("--events \(events): expected a number from 1 to 100000000")
+        }
+        if let rate, !(0.1...1_000_000).contains(rate) {
+            throw ValidationError("--rate \(rate): expected events per second, from 0.1 to 1000000")
         }
         for (name, value) in [("--transient", transient), ("--persistent", persistent)] where !(0...1).contains(value) {
             throw ValidationError("\(name) \(value): expected a share from 0 to 1")
@@ -60,15 +66,18 @@ struct DemoCommand: AsyncParsableCommand {
             )
             var options = DemonstrationOptions()
             options.events = events
+            options.rate = rate
+            options.staysUp = serve
             options.seed = seed
             options.transient = transient
             options.persistent = persistent
-            options.keepsExporting = serve
             let demonstration = try Demonstration(options, telemetry: telemetry, recorder: recorder, logger: logger)
             if output == .text {
                 Narration.say(
                     "Embedded broker at \(demonstration.brokers); \(events) events of synthetic patients, seed \(seed).")
             }
+            let server = serve ? try await startServing(demonstration, at: telemetry.configuration.prometheusAddress) : nil
+            defer { server?.cancel() }
             let work = Task {
                 let report = try await demonstration.run { Narration.progress(Self.line($0)) }
                 Narration.endProgress()
@@ -85,10 +94,13 @@ struct DemoCommand: AsyncParsableCommand {
                 await telemetry.shutdown(timeout: .seconds(5))
                 throw ExitCode(130)
             }
-            if serve {
+            if let server {
                 // A pipe's reader wants the report now, not when the serving ends.
                 fflush(nil)
-                try await keepServing(demonstration, at: telemetry.configuration.prometheusAddress)
+                let interruption = Self.cancelOnSignal { server.cancel() }
+                defer { interruption.cancel() }
+                try await server.value
+                try await demonstration.finish()
             }
             await telemetry.shutdown(timeout: .seconds(5))
             demonstration.close()
@@ -101,21 +113,31 @@ struct DemoCommand: AsyncParsableCommand {
         }
     }
 
+    /// Serves `/metrics` from now on, and returns once it listens, so that a port that is taken ends the demonstration at once.
+    ///
     /// The flag goes before OpenTelemetry's variables, those before the default.
-    private func keepServing(_ demonstration: Demonstration, at configured: Configuration.HTTPAddress?) async throws {
+    private func startServing(
+        _ demonstration: Demonstration, at configured: Configuration.HTTPAddress?
+    ) async throws -> Task<Void, any Error> {
         let address =
             http.flatMap { Configuration.HTTPAddress($0) } ?? configured
             ?? Configuration.HTTPAddress(host: "127.0.0.1", port: 9464)
+        let (listening, announce) = AsyncThrowingStream<Int, any Error>.makeStream()
         let server = Task {
-            try await demonstration.serve(at: address) { port in
-                Narration.say("Broker:  \(demonstration.brokers)")
-                let listening = Configuration.HTTPAddress(host: address.host, port: port)
-                Narration.say("Metrics: http://\(listening)/metrics   (Ctrl-C ends)")
+            do {
+                try await demonstration.serve(at: address) { announce.yield($0) }
+                announce.finish()
+            } catch {
+                announce.finish(throwing: error)
+                throw error
             }
         }
-        let interruption = Self.cancelOnSignal { server.cancel() }
-        defer { interruption.cancel() }
-        try await server.value
+        for try await port in listening {
+            Narration.say("Broker:  \(demonstration.brokers)")
+            Narration.say("Metrics: http://\(Configuration.HTTPAddress(host: address.host, port: port))/metrics   (Ctrl-C ends)")
+            break
+        }
+        return server
     }
 
     private static func cancelOnSignal(_ cancel: @escaping @Sendable () -> Void) -> Task<Void, Never> {

@@ -160,9 +160,9 @@ def demo_serve(report, room):
         return found and found.group(1)
     brokers = wait_until("the demo prints its broker's address", lambda: announced("Broker"), 120)
     metrics = wait_until("the demo prints the address of /metrics", lambda: announced("Metrics"), 30)
-    is_printed = report.check("the summary is on stdout while it serves", child.out().strip(), "stdout is still empty")
-    if not is_printed:
-        raise Failed("without the summary there is nothing to compare with")
+    report.check("/metrics is served from the start", fetch(metrics)[0] == 200 and child.is_running())
+    wait_until("the summary is on stdout while it serves", lambda: child.out().endswith("}\n"), 120)
+    report.check("it serves on after the summary", child.is_running() and fetch(metrics)[0] == 200)
     summary = parsed(child)
     report.note(f"summary: {summary}")
     summary_is_balanced(report, summary)

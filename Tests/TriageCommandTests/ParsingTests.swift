@@ -25,7 +25,7 @@ struct ParsingTests {
     @Test("demo: defaults")
     func demoDefaults() throws {
         let demo = try parse(DemoCommand.self, "demo")
-        #expect(demo.events == 1000 && demo.seed == 1 && demo.transient == 0.05 && demo.persistent == 0.01)
+        #expect(demo.events == 1000 && demo.rate == nil && demo.seed == 1 && demo.transient == 0.05 && demo.persistent == 0.01)
         #expect(demo.output == .text && !demo.serve && demo.http == "127.0.0.1:9464" && demo.log.logLevel == nil)
     }
 
@@ -33,9 +33,10 @@ struct ParsingTests {
     func demoFlags() throws {
         let demo = try parse(
             DemoCommand.self,
-            "demo --events 7 --seed 18446744073709551615 --transient 0 --persistent 1 -o json --serve --http :0 --log-level debug"
+            "demo --events 7 --seed 18446744073709551615 --transient 0 --persistent 1 -o json --serve --http :0 --log-level debug "
+                + "--rate 2.5"
         )
-        #expect(demo.events == 7 && demo.seed == .max && demo.transient == 0 && demo.persistent == 1)
+        #expect(demo.rate == 2.5 && demo.events == 7 && demo.seed == .max && demo.transient == 0 && demo.persistent == 1)
         #expect(demo.output == .json && demo.serve && demo.http == ":0" && demo.log.logLevel == .debug)
     }
 
@@ -46,7 +47,8 @@ struct ParsingTests {
             ("--transient 1.1", "--transient"),
             ("--persistent nan", "--persistent"), ("--transient -0.1", "transient"),
             ("--transient 0.6 --persistent 0.6", "at most 1 together"),
-            ("--http 9464", "--http"), ("-o xml", "xml"), ("--seed -1", "seed"), ("--sed 1", "--sed"), ("extra", "extra"),
+            ("--rate 0", "--rate"), ("--rate nan", "--rate"), ("--http 9464", "--http"), ("-o xml", "xml"), ("--seed -1", "seed"),
+            ("--sed 1", "--sed"), ("extra", "extra"),
         ])
     func demoRefuses(words: String, part: String) { #expect(refusal("demo \(words)")?.contains(part) == true) }
 

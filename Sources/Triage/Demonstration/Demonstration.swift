@@ -1,4 +1,5 @@
 public import Logging
+internal import Synchronization
 internal import TriageEvents
 internal import TriageIngress
 internal import TriageKafka
@@ -9,16 +10,19 @@ public import TriageTelemetry
 public struct DemonstrationOptions: Sendable {
     /// Events to produce, 1 or more. Default 1,000.
     public var events = 1000
+    /// Events to produce in a second, above 0; nil, the default, is as fast as they are handled.
+    public var rate: Double?
     /// The seed of everything that is random in it. Default 1.
     public var seed: UInt64 = 1
     /// Share of events whose handler fails at first, 0 to 1. Default 0.05.
     public var transient = 0.05
     /// Share of events that are invalid or refused, 0 to 1. Default 0.01.
     public var persistent = 0.01
+    /// Whether the processor goes on when the last event is done, until ``Demonstration/finish()``: what it shows of itself, such
+    /// as lag and open dead letters, is gone with it. Default false.
+    public var staysUp = false
     /// Partitions of each topic. Default 6, as `triage topics create` makes them.
     public var partitions = 6
-    /// Whether telemetry goes on after the report, for one that is served then. Default false.
-    public var keepsExporting = false
 
     /// The defaults.
     public init() {}
@@ -74,6 +78,7 @@ public final class Demonstration: Sendable {
     private let cluster: EmbeddedCluster
     private let recorder: TraceRecorder
     private let topics = TopicPattern.hybrid.patientTopics
+    private let consuming = Mutex<(processor: Processor, task: Task<Void, any Error>)?>(nil)
 
     /// The consumer group that the demonstration works as.
     public static let group = "triage-demo"
@@ -151,7 +156,7 @@ public final class Demonstration: Sendable {
         defer { teller.cancel() }
         var isInterrupted = false
         do {
-            try await Demonstration.work(processor, producer, handler)
+            try await work(processor, producer, handler)
         } catch is CancellationError {
             isInterrupted = true
         }
@@ -160,8 +165,8 @@ public final class Demonstration: Sendable {
         producer.close()
         tell()
         // The report counts what became of every span, so nothing may still be under way.
-        if options.keepsExporting {
-            await telemetry.flush(timeout: .seconds(6))
+        if options.staysUp, !isInterrupted {
+            _ = await telemetry.flush(timeout: .seconds(6))
         } else {
             await telemetry.shutdown(timeout: .seconds(6))
         }
@@ -174,24 +179,43 @@ public final class Demonstration: Sendable {
         )
     }
 
-    private static func work(
+    private func work(
         _ processor: Processor, _ producer: DemonstrationProducer, _ handler: DemonstrationHandler
     ) async throws {
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await processor.run() }
-            group.addTask {
-                defer { processor.stop() }
-                try await producer.run { processor.watermarks }
-                try await Demonstration.waitForEnd(of: processor, expected: producer.produced, handler: handler)
-            }
+        let producing = Task {
+            try await producer.run { processor.watermarks }
+            try await Demonstration.waitForEnd(of: processor, expected: producer.produced, handler: handler)
+        }
+        let consuming = Task {
             do {
-                try await group.next()
-                try await group.next()
+                try await processor.run()
             } catch {
-                processor.stop()
+                producing.cancel()
                 throw error
             }
         }
+        self.consuming.withLock { $0 = (processor, consuming) }
+        try await withTaskCancellationHandler {
+            do {
+                try await producing.value
+            } catch {
+                // If the processor failed, that is why.
+                try await finish()
+                throw error
+            }
+            if !options.staysUp { try await finish() }
+        } onCancel: {
+            producing.cancel()
+        }
+    }
+
+    /// Ends the processor and waits for that; does nothing if it has ended.
+    ///
+    /// - Throws: what kept the processor from going on.
+    public func finish() async throws {
+        guard let (processor, task) = consuming.withLock({ $0 }) else { return }
+        processor.stop()
+        try await task.value
     }
 
     /// Waits until every event is completed or dead-lettered; without any progress for a minute it gives up.

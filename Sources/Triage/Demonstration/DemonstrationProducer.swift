@@ -39,8 +39,12 @@ final class DemonstrationProducer: Sendable {
     /// - Parameter watermarks: how far the consumer is.
     func run(_ watermarks: @Sendable () -> [TopicPartition: Int64]) async throws {
         var generator = PatientGenerator(seed: options.seed, transient: options.transient, persistent: options.persistent)
-        for _ in 0..<options.events {
+        let begin = ContinuousClock.now
+        for number in 0..<options.events {
             let event = generator.next()
+            if let rate = options.rate {
+                try await Task.sleep(until: begin + .seconds(Double(number) / rate), clock: .continuous)
+            }
             while !hasRoom(for: event.value.count) {
                 settle(watermarks())
                 if hasRoom(for: event.value.count) { break }
