@@ -81,12 +81,13 @@ def real_collector(room):
 
 
 class Prometheus:
-    """A real Prometheus that scrapes one target every second."""
+    """A real Prometheus that scrapes one target, and evaluates files of rules, every second."""
 
-    def __init__(self, room, target):
+    def __init__(self, room, target, rules=()):
         configuration = room.path("prometheus.yml")
         configuration.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+            "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
+            f"rule_files: [{', '.join(repr(str(path)) for path in rules)}]\n"
             f"scrape_configs: [{{job_name: triage, static_configs: [{{targets: ['{target}']}}]}}]\n"
         )
         _, ports = listening(
@@ -110,9 +111,10 @@ class Prometheus:
     def targets(self):
         return self.get("/api/v1/targets?state=active")["activeTargets"]
 
-    def query(self, expression):
-        """Label set to value of an instant vector."""
-        result = self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expression}))["result"]
+    def query(self, expression, at=None):
+        """Label set to value of an instant vector, now or at a time."""
+        arguments = {"query": expression} | ({"time": at} if at else {})
+        result = self.get("/api/v1/query?" + urllib.parse.urlencode(arguments))["result"]
         return {tuple(sorted(series["metric"].items())): float(series["value"][1]) for series in result}
 
     def exemplars(self, selector, begin, end):
@@ -122,6 +124,16 @@ class Prometheus:
         for series in self.get("/api/v1/query_exemplars?" + query):
             found.setdefault(series["seriesLabels"]["__name__"], []).extend(series["exemplars"])
         return found
+
+    def range(self, expression, start, end, step=1):
+        """Label set to the values of a range, without those that are no number."""
+        arguments = {"query": expression, "start": start, "end": end, "step": step}
+        result = self.get("/api/v1/query_range?" + urllib.parse.urlencode(arguments))["result"]
+        found = {
+            tuple(sorted(series["metric"].items())): [float(value) for _, value in series["values"] if value != "NaN"]
+            for series in result
+        }
+        return {labels: values for labels, values in found.items() if values}
 
     def value(self, expression):
         """The one value of an expression; None if there is none."""

@@ -3,7 +3,7 @@
 
     run.py [--only NAME]… [--list]
 
-Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages noida-db,
+Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages PyYAML, noida-db,
 rotel, opentelemetry-proto and prometheus-client. A part that is missing fails what needs it. Exit 1 if any check failed.
 """
 
@@ -13,6 +13,7 @@ import time
 
 import check_commands
 import check_crash
+import check_dashboards
 import check_demo
 import check_input
 import check_metrics
@@ -33,6 +34,7 @@ GROUPS = {
     "scrape": check_scrape.scrape,
     "sampling": check_sampling.sampling,
     "real-broker": check_parts.broker,
+    "dashboards": check_dashboards.dashboards,
     "real-collector": check_parts.collector,
     "collector-trouble": check_trouble.trouble,
     "collector-tls": check_trouble.tls,
