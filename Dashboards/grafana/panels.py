@@ -214,6 +214,9 @@ FAILURES = [
             "A point "
                "leads to its trace.", "s",
                *quantiles("messaging_process_duration_seconds", 'error_type!="",' + T, "error_type")),
+        series("End-to-end latency of dead letters", "From the first produce of an event to its dead letter, all waits "
+               "included. A point leads to its trace.", "s",
+               *quantiles("triage_event_end_to_end_duration_seconds", f"{DEAD},{T}")),
         heatmap("Lateness of retries, all", "How many retries began how late. A point leads to its trace.",
                 "triage_retry_lateness_seconds", T),
     ]),

@@ -199,7 +199,7 @@ extension Engine {
                 class: failure.errorClass, fingerprint: SafeText(vetted: failure.fingerprint), in: context, at: now
             )
             if let first = delivery.history.originTimestamp {
-                metrics.endToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
+                metrics.deadLetteredEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
             }
             send.step.end(.deadLettered, tracer: tracer, at: now)
         }

@@ -82,7 +82,8 @@ final class PartitionState {
 struct PartitionMetrics {
     let consumed: Counter
     let processDuration: Histogram
-    let endToEnd: Histogram
+    let completedEndToEnd: Histogram
+    let deadLetteredEndToEnd: Histogram
     let completedDeliveries: Counter
     let completedEvents: Counter
     let deadLetteredEvents: Counter
@@ -107,7 +108,6 @@ struct PartitionMetrics {
         processDuration = meter.histogram(
             Metric.processDuration, MetricAttributes(messaging + [("messaging.operation.name", "process")])
         )
-        endToEnd = meter.histogram(Metric.endToEndDuration, MetricAttributes(attributes))
         waitDuration = meter.histogram(
             Metric.retryWaitDuration, MetricAttributes(attributes + [("triage.wait.reason", SafeText(WaitReason.backoff))])
         )
@@ -132,9 +132,10 @@ struct PartitionMetrics {
         let completed = MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.completed))])
         completedDeliveries = meter.counter(Metric.deliveries, completed)
         completedEvents = meter.counter(Metric.eventsProcessed, completed)
-        deadLetteredEvents = meter.counter(
-            Metric.eventsProcessed, MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.deadLettered))])
-        )
+        completedEndToEnd = meter.histogram(Metric.endToEndDuration, completed)
+        let deadLettered = MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.deadLettered))])
+        deadLetteredEvents = meter.counter(Metric.eventsProcessed, deadLettered)
+        deadLetteredEndToEnd = meter.histogram(Metric.endToEndDuration, deadLettered)
     }
 
     func deliveries(_ outcome: Outcome) -> Counter {

@@ -240,7 +240,7 @@ extension Engine {
         partition.metrics.completedDeliveries.add(1)
         partition.metrics.completedEvents.add(1)
         if let first = delivery.knownHistory?.originTimestamp ?? delivery.record.timestamp {
-            partition.metrics.endToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
+            partition.metrics.completedEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
         }
         settle(delivery, lane: lane)
     }
