@@ -299,6 +299,9 @@ TELEMETRY = [
                (f"sum by (instance) (otel_sdk_span_live{{{I}}})", "{{instance}}")),
         series("Span queue", "Spans that wait for export.", "short",
                (f"sum by (instance) (otel_sdk_processor_span_queue_size{{{I}}})", "{{instance}}")),
+        series("Span queue in bytes", "Encoded bytes of the spans that wait for export, and how many may.", "bytes",
+               (f"sum by (instance) (triage_span_queue_usage_bytes{{{I}}})", "{{instance}} waiting"),
+               (f"sum by (instance) (triage_span_queue_limit_bytes{{{I}}})", "{{instance}} limit")),
         series("Spans processed", "Spans handed to the exporter each second; those with an error type were dropped for that "
                                   "reason.",
                "ops", by_error(f"rate(otel_sdk_processor_span_processed_total{{{I}}}{RATE})"),
@@ -350,6 +353,14 @@ TELEMETRY = [
                (f"max by (instance) (scrape_duration_seconds{{{I}}})", "{{instance}}")),
         series("Samples of a scrape", "Samples that /metrics brought.", "short",
                (f"sum by (instance) (scrape_samples_scraped{{{I}}})", "{{instance}}")),
+        series("Time of an export", "Mean time of one export, its tries and waits included, by component.", "s",
+               (f"sum by (otel_component_type) (rate(otel_sdk_exporter_operation_duration_seconds_sum{{{I}}}{RATE})) / "
+                f"sum by (otel_component_type) (rate(otel_sdk_exporter_operation_duration_seconds_count{{{I}}}{RATE}))",
+                "{{otel_component_type}}")),
+        series("Time of a collection", "Mean time that a process needs to collect its metrics once, by reader.", "s",
+               (f"sum by (otel_component_type) (rate(otel_sdk_metric_reader_collection_duration_seconds_sum{{{I}}}{RATE})) / "
+                f"sum by (otel_component_type) (rate(otel_sdk_metric_reader_collection_duration_seconds_count{{{I}}}{RATE}))",
+                "{{otel_component_type}}")),
         series("Reached", "1 if Prometheus reaches the process.", "none", (f"max by (instance) (up{{{I}}})", "{{instance}}"),
                maximum=1),
     ]),
