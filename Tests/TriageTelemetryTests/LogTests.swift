@@ -171,7 +171,7 @@ struct FailureLogTests {
         var process = ProcessStep(
             template: template, offset: 1, key: nil, isTombstone: false, context: nil, tracer: tracer, at: StillClock().now())
         process.failed(failure, tracer: tracer, at: StillClock().now())
-        process.lastAttemptFailed(failure)
+        process.lastAttemptFailed(failure, tracer: tracer)
         process.end(.deadLettered, tracer: tracer, at: StillClock().now())
         let error = BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce t")
         let send = SendStep(
