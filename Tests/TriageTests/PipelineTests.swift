@@ -21,7 +21,7 @@ struct PipelineTests {
                 switch point.value {
                 case .sum(let value): sum + Double(value)
                 case .gauge(let value), .doubleSum(let value): sum + value
-                case .histogram: sum
+                default: sum
                 }
             }
     }
