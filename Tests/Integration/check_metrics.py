@@ -15,6 +15,8 @@ MEASURED_IN = {
     "triage.retry.lateness": "process ", "triage.retries": "process ", "triage.dead_letters": "process ",
     "messaging.client.operation.duration": "send ",
 }
+# Observed counters beside otel.sdk.* and process.*: with lowmemory they stay cumulative.
+OBSERVED = {"triage.span.unsampled", "triage.failure_trace.flagged", "triage.failure_trace.dropped", "triage.log.withheld"}
 VARIABLES = {
     "by default": {},
     "delta, explicit": {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"},
@@ -68,7 +70,7 @@ def is_delta(metric, kind, variables):
     preference = variables.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative")
     if preference == "cumulative" or kind == "gauge" or (kind == "sum" and not metric.sum.is_monotonic):
         return False
-    observed = metric.name.startswith(("otel.sdk.", "process."))
+    observed = metric.name in OBSERVED or metric.name.startswith(("otel.sdk.", "process."))
     return preference == "delta" or not observed
 
 
