@@ -151,9 +151,13 @@ struct SendStep: Sendable {
     }
 
     func end(_ result: Result<Acknowledgement, BrokerError>, tracer: Tracer, at end: Timestamp) {
-        if let logs = tracer.logs, case .failure(let error) = result { FailureLog.send(error, to: logs, at: end, of: span) }
-        guard span.isRecording else { return }
         var span = span
+        if case .failure(let error) = result {
+            // First, since it may have an unsampled span exported, which the event's flags then say.
+            tracer.fail(&span, fingerprint: "produce \(error.name)")
+            if let logs = tracer.logs { FailureLog.send(error, to: logs, at: end, of: span) }
+        }
+        guard span.isRecording else { return }
         switch result {
         case .success(let acknowledgement):
             span.append("messaging.destination.partition.id", .text("\(acknowledgement.partition)"))
@@ -161,7 +165,6 @@ struct SendStep: Sendable {
         case .failure(let error):
             span.append("error.type", .text(SafeText(vetted: error.name)))
             span.set(.error(SafeText(vetted: error.name)))
-            tracer.fail(&span, fingerprint: "produce \(error.name)")
         }
         tracer.end(span, at: end)
     }
