@@ -85,6 +85,7 @@ final class OTLPTransport: Sendable {
             warn("memory", "libcurl or zlib could not be set up")
             return .failed(SafeText(ExportErrorType.other), status: nil)
         }
+        var unanswered: Connection.Outcome?
         while !isCancelled.load(ordering: .acquiring) {
             // Of an export in several requests the first may have used up the time.
             if let deadline, deadline <= MonotonicClock.now { return .failed(SafeText(ExportErrorType.timeout), status: nil) }
@@ -95,12 +96,15 @@ final class OTLPTransport: Sendable {
                 return .delivered(outcome.status ?? 0, connection.takeResponse())
             case .retry(let time):
                 state.withLock { $0.retries += 1 }
+                if case .unanswered = outcome.attempt { unanswered = outcome }
                 connection.sleep(until: time, isCancelled)
             case .giveUp:
                 report(outcome, body.count)
                 return .failed(outcome.status.map { "\($0)" } ?? SafeText(outcome.error), status: outcome.status)
             }
         }
+        // The end came before the time was up; without this nobody would learn why telemetry is missing.
+        if let unanswered { report(unanswered, body.count) }
         return .failed(SafeText(ExportErrorType.cancelled), status: nil)
     }
 
