@@ -22,7 +22,8 @@ struct BootstrapTests {
             }
             Counter(label: "clinic.indexed").increment(by: 2)
             guard recorder.spans.map(\.template.name) == ["work"] else { exit(3) }
-            guard String(decoding: telemetry.scrape(), as: UTF8.self).contains("\nclinic_indexed_total 2\n") else { exit(4) }
+            let lines = String(decoding: telemetry.scrape(), as: UTF8.self).split(separator: "\n")
+            guard lines.contains(where: { $0.hasPrefix("clinic_indexed_total{") && $0.hasSuffix(" 2") }) else { exit(4) }
             bridges.tracer.forceFlush()
             exit(0)
         }

@@ -26,7 +26,7 @@ struct ParsingTests {
     func demoDefaults() throws {
         let demo = try parse(DemoCommand.self, "demo")
         #expect(demo.events == 1000 && demo.rate == nil && demo.seed == 1 && demo.transient == 0.05 && demo.persistent == 0.01)
-        #expect(demo.output == .text && !demo.serve && demo.http == "127.0.0.1:9464" && demo.log.logLevel == nil)
+        #expect(demo.output == .text && !demo.serve && demo.http == nil && demo.log.logLevel == nil)
     }
 
     @Test("demo: flags")

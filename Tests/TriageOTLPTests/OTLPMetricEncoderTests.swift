@@ -50,9 +50,9 @@ struct OTLPMetricEncoderTests {
             points: [
                 MetricData.Point(attributes: [:], start: Timestamp(nanoseconds: 0), value: .exponentialHistogram(data))
             ])
-        // The golden one has no extremes; ours always has.
+        // The golden one has no extremes; ours always has. Nor has it a time.
         let one = Timestamp(nanoseconds: 1)
-        let mine = firstMetric(encode([exponential], at: one)) { metric in
+        let mine = firstMetric(encode([exponential], at: Timestamp(nanoseconds: 0))) { metric in
             guard let point = metric.exponential_histogram.pointee.data_points[0] else { return }
             #expect(point.pointee.min == 0 && point.pointee.max == 3)
             point.pointee.optional_min_case = .init(0)

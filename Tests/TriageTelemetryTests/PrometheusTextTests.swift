@@ -74,7 +74,7 @@ import TriageEvents
                 # TYPE triage_deliveries_total counter
                 triage_deliveries_total{triage_outcome="completed"} 3
                 triage_deliveries_total 0
-                # HELP triage_records_in_flight Records delivered and not yet complete.
+                # HELP triage_records_in_flight Records delivered and not yet complete, without the retries that wait for their time.
                 # TYPE triage_records_in_flight gauge
                 triage_records_in_flight -2
                 # HELP triage_retry_oldest_age_seconds Age of the oldest waiting retry record.
