@@ -174,6 +174,7 @@ def demonstration(report, room):
     wait_until("first spans have come", collector.traces, 60, interval=0.01)
     collector.go_down()
     base = wait_until("the demo serves", address, 120)
+    wait_until("the demo has its report", lambda: child.out().strip(), 120)
     summary = parsed(child)
     collector.come_up()
     sums = {}

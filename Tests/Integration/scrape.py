@@ -23,7 +23,9 @@ def scrape(address):
         match = LINE.fullmatch(line)
         if not match:
             raise Failed(f"/metrics has the line {line!r}")
-        series[match[1], frozenset(LABEL.findall(match[2] or ""))] = float(match[3])
+        # The scope is the same for all, and OTLP says it elsewhere.
+        labels = frozenset(pair for pair in LABEL.findall(match[2] or "") if not pair[0].startswith("otel_scope_"))
+        series[match[1], labels] = float(match[3])
     return series
 
 
