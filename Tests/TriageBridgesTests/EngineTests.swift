@@ -101,6 +101,19 @@ struct EngineTests {
         #expect(bench.points("clinic.indexed").map(\.value) == [.sum(1)])
     }
 
+    @Test("an event that isn't sampled and fails: the handler's own spans are exported with the rest of its trace")
+    func unsampledFailure() async throws {
+        struct Unavailable: Error {}
+        let bench = Bench()
+        try await bench.run([("p-a", headers(sampled: false))], retries: RetryPolicy(retries: 0)) { _, _ in
+            try bench.bridges.tracer.withSpan("index.update") { _ in throw Unavailable() }
+        }
+        let attempt = try #require(bench.span("attempt"))
+        let span = try #require(bench.span("index.update"))
+        #expect(span.context.traceID.description == parent && span.parentSpanID == attempt.context.spanID)
+        #expect(span.context.isSampled && span.status == .error("Unavailable"))
+    }
+
     @Test("patient data in names, attributes, labels, dimensions, errors and messages is nowhere in what leaves")
     func canaries() async throws {
         let id = "p-4711-Canary"
