@@ -37,7 +37,8 @@ struct EngineBench: Sendable {
         broker = InMemoryBroker(clock: clock, gapEvery: gapEvery)
         for suffix in ["", ".retry", ".dlq"] { broker.createTopic(topic + suffix, partitions: partitions) }
         tracer = Tracer(
-            sampler: sampler, clock: clock, processors: [recorder], logs: logs, failureTraces: failureTraces, isEnabled: isTracing)
+            sampler: sampler, clock: clock, processors: [recorder], logs: logs, failureTraces: failureTraces, isEnabled: isTracing
+        )
         meter = Meter(clock: clock)
         sink = TracedSink(producer: broker.producer(capacity: capacity), tracer: tracer, meter: meter, clientID: nil)
         publisher = broker.producer()
@@ -202,13 +203,12 @@ struct RetryLater: ClassifiedError {
 
 /// Waits for a condition of the broker's, which tells nobody when it changes.
 func eventually(_ comment: Comment, _ condition: () -> Bool, sourceLocation: SourceLocation = #_sourceLocation) async {
-    let deadline = ContinuousClock.now + .seconds(30)
+    let deadline = ContinuousClock.now + .seconds(50)
     while !condition() {
         guard ContinuousClock.now < deadline else {
             Issue.record(comment, sourceLocation: sourceLocation)
             return
         }
-        await Task.yield()
-        usleep(500)
+        try? await Task.sleep(for: .milliseconds(1))
     }
 }

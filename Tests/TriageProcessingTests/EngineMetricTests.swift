@@ -85,7 +85,9 @@ struct EngineMetricTests {
         for (metric, name) in expected {
             // Polls and commits are measured whether they have a span or not.
             let points = (snapshot.metrics.first { $0.metric.name == metric.name }?.points ?? []).filter { point in
-                !point.attributes.pairs.contains { $0.key == "messaging.operation.name" && ["poll", "commit"].contains($0.value) }
+                !point.attributes.pairs.contains {
+                    $0.key == "messaging.operation.name" && ["poll", "commit"].contains($0.value)
+                }
             }
             let exemplars = points.flatMap(\.exemplars)
             #expect(!exemplars.isEmpty, "\(metric.name)")
