@@ -30,9 +30,10 @@ class Run:
                 raise Failed(f"the demo ended: {child.err()[-500:]}")
             return found and found.group(1)
 
-        # The spans have been exported by then: the summary counts them.
         brokers = wait_until("the demo prints its broker's address", lambda: announced("Broker"), 120)
         metrics = wait_until("the demo prints the address of /metrics", lambda: announced("Metrics"), 30)
+        # The spans have been exported by then: the summary counts them.
+        wait_until("the summary is on stdout", lambda: child.out().endswith("}\n"), 120)
         self.summary = parsed(child)
         report.note(f"summary: {self.summary}")
         summary_is_balanced(report, self.summary)

@@ -215,6 +215,8 @@ public final class Demonstration: Sendable {
     public func finish() async throws {
         guard let (processor, task) = consuming.withLock({ $0 }) else { return }
         processor.stop()
+        // Its clients live as long as it does, and would complain that the cluster is gone.
+        defer { consuming.withLock { $0 = nil } }
         try await task.value
     }
 

@@ -127,8 +127,14 @@ public final class BatchSpanProcessor: SpanProcessor {
         }
 
         func shutdown(timeout: Duration) async {
-            _ = await waiters.wait(timeout: timeout) { _ in
+            let hasEnded = await waiters.wait(timeout: timeout) { _ in
                 self.cancel()
+            } begin: {
+                shutdown(waiter: $0)
+            }
+            if hasEnded { return }
+            // What a cancelled export was about is counted when it ends, which it does at once.
+            _ = await waiters.wait(timeout: .milliseconds(500)) { _ in
             } begin: {
                 shutdown(waiter: $0)
             }
