@@ -112,10 +112,12 @@ def privacy(report, room):
         scrape = wait_until("all is handled", lambda: scraped(port, total), 60)
         run.signal(15)
         run.wait(60)
-        otlp = b"".join(collector.everything() if hasattr(collector, "everything") else collector.traces() + collector.metrics())
+        otlp = b"".join(collector.traces() + collector.metrics() + collector.logs())
         places = {"OTLP": otlp, "the scrape": scrape, "stderr": run.err().encode(), "stdout": run.out().encode()}
         for place, data in places.items():
             report.check(f"{how}: there is something in {place}", data)
+            if place == "OTLP":
+                report.check(f"{how}: log records are among it", bool(collector.logs()))
             if how == "plain" and place == "OTLP":
                 report.check("plain: the search finds the ids", b"CANARY-id-" in data)
                 rest = data.replace(b"CANARY-id-", b"")
