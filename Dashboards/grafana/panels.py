@@ -206,6 +206,8 @@ FAILURES = [
                 "{{messaging_destination_name}}")),
         bars("Retries by topic", "Retries decided on since the processes started.",
              f"sum by (messaging_destination_name) (triage_retries_total{{{T}}})", "{{messaging_destination_name}}"),
+        bars("Retries by class", "Retries decided on since the processes started: transient failures and what nobody classified.",
+             f"sum by (triage_error_class) (triage_retries_total{{{T}}})", "{{triage_error_class}}"),
         series("Lateness of retries", "How much later than due a retry began. A point leads to its trace.", "s",
                *quantiles("triage_retry_lateness_seconds", T)),
         series("Waiting time in the retry topic", "How long records waited there. A point leads to its trace.", "s",

@@ -60,6 +60,7 @@ struct EngineMetricTests {
             values(.deliveries, "triage.outcome").isSuperset(of: ["completed", "retry_scheduled", "dead_lettered", "abandoned"]))
         #expect(values(.eventsProcessed, "triage.outcome") == ["completed", "dead_lettered"])
         #expect(values(.retries, "triage.retry.strategy") == ["immediate", "exponential", "scheduled"])
+        #expect(values(.retries, "triage.error.class") == ["transient", "system"])
         #expect(values(.deadLetters, "triage.error.class") == ["transient", "persistent", "system"])
         #expect(bench.total(.deadLetters) == 0)
     }

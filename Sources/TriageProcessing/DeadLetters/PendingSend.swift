@@ -179,7 +179,7 @@ extension Engine {
         switch send.kind {
         case .retry(let strategy):
             counts.retries += 1
-            metrics.retries(strategy).add(1, in: context, at: now)
+            metrics.retries(strategy, send.failure.errorClass).add(1, in: context, at: now)
             metrics.deliveries(.retryScheduled).add(1)
             send.step.end(.retryScheduled, tracer: tracer, at: now)
             let twin = TopicPartition(send.record.topic, acknowledgement.partition)

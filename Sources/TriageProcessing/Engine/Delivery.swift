@@ -92,7 +92,7 @@ struct PartitionMetrics {
     let duplicates: Counter
     let overruns: Counter
     private let outcomes: [Outcome: Counter]
-    private let strategies: [RetryPolicy.Strategy: Counter]
+    private let retryCounters: [Retry: Counter]
     private let meter: Meter
     private let attributes: [(StaticString, SafeText)]
 
@@ -114,7 +114,7 @@ struct PartitionMetrics {
         duplicates = meter.counter(Metric.duplicates, MetricAttributes(attributes))
         overruns = meter.counter(Metric.handlerOverruns, MetricAttributes(attributes))
         lateness = meter.histogram(Metric.retryLateness, MetricAttributes(attributes))
-        // All outcomes and strategies that there can be, so that each counter starts at 0 and its first increase shows.
+        // All outcomes and kinds of retries that there can be, so that each counter starts at 0 and its first increase shows.
         var outcomes: [Outcome: Counter] = [:]
         for outcome in [Outcome.completed, .retryScheduled, .deadLettered, .deferred, .abandoned, .skipped] {
             outcomes[outcome] = meter.counter(
@@ -122,13 +122,14 @@ struct PartitionMetrics {
             )
         }
         self.outcomes = outcomes
-        var strategies: [RetryPolicy.Strategy: Counter] = [:]
+        var retryCounters: [Retry: Counter] = [:]
         for strategy in RetryPolicy.Strategy.allCases {
-            strategies[strategy] = meter.counter(
-                Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))])
-            )
+            for errorClass in [ErrorClass.transient, .system] {
+                let retry = Retry(strategy: strategy, errorClass: errorClass)
+                retryCounters[retry] = meter.counter(Metric.retries, retry.attributes(attributes))
+            }
         }
-        self.strategies = strategies
+        self.retryCounters = retryCounters
         let completed = MetricAttributes(attributes + [("triage.outcome", SafeText(Outcome.completed))])
         completedDeliveries = meter.counter(Metric.deliveries, completed)
         completedEvents = meter.counter(Metric.eventsProcessed, completed)
@@ -143,9 +144,20 @@ struct PartitionMetrics {
             ?? meter.counter(Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))]))
     }
 
-    func retries(_ strategy: RetryPolicy.Strategy) -> Counter {
-        strategies[strategy]
-            ?? meter.counter(Metric.retries, MetricAttributes(attributes + [("triage.retry.strategy", SafeText(strategy))]))
+    func retries(_ strategy: RetryPolicy.Strategy, _ errorClass: ErrorClass) -> Counter {
+        let retry = Retry(strategy: strategy, errorClass: errorClass)
+        return retryCounters[retry] ?? meter.counter(Metric.retries, retry.attributes(attributes))
+    }
+
+    /// What retries are counted by.
+    private struct Retry: Hashable {
+        let strategy: RetryPolicy.Strategy
+        let errorClass: ErrorClass
+
+        func attributes(_ place: [(StaticString, SafeText)]) -> MetricAttributes {
+            MetricAttributes(
+                place + [("triage.retry.strategy", SafeText(strategy)), ("triage.error.class", SafeText(errorClass))])
+        }
     }
 
     func waitDuration(_ reason: WaitReason) -> Histogram {

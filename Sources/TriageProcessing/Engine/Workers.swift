@@ -186,7 +186,7 @@ extension Engine {
             case .again where !worker.isOverdue:
                 retries += 1
                 counts.retries += 1
-                partition.metrics.retries(.immediate).add(1, in: step.context, at: end)
+                partition.metrics.retries(.immediate, failure.errorClass).add(1, in: step.context, at: end)
             case .again:
                 // The task is cancelled, so another try needs a fresh one: through the retry topic, due at once.
                 step.lastAttemptFailed(failure, tracer: tracer)

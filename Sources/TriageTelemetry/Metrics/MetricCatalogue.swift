@@ -56,7 +56,7 @@ extension Metric {
     /// Final outcomes only: the error rate is dead_lettered ÷ all.
     public static let eventsProcessed = Metric(
         "triage.events.processed", .counter, unit: "{event}", "Events that reached a final outcome: completed or dead_lettered.",
-        attributes: ["triage.outcome", "triage.error.class"] + place)
+        attributes: ["triage.outcome"] + place)
     /// From the first produce to the final outcome, all waits included.
     public static let endToEndDuration = Metric(
         "triage.event.end_to_end.duration", .histogram, unit: "s", "Time from an event's first produce to its final outcome.",
@@ -77,7 +77,7 @@ extension Metric {
 
     /// Retry records written after a failure; parking doesn't count.
     public static let retries = Metric(
-        "triage.retries", .counter, unit: "{retry}", "Retries decided on, by strategy.",
+        "triage.retries", .counter, unit: "{retry}", "Retries decided on, by strategy and error class.",
         attributes: ["triage.retry.strategy", "triage.error.class"] + place)
     /// How long a record waited in the retry topic.
     public static let retryWaitDuration = Metric(
