@@ -66,8 +66,16 @@ public final class Processor: Service, Sendable {
         settings.clientID = kafka.clientID
         engine = Engine(
             settings, consumer: consumer, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
-            log: { logger.log(level: $0.isWarning ? .warning : .info, safe: $0.text, in: $0.context) }, handler: handler
+            log: { logger.log(level: Processor.level(of: $0.weight), safe: $0.text, in: $0.context) }, handler: handler
         )
+    }
+
+    private static func level(of weight: EngineNotice.Weight) -> Logger.Level {
+        switch weight {
+        case .information: .info
+        case .notable: .notice
+        case .warning: .warning
+        }
     }
 
     /// Works until ``stop()``, graceful shutdown, cancellation or, with ``Configuration/endsWhenIdle``, until all is done.

@@ -67,11 +67,22 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         return context?.isValid == true ? context : nil
     }
 
-    /// Whether it calls for attention.
-    public var isWarning: Bool {
+    /// How much attention it calls for.
+    public enum Weight: Sendable, Hashable {
+        /// Part of ordinary operation.
+        case information
+        /// Part of ordinary operation, and what an operator asks the log for: an event was given up, an outage is over.
+        case notable
+        /// Something isn't as it should be.
+        case warning
+    }
+
+    /// How much attention it calls for.
+    public var weight: Weight {
         switch self {
-        case .assigned, .revoked, .stopping, .deadLettered, .gateOpened: false
-        default: true
+        case .assigned, .revoked, .stopping: .information
+        case .deadLettered, .gateOpened: .notable
+        default: .warning
         }
     }
 }
