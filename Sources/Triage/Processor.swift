@@ -101,6 +101,9 @@ public final class Processor: Service, Sendable {
     /// What has been done so far; renewed several times a second.
     public var summary: EngineSummary { engine.summary }
 
+    /// Live and ready, as of now.
+    func health(since start: Timestamp) -> Health { engine.health(since: start) }
+
     /// The next offset of each assigned partition that isn't complete; renewed several times a second.
     public var watermarks: [TopicPartition: Int64] { engine.watermarks }
 

@@ -142,7 +142,7 @@ public struct TelemetryConfiguration: Sendable {
     }
 
     private mutating func readPrometheus(_ reader: inout VariableReader) {
-        let host = reader.text("OTEL_EXPORTER_PROMETHEUS_HOST")
+        let host = reader.host("OTEL_EXPORTER_PROMETHEUS_HOST")
         let port = reader.number("OTEL_EXPORTER_PROMETHEUS_PORT", 0...65_535)
         if host != nil || port != nil {
             prometheusAddress = Configuration.HTTPAddress(host: host ?? "127.0.0.1", port: port ?? 9464)
@@ -165,7 +165,9 @@ public struct TelemetryConfiguration: Sendable {
 
     private mutating func readLogs(_ reader: inout VariableReader) {
         if let records = reader.number("OTEL_BLRP_MAX_QUEUE_SIZE", 1...10_000_000) { logQueue.spans = records }
-        if let records = reader.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 1...10_000_000) { logQueue.batchSpans = records }
+        let largest = logQueue.spans ?? 10_000_000
+        if let records = reader.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 1...largest) { logQueue.batchSpans = records }
+        logQueue.batchSpans = min(logQueue.batchSpans, largest)
         if let delay = reader.number("OTEL_BLRP_SCHEDULE_DELAY", 0...3_600_000) { logQueue.delay = .milliseconds(max(1, delay)) }
         // The exporter's own time-out holds beside it, the shorter of both.
         let limit = reader.number("OTEL_BLRP_EXPORT_TIMEOUT", 0...3_600_000) ?? 30_000
@@ -257,9 +259,23 @@ private struct VariableReader {
         return nil
     }
 
+    /// A host's name or address, by the characters that there are in one (RFC 1123 §2.1, RFC 4291 §2.2).
+    mutating func host(_ key: String) -> String? {
+        guard let text = text(key) else { return nil }
+        let isHost = text.utf8.allSatisfy { byte in
+            switch byte {
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+            default: ".-_:[]%".utf8.contains(byte)
+            }
+        }
+        if isHost { return text }
+        rejected.append(ConfigurationError(key: key, value: text, expected: "a host's name or address"))
+        return nil
+    }
+
     mutating func choice(_ key: String, of choices: [String]) -> String? {
-        guard let text = text(key)?.lowercased() else { return nil }
-        if choices.contains(text) { return text }
+        guard let text = text(key) else { return nil }
+        if choices.contains(text.lowercased()) { return text.lowercased() }
         rejected.append(ConfigurationError(key: key, value: text, expected: choices.joined(separator: " or ")))
         return nil
     }
@@ -271,8 +287,8 @@ private struct VariableReader {
 
     /// A list of exporters, `none` only alone; one that isn't there spoils the list.
     mutating func exporters(_ key: String, of choices: [String]) -> Set<String>? {
-        guard let text = text(key)?.lowercased() else { return nil }
-        let names = Set(text.split(separator: ",").map { $0.trimmingBlanks() }.filter { !$0.isEmpty })
+        guard let text = text(key) else { return nil }
+        let names = Set(text.lowercased().split(separator: ",").map { $0.trimmingBlanks() }.filter { !$0.isEmpty })
         if !names.isEmpty, names.isSubset(of: choices), names.count == 1 || !names.contains("none") { return names }
         rejected.append(ConfigurationError(key: key, value: text, expected: choices.joined(separator: " or ")))
         return nil
@@ -313,15 +329,16 @@ private struct VariableReader {
             "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off",
             "parentbased_traceidratio",
         ]
-        guard let name = choice("OTEL_TRACES_SAMPLER", of: names) else { return nil }
+        let name = choice("OTEL_TRACES_SAMPLER", of: names)
         var ratio = 1.0
-        if name.hasSuffix("traceidratio"), let text = text("OTEL_TRACES_SAMPLER_ARG") {
+        if name?.hasSuffix("traceidratio") ?? true, let text = text("OTEL_TRACES_SAMPLER_ARG") {
             if let number = Double(text), (0...1).contains(number) {
                 ratio = number
             } else {
                 rejected.append(ConfigurationError(key: "OTEL_TRACES_SAMPLER_ARG", value: text, expected: "a number from 0 to 1"))
             }
         }
+        guard let name else { return nil }
         let root: Sampler =
             switch name.replacing("parentbased_", with: "") {
             case "always_off": .alwaysOff

@@ -4,6 +4,7 @@
 /// what looks like code passes: ASCII, at most ``maximumLength`` bytes, words that begin in lower case, such words joined by
 /// `.`, `/`, `:`, `-` or `_`, route templates, and a closed list of words in capitals or with digits. What has digits,
 /// capitalised words or other characters, as ids, names, dates and addresses have, doesn't: `load.Doe` looks like `load.Type`.
+/// Several words pass only behind a verb of a closed list.
 /// A surname in lower case would pass: this is a net, not a proof; ``BridgePolicy/NameRule/listed`` is one.
 enum CodeName {
     /// Bytes of a name, at most.
@@ -18,11 +19,20 @@ enum CodeName {
         "sha1", "sha256", "sha512", "x509", "p50", "p90", "p95", "p99", "ipv4", "ipv6", "r4", "r5",
     ]
 
+    /// What names of several words begin with: HTTP's methods, SQL's commands, OpenTelemetry's operations of messaging.
+    private static let verbs: Set<String> = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY", "HTTP", "SELECT", "INSERT",
+        "UPDATE", "UPSERT", "MERGE", "BEGIN", "COMMIT", "ROLLBACK", "SQL", "create", "send", "receive", "poll", "process", "settle",
+        "commit", "publish",
+    ]
+
     /// Whether `text` looks like a name from the source.
     static func isCodeLike(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         guard (1...maximumLength).contains(bytes.count) else { return false }
         let parts = bytes.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+        // Several words only behind a verb that is known: `GET /patients/{id}`, `process orders`; not `jane doe`.
+        guard parts.count == 1 || verbs.contains(String(decoding: parts[0], as: UTF8.self)) else { return false }
         return parts.count <= maximumWords && parts.allSatisfy(isToken)
     }
 

@@ -30,6 +30,8 @@ struct TriageCommand: AsyncParsableCommand {
     static func main() async {
         // A reader that goes away shall fail a write, not end a service that is in the middle of its work.
         signal(SIGPIPE, SIG_IGN)
+        // Asks for an export once there is something to export; until then it shall not end the process.
+        signal(SIGUSR1, SIG_IGN)
         await main(nil)
     }
 }

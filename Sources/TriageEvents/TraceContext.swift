@@ -194,6 +194,12 @@ public struct TraceState: Hashable, Sendable {
         text = members.joined(separator: ",")
     }
 
+    /// The member of OpenTelemetry's own, `ot=…` (trace/tracestate-handling), if there is one: what is exported of the list. The
+    /// members of other systems are sent on, but they are foreign text, which doesn't go into telemetry.
+    public var openTelemetryMember: String? {
+        text.split(separator: ",").first { $0.hasPrefix("ot=") }.map(String.init)
+    }
+
     /// Key: `a-z0-9` first, then up to 255 of `a-z 0-9 _ - * / @` (level 2, §3.3.1.3.1). Value: 1–256 printable ASCII bytes
     /// without `,` and `=`, not ending in a space (§3.3.1.3.2).
     private static func isMember(_ bytes: ArraySlice<UInt8>) -> Bool {

@@ -32,7 +32,7 @@ def marked(value):
 def patients():
     for line in PATIENTS.read_bytes().splitlines():
         patient = {key: marked(value) for key, value in json.loads(line).items()}
-        patient.pop("meta", None)
+        patient["meta"] = {"versionId": marker("version"), "source": marker("source"), "tag": [{"code": marker("tag")}]}
         if "deceasedDateTime" in patient:
             patient["deceasedDateTime"] = DATE
         patient.update(resourceType="Patient", id=marker("id"), gender="other", birthDate=DATE)
@@ -84,6 +84,8 @@ def sent(kcat):
                 ("x-upstream", marker("header").encode()), ("baggage", f"patient={marker('baggage')}".encode()),
                 ("error", marker("error").encode()), ("retryCount", marker("count").encode()),
                 ("triage-origin", marker("origin").encode()), ("triage-attempts", marker("attempts").encode()),
+                ("traceparent", f"00-{number + 1:032x}-{number + 1:016x}-01".encode()),
+                ("tracestate", f"pt={marker('state')}".encode()), ("triage-replay", marker("replay").encode()),
             ],
         )
     return broken
@@ -126,7 +128,7 @@ def privacy(report, room):
                 report.check(f"{how}: no marker in {place}", not found(data), found(data))
     dead = [message for message in kcat.read(TOPIC + ".dlq")]
     report.equal("dead letters, once for each group", len(dead), 3 * broken)
-    foreign = {"x-upstream", "baggage"}
+    foreign = {"x-upstream", "baggage", "tracestate"}
     ours = b"\n".join(name.encode() + b"=" + (value or b"") for message in dead for name, value in message.headers if name not in foreign)
     report.check("no marker in the headers we wrote", not found(ours), found(ours))
     hashed_search(report, room, brokers, key)

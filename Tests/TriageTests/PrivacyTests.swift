@@ -102,7 +102,7 @@ struct PrivacyTests {
         let written = TopicPattern.hybrid.patientTopics.flatMap { [TopicName.retry(of: $0), TopicName.deadLetter(of: $0)] }
         for record in try await records(of: written, in: cluster) {
             // What the producer put there is kept byte for byte; baggage and tracestate are passed on.
-            for header in record.headers where !["x-upstream", "baggage"].contains(header.name) {
+            for header in record.headers where !["x-upstream", "baggage", "tracestate"].contains(header.name) {
                 headers += Array("\(header.name): \(header.value.map { String(decoding: $0, as: UTF8.self) } ?? "")\n".utf8)
             }
         }
@@ -142,6 +142,7 @@ struct PrivacyTests {
                     Header("x-upstream", text: Marker.next("header")),
                     Header("baggage", text: "patient=\(Marker.next("baggage"))"),
                     Header("error", text: Marker.next("error")), Header("retryCount", text: Marker.next("count")),
+                    Header("tracestate", text: "pt=\(Marker.next("state"))"), Header("triage-replay", text: Marker.next("replay")),
                 ]
             )
             _ = try await sink.send(record, parent: nil)
@@ -200,7 +201,7 @@ private enum Marker {
             for (key, value) in patient { patient[key] = marked(value) }
             patient["resourceType"] = "Patient"
             patient["id"] = next("id")
-            patient["meta"] = nil
+            patient["meta"] = ["versionId": next("version"), "source": next("source"), "tag": [["code": next("tag")]]] as [String: Any]
             if patient["deceasedDateTime"] != nil { patient["deceasedDateTime"] = date }
             patient["gender"] = "other"
             patient["birthDate"] = date

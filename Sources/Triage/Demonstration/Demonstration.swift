@@ -248,12 +248,11 @@ public final class Demonstration: Sendable {
 
     /// Serves `/metrics` and `/health` until the task is cancelled; the embedded broker stays up as long.
     public func serve(at address: Configuration.HTTPAddress, onListening: @escaping @Sendable (Int) -> Void) async throws {
+        let begin = telemetry.tracer.clock.now()
         let server = telemetry.adminServer(
             at: address, logger: logger,
-            health: { now in
-                var health = Health(start: now)
-                health.assignmentChanged(hasPartitions: true)
-                return health
+            health: { _ in
+                self.consuming.withLock { $0?.processor.health(since: begin) } ?? Health(start: begin)
             },
             onListening: onListening
         )

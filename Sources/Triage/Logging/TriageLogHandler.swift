@@ -1,5 +1,6 @@
 public import Logging
 internal import TriageEvents
+internal import TriageProcessing
 internal import TriageTelemetry
 
 /// What of other people's log lines may be exported; nothing by default (design §6).
@@ -78,8 +79,8 @@ public struct TriageLogHandler: LogHandler {
         if let provided = metadataProvider?.get(), !provided.isEmpty { merged.merge(provided) { _, provided in provided } }
         if let explicit = event.metadata, !explicit.isEmpty { merged.merge(explicit) { _, explicit in explicit } }
         if let error = event.error {
-            merged["error.message"] = "\(error)"
-            merged["error.type"] = "\(String(reflecting: type(of: error)))"
+            // Type and code, never its text, which may hold a payload (design §6).
+            merged["error.type"] = "\(ErrorClassification.failure(error, step: "log").message.text)"
         }
         return merged
     }

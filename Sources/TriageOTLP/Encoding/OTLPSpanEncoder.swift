@@ -71,7 +71,7 @@ public struct OTLPSpanEncoder: SpanEncoder {
         message.pointee.trace_id = builder.bytes(context.traceID)
         message.pointee.span_id = builder.bytes(context.spanID)
         if span.parentSpanID.isValid { message.pointee.parent_span_id = builder.bytes(span.parentSpanID) }
-        if let state = context.traceState { message.pointee.trace_state = builder.cString(state.text) }
+        if let state = context.traceState?.openTelemetryMember { message.pointee.trace_state = builder.cString(state) }
         message.pointee.flags = flags(context, isRemote: span.parentIsRemote)
         message.pointee.start_time_unix_nano = UInt64(max(0, span.start.nanoseconds))
         message.pointee.end_time_unix_nano = UInt64(max(0, span.end.nanoseconds))
@@ -121,7 +121,7 @@ public struct OTLPSpanEncoder: SpanEncoder {
             builder.reserve(OTLPSpanEncoder.linkOverhead)
             target.pointee.trace_id = builder.bytes(link.context.traceID)
             target.pointee.span_id = builder.bytes(link.context.spanID)
-            if let state = link.context.traceState { target.pointee.trace_state = builder.cString(state.text) }
+            if let state = link.context.traceState?.openTelemetryMember { target.pointee.trace_state = builder.cString(state) }
             target.pointee.flags = flags(link.context, isRemote: link.context.isRemote)
             let limit = span.limits.linkAttributes
             let attributes = builder.keyValues(link.attributes, identifiers: identifiers, limit: limit)

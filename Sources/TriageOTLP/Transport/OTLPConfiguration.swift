@@ -143,10 +143,10 @@ private struct EnvironmentReader {
         if let key, let certificate {
             signal.clientKey = key
             signal.clientCertificate = certificate
-        } else if isKeyNamed != isCertificateNamed {
-            // If both are named, one of them has been reported already.
+        } else if isKeyNamed != isCertificateNamed, let lone = key ?? certificate {
+            // One that can't be read has been reported already, and so has one of two.
             reject(
-                name(nil, isKeyNamed ? "CLIENT_KEY" : "CLIENT_CERTIFICATE"), key ?? certificate ?? "",
+                nameInUse(kind, isKeyNamed ? "CLIENT_KEY" : "CLIENT_CERTIFICATE"), lone,
                 "CLIENT_KEY and CLIENT_CERTIFICATE together, for each signal"
             )
         }
@@ -176,6 +176,11 @@ private struct EnvironmentReader {
         return read(kind, suffix, content.expected) { path in
             readFile(path).map { PEMFile.holds(content, $0) } == true ? path : nil
         }
+    }
+
+    /// The variable that a signal's setting comes from.
+    private func nameInUse(_ kind: OTLPConfiguration.SignalKind, _ suffix: String) -> String {
+        value(name(kind, suffix)) == nil ? name(nil, suffix) : name(kind, suffix)
     }
 
     private func isNamed(_ kind: OTLPConfiguration.SignalKind, _ suffix: String) -> Bool {

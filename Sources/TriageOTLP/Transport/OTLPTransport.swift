@@ -85,7 +85,7 @@ final class OTLPTransport: Sendable {
             warn("memory", "libcurl or zlib could not be set up")
             return .failed(SafeText(ExportErrorType.other), status: nil)
         }
-        var unanswered: Connection.Outcome?
+        var last: Connection.Outcome?
         while !isCancelled.load(ordering: .acquiring) {
             // Of an export in several requests the first may have used up the time.
             if let deadline, deadline <= MonotonicClock.now { return .failed(SafeText(ExportErrorType.timeout), status: nil) }
@@ -96,25 +96,27 @@ final class OTLPTransport: Sendable {
                 return .delivered(outcome.status ?? 0, connection.takeResponse())
             case .retry(let time):
                 state.withLock { $0.retries += 1 }
-                if case .unanswered = outcome.attempt { unanswered = outcome }
+                last = outcome
                 connection.sleep(until: time, isCancelled)
             case .giveUp:
-                report(outcome, body.count)
+                report(outcome, after: last, body.count)
                 return .failed(outcome.status.map { "\($0)" } ?? SafeText(outcome.error), status: outcome.status)
             }
         }
         // The end came before the time was up; without this nobody would learn why telemetry is missing.
-        if let unanswered { report(unanswered, body.count) }
+        if let last { report(last, after: nil, body.count) }
         return .failed(SafeText(ExportErrorType.cancelled), status: nil)
     }
 
-    private func report(_ outcome: Connection.Outcome, _ bytes: Int) {
+    private func report(_ outcome: Connection.Outcome, after last: Connection.Outcome?, _ bytes: Int) {
         let endpoint = OTLPEndpoint.redacted(signal.endpoint)
         let hint = "what could not be exported is dropped and counted; repeated at most once in five minutes"
         // All signals of an endpoint share the complaint that it can't be reached.
         let server = OTLPEndpoint.server(signal.endpoint).map { "\($0.address) \($0.port)" } ?? endpoint
         switch outcome.attempt {
-        case .cancelled: break
+        case .cancelled:
+            if let last { return report(last, after: nil, bytes) }
+            warnings.warn("unanswered \(server)", "OTLP: no answer from \(endpoint) until the end came; \(hint)")
         case .status(413, _): warn("status 413", "\(endpoint) answers with status 413 to \(bytes) bytes; \(hint)")
         case .status(let status, _): warn("status \(status)", "\(endpoint) answers with status \(status); \(hint)")
         case .unanswered:

@@ -21,9 +21,12 @@ public struct EventHistory: Sendable, Hashable {
     public let group: String?
     /// Why the record waits.
     public let waitReason: WaitReason
+    /// The replay that wrote the event anew and the dead letter it was made from: `UUID topic/partition/offset`.
+    public let replay: String?
 
     /// The history of a record: a first delivery's is itself.
     public init(of record: Record) {
+        replay = record.headers.text(HeaderName.replay).flatMap(EventHistory.validReplay)
         guard TopicName.isRetry(record.topic) else {
             origin = record.position
             originTimestamp = record.timestamp
@@ -39,15 +42,31 @@ public struct EventHistory: Sendable, Hashable {
         let headers = record.headers
         func integer(_ name: StaticString) -> Int64? { headers.text(name).flatMap { Int64($0) } }
         origin = headers.text(HeaderName.origin).flatMap { RecordPosition($0) } ?? record.position
-        originTimestamp = integer(HeaderName.originTimestamp).map { Timestamp(milliseconds: $0) } ?? record.timestamp
+        func time(_ name: StaticString) -> Timestamp? {
+            integer(name).flatMap { EventHistory.plausibleTimes.contains($0) ? Timestamp(milliseconds: $0) : nil }
+        }
+        originTimestamp = time(HeaderName.originTimestamp) ?? record.timestamp
         originTraceparent = EventHistory.valid(headers.last(HeaderName.originTraceparent))
         retries = Int(clamping: min(max(0, integer(HeaderName.retryCount) ?? 0), EventHistory.maximumRetries))
         attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
-        dueAt = integer(HeaderName.dueAt).map { Timestamp(milliseconds: $0) }
+        // Whoever wrote it did so before it was due: an earlier time can't be ours.
+        dueAt = time(HeaderName.dueAt).map { due in record.timestamp.map { max(due, $0) } ?? due }
         parkedBehind = headers.text(HeaderName.parkedBehind)
         group = headers.text(HeaderName.group)
         let isScheduled = headers.text(HeaderName.waitReason) == WaitReason.scheduled.rawValue
         waitReason = parkedBehind != nil ? .parked : isScheduled ? .scheduled : .backoff
+    }
+
+    /// Times that are believed, in milliseconds since 1970: from September 2001, before Kafka was, to the end of the year 9999.
+    static let plausibleTimes: ClosedRange<Int64> = 1_000_000_000_000...253_402_300_799_999
+
+    /// The value if it is one of ours; anything else is foreign text.
+    private static func validReplay(_ text: String) -> String? {
+        let parts = text.split(separator: " ", omittingEmptySubsequences: false)
+        guard parts.count == 2, AttributeValue.uuid(ByteSlice(String(parts[0]))) != nil, RecordPosition(String(parts[1])) != nil,
+            TopicName.isDeadLetter(parts[1].prefix { $0 != "/" }.description)
+        else { return nil }
+        return text
     }
 
     /// Retries that are believed: a header says anything, and counting on from there must not overflow.
@@ -102,6 +121,7 @@ public enum FailureHeaders {
         ]
         // Without a value of ours a header of that name goes: whatever stands there is foreign.
         headers.append(Header("triage-origin-timestamp", history.originTimestamp.map { ByteSlice("\($0.milliseconds)") }))
+        headers.append(Header("triage-replay", history.replay.map { ByteSlice($0) }))
         headers.append(Header("triage-origin-traceparent", history.originTraceparent ?? processTraceparent))
         return headers
     }
