@@ -48,7 +48,7 @@ public final class InMemoryBroker: Sendable {
     private let rebalancing: Rebalancing
 
     /// What a member gives up when its group's assignment changes.
-    public enum Rebalancing: Sendable {
+    public enum Rebalancing: Sendable, CaseIterable {
         /// Everything, what it will keep as well: what Kafka's clients do with the range assignor.
         case eager
         /// What it loses, as with a cooperative assignor.
@@ -60,8 +60,8 @@ public final class InMemoryBroker: Sendable {
     /// - Parameters:
     ///   - clock: stamps records.
     ///   - gapEvery: leaves out one offset after every so many records, as a transaction's control records would; 0 for no gaps.
-    ///   - rebalancing: what members give up when the assignment changes.
-    public init(clock: any EventClock = SystemClock(), gapEvery: Int = 0, rebalancing: Rebalancing = .incremental) {
+    ///   - rebalancing: what members give up when the assignment changes; everything unless told otherwise.
+    public init(clock: any EventClock = SystemClock(), gapEvery: Int = 0, rebalancing: Rebalancing = .eager) {
         self.clock = clock
         self.gapEvery = gapEvery
         self.rebalancing = rebalancing

@@ -32,9 +32,9 @@ struct EngineBench: Sendable {
     init(
         partitions: Int = 3, gapEvery: Int = 0, sampler: Sampler = .parentBased(root: .alwaysOn), isTracing: Bool = true,
         capacity: Int = 100_000, failureTraces: FailureTraceLimits? = FailureTraceLimits(),
-        clock: any EventClock = SystemClock(), logs: LogEmitter? = nil
+        clock: any EventClock = SystemClock(), logs: LogEmitter? = nil, rebalancing: InMemoryBroker.Rebalancing = .eager
     ) {
-        broker = InMemoryBroker(clock: clock, gapEvery: gapEvery)
+        broker = InMemoryBroker(clock: clock, gapEvery: gapEvery, rebalancing: rebalancing)
         for suffix in ["", ".retry", ".dlq"] { broker.createTopic(topic + suffix, partitions: partitions) }
         tracer = Tracer(
             sampler: sampler, clock: clock, processors: [recorder], logs: logs, failureTraces: failureTraces, isEnabled: isTracing
@@ -167,6 +167,9 @@ final class RunningEngine: Sendable {
             }, context)
         pthread_detach(thread)
     }
+
+    /// Whether the run is over.
+    var hasEnded: Bool { outcome.value != nil }
 
     /// Waits for the end of the run; a test that takes too long stops it.
     @discardableResult

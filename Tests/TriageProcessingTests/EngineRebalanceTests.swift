@@ -7,6 +7,8 @@ import TriageTestKit
 
 @Suite("Engine: rebalances and stops", .timeLimit(.minutes(1)))
 struct EngineRebalanceTests {
+    typealias Rebalancing = InMemoryBroker.Rebalancing
+
     /// Expects that the first completions of each key are in order and none is missing.
     private func expectOrder(_ journal: Journal, keys: Int, versions: Int, sourceLocation: SourceLocation = #_sourceLocation) {
         #expect(journal.byKey.count == keys, sourceLocation: sourceLocation)
@@ -17,9 +19,9 @@ struct EngineRebalanceTests {
         }
     }
 
-    @Test("a second engine joins in the middle: nothing is lost, first completions stay in order", arguments: [0, 3])
-    func join(gapEvery: Int) async throws {
-        let bench = EngineBench(partitions: 4, gapEvery: gapEvery)
+    @Test("a second engine joins in the middle: nothing is lost, first completions stay in order", arguments: [0, 3], Rebalancing.allCases)
+    func join(gapEvery: Int, rebalancing: Rebalancing) async throws {
+        let bench = EngineBench(partitions: 4, gapEvery: gapEvery, rebalancing: rebalancing)
         for version in 0..<30 {
             for key in 0..<20 { try bench.put("p\(key)", version: version) }
         }
@@ -39,9 +41,9 @@ struct EngineRebalanceTests {
         bench.expectAllCommitted()
     }
 
-    @Test("engines come and go while events fail: none is lost, each ends once")
-    func turmoil() async throws {
-        let bench = EngineBench(partitions: 6)
+    @Test("engines come and go while events fail: none is lost, each ends once", arguments: Rebalancing.allCases)
+    func turmoil(rebalancing: Rebalancing) async throws {
+        let bench = EngineBench(partitions: 6, rebalancing: rebalancing)
         for version in 0..<20 {
             for key in 0..<30 { try bench.put("p\(key)", version: version) }
         }
@@ -71,9 +73,12 @@ struct EngineRebalanceTests {
         bench.expectAllCommitted()
     }
 
-    @Test("a handler that is busy when its partition goes may finish, and is committed before the partition is given up")
-    func busyWhileRevoked() async throws {
-        let bench = EngineBench(partitions: 2)
+    @Test(
+        "a handler that is busy when its partition goes may finish, and is committed before the partition is given up",
+        arguments: Rebalancing.allCases)
+    func busyWhileRevoked(rebalancing: Rebalancing) async throws {
+        var bench = EngineBench(partitions: 2, rebalancing: rebalancing)
+        bench.configuration.revocationTimeout = .seconds(50)
         try bench.put("a", version: 0, partition: 0)
         try bench.put("b", version: 0, partition: 1)
         try bench.put("b", version: 1, partition: 1)
@@ -97,9 +102,12 @@ struct EngineRebalanceTests {
         bench.expectAllCommitted()
     }
 
-    @Test("a handler that doesn't return in time is abandoned, and its event delivered again, to the new owner")
-    func abandoned() async throws {
-        let bench = EngineBench(partitions: 2)
+    @Test(
+        "a handler that doesn't return in time is abandoned, and its event delivered again, to the new owner",
+        arguments: Rebalancing.allCases)
+    func abandoned(rebalancing: Rebalancing) async throws {
+        let isEager = rebalancing == .eager
+        let bench = EngineBench(partitions: 2, rebalancing: rebalancing)
         try bench.put("a", version: 0, partition: 0)
         try bench.put("b", version: 0, partition: 1)
         let turnstile = Turnstile()
@@ -112,25 +120,27 @@ struct EngineRebalanceTests {
         _ = await turnstile.arrivals(2)
         let journal = Journal()
         let second = bench.start { journal.note($0, $1) }
-        await first.notices.until { $0.contains(.revoked(2, abandoned: 1)) }
-        await journal.entries.until { !$0.isEmpty }
+        await first.notices.until { $0.contains(isEager ? .revoked(4, abandoned: 2) : .revoked(2, abandoned: 1)) }
+        try await second.finished()
         #expect(journal.all.map(\.key) == ["b"])
+        // All is the first engine's again before its handlers go on: no other rebalance may abandon what they begin now.
+        await first.notices.until { $0.last == .assigned(isEager ? 4 : 2) }
         turnstile.open()
         let summary = try await first.finished()
-        try await second.finished()
         // What the abandoned handler threw has no effect; the other one's failure is retried.
         #expect(bench.retries.allSatisfy { $0.key?.utf8Text == "a" })
         #expect(bench.deadLetters.allSatisfy { $0.key?.utf8Text == "a" })
         #expect(summary.retries >= 1)
-        #expect(bench.total(.deliveries, ["triage.outcome": "abandoned"]) == 1)
+        #expect(bench.total(.deliveries, ["triage.outcome": "abandoned"]) == (isEager ? 2 : 1))
         #expect(bench.recorder.spans.contains { $0.attributes.contains(Attribute("triage.outcome", .literal("abandoned"))) })
         bench.expectAllCommitted()
     }
 
-    @Test("retry records that wait when their partition goes are left to the new owner")
-    func waitingWhileRevoked() async throws {
+    @Test("retry records that wait when their partition goes are left to the new owner", arguments: Rebalancing.allCases)
+    func waitingWhileRevoked(rebalancing: Rebalancing) async throws {
+        let isEager = rebalancing == .eager
         let clock = ManualClock()
-        let bench = EngineBench(partitions: 2, clock: clock)
+        let bench = EngineBench(partitions: 2, clock: clock, rebalancing: rebalancing)
         for key in 0..<8 { try bench.put("p\(key)", version: 0, partition: Int32(key % 2)) }
         let due = clock.now() + .seconds(60)
         let journal = Journal()
@@ -142,8 +152,9 @@ struct EngineRebalanceTests {
         await eventually("all retry records are read") { bench.total(.consumedMessages) == 16 }
         let second = bench.start(handler: handler)
         await second.notices.until { $0.contains(.assigned(2)) }
-        await eventually("its retry records are read") { bench.total(.consumedMessages) == 20 }
-        #expect(first.notices.value.contains(.revoked(2, abandoned: 4)))
+        // What the first engine gives up only to get it back it reads again.
+        await eventually("its retry records are read") { bench.total(.consumedMessages) == (isEager ? 24 : 20) }
+        #expect(first.notices.value.contains(isEager ? .revoked(4, abandoned: 8) : .revoked(2, abandoned: 4)))
         clock.advance(by: .seconds(61))
         let summaries = [try await first.finished(), try await second.finished()]
         #expect(summaries.map(\.completed).reduce(0, +) == 8)
@@ -153,9 +164,10 @@ struct EngineRebalanceTests {
         bench.expectAllCommitted()
     }
 
-    @Test("more engines than partitions: the one that gets none ends when the group has settled")
-    func surplus() async throws {
-        let bench = EngineBench(partitions: 1)
+    @Test("more engines than partitions: the one that gets none ends when the group has settled", arguments: Rebalancing.allCases)
+    func surplus(rebalancing: Rebalancing) async throws {
+        var bench = EngineBench(partitions: 1, rebalancing: rebalancing)
+        bench.configuration.revocationTimeout = .seconds(50)
         for version in 0..<10 { try bench.put("p", version: version) }
         let turnstile = Turnstile()
         let first = bench.start { _, _ in await turnstile.enter("x") }
@@ -249,43 +261,80 @@ struct EngineRebalanceTests {
         turnstile.open()
     }
 
-    @Test("partitions that come while an engine drains are neither worked on nor committed past")
-    func assignedWhileDraining() async throws {
-        let bench = EngineBench(partitions: 2)
-        try bench.put("a", version: 0, partition: 0)
+    @Test(
+        "partitions that come while an engine drains are neither worked on nor committed past", arguments: Rebalancing.allCases)
+    func assignedWhileDraining(rebalancing: Rebalancing) async throws {
+        let isEager = rebalancing == .eager
+        let bench = EngineBench(partitions: 2, rebalancing: rebalancing)
         let turnstile = Turnstile()
-        let first = bench.start {
-            $0.endsWhenIdle = false
-        } handler: { _, context in
-            await turnstile.enter(context.record.key?.utf8Text ?? "")
-        }
-        _ = await turnstile.arrivals(1)
-        let second = bench.start {
-            $0.endsWhenIdle = false
-        } handler: { _, _ in
-        }
-        turnstile.release("a")
+        let handler: EventHandler = { _, context in await turnstile.enter(context.record.key?.utf8Text ?? "") }
+        let first = bench.start(
+            {
+                $0.endsWhenIdle = false
+                // An eager rebalance gives up what this engine is busy with, too.
+                $0.revocationTimeout = .milliseconds(1)
+            }, handler: handler)
+        await first.notices.until { $0 == [.assigned(4)] }
+        let second = bench.start(
+            {
+                $0.endsWhenIdle = false
+                $0.drainTimeout = .milliseconds(1)
+            }, handler: handler)
         await second.notices.until { $0.contains(.assigned(2)) }
-        try bench.put("a", version: 1, partition: 0)
-        _ = await turnstile.arrivals(2)
+        try bench.put("a", version: 0, partition: 0)
+        for version in 0..<5 { try bench.put("b", version: version, partition: 1) }
+        #expect(await turnstile.arrivals(2).sorted() == ["a", "b"])
         first.engine.stop()
         await first.notices.until { $0.contains(.stopping(1)) }
+        // What it can't finish goes to the first engine, which drains: it is for none of them.
         second.engine.stop()
         try await second.finished()
-        // Partition 1 goes to the first engine, which drains: these are not for it.
-        for version in 0..<5 { try bench.put("b", version: version, partition: 1) }
-        await first.notices.until { $0.last == .assigned(2) }
+        await first.notices.until { notices in
+            notices.count { $0 == .assigned(isEager ? 4 : 2) } == (isEager ? 2 : 1)
+        }
         turnstile.open()
         try await first.finished()
+        #expect(turnstile.state.value.arrivals.count == 2)
         let journal = Journal()
         try await bench.run { journal.note($0, $1) }
         #expect(journal.byKey["b"] == Array(0..<5))
         bench.expectAllCommitted()
     }
 
-    @Test("a rebalance while intake is paused: what stays goes on, what comes is paused too")
-    func pausedRebalance() async throws {
-        let bench = EngineBench(partitions: 4)
+    @Test("a rebalance doesn't prolong a stop", arguments: Rebalancing.allCases)
+    func drainDeadlineWhileRevoked(rebalancing: Rebalancing) async throws {
+        let clock = ManualClock()
+        let bench = EngineBench(partitions: 2, clock: clock, rebalancing: rebalancing)
+        for key in ["a", "b"] { try bench.put(key, version: 0, partition: key == "a" ? 0 : 1) }
+        let turnstile = Turnstile()
+        let first = bench.start {
+            $0.endsWhenIdle = false
+            $0.revocationTimeout = .seconds(1_000_000_000)
+        } handler: { _, context in
+            await turnstile.enter(context.record.key?.utf8Text ?? "")
+        }
+        _ = await turnstile.arrivals(2)
+        first.engine.stop()
+        await first.notices.until { $0.contains(.stopping(2)) }
+        let journal = Journal()
+        let second = bench.start { journal.note($0, $1) }
+        // The second engine comes soon, the deadline in its time.
+        await eventually("the first engine ends") {
+            clock.advance(by: .milliseconds(100))
+            return first.hasEnded
+        }
+        try await first.finished()
+        try await second.finished()
+        // It may have been done with its share before the first engine's came free.
+        try await bench.run { journal.note($0, $1) }
+        #expect(Set(journal.all.map(\.key)) == ["a", "b"])
+        turnstile.open()
+        bench.expectAllCommitted()
+    }
+
+    @Test("a rebalance while intake is paused: what stays goes on, what comes is paused too", arguments: Rebalancing.allCases)
+    func pausedRebalance(rebalancing: Rebalancing) async throws {
+        let bench = EngineBench(partitions: 4, rebalancing: rebalancing)
         for version in 0..<50 {
             for key in 0..<8 { try bench.put("p\(key)", version: version) }
         }

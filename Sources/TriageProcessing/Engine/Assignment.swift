@@ -69,8 +69,9 @@ extension Engine {
         let leaving = ids.compactMap { partitions[$0] }
         let dropped = dropWaiting(of: leaving)
         turnStart = clock.now()
-        // At the end of a run the workers have had their time already.
-        let deadline = isEnding ? turnStart : turnStart + configuration.revocationTimeout
+        var deadline = turnStart + configuration.revocationTimeout
+        // A rebalance doesn't prolong a stop; at its very end the workers have had their time already.
+        if let drainDeadline { deadline = min(deadline, drainDeadline) }
         while leaving.contains(where: { $0.busy > 0 }) {
             executor.runPending()
             let now = clock.now()

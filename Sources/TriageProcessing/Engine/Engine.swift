@@ -53,8 +53,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private var aloneSequence: UInt64 = 0
     /// Whether the group has settled what this member works on, if only that it is nothing.
     var hasAssignment = false
-    var isDraining = false
-    var isEnding = false
+    var isDraining: Bool { drainDeadline != nil }
+    /// Until when what is in flight may finish, once the run ends.
+    var drainDeadline: Timestamp?
     /// When the loop last came back from polling: workers hand the thread back to it when their turn is over.
     var turnStart = Timestamp(nanoseconds: 0)
 
@@ -348,9 +349,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
 
     /// Finishes what has been delivered and isn't waiting for its time, commits, and gives up the rest at the deadline.
     private func drain(_ batch: inout PolledBatch) {
-        isDraining = true
-        notify(.stopping(inFlight))
         let deadline = clock.now() + configuration.drainTimeout
+        drainDeadline = deadline
+        notify(.stopping(inFlight))
         intake.close()
         // After an error that can't be recovered from, what hasn't begun is left to the successor.
         if failure != nil { _ = dropWaiting(of: Array(partitions.values)) }
@@ -366,7 +367,6 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             poll(&batch, atMost: .milliseconds(20))
             ingest(&batch)
         }
-        isEnding = true
         abandonWorkers()
         commitNow(partitions.values)
     }
