@@ -63,16 +63,18 @@ public final class TriageTracer: Tracing.Tracer {
     /// Has what ended exported soon; returns at once. `Telemetry.flush()` waits.
     public func forceFlush() { flush() }
 
-    /// Reads `traceparent`, `tracestate` and `baggage` (W3C Trace Context, W3C Baggage). What breaks their grammar is ignored.
+    /// Reads `traceparent`, `tracestate` and `baggage` (W3C Trace Context, W3C Baggage), as far as `OTEL_PROPAGATORS` names
+    /// them. What breaks their grammar is ignored.
     public func extract<Carrier, Extract>(_ carrier: Carrier, into context: inout ServiceContext, using extractor: Extract)
     where Extract: Extractor, Extract.Carrier == Carrier {
-        if let text = extractor.extract(key: "traceparent", from: carrier) {
+        if tracer.propagators.contains(.traceContext), let text = extractor.extract(key: "traceparent", from: carrier) {
             let state = extractor.extract(key: "tracestate", from: carrier).flatMap { TraceState($0) }
             if let remote = TraceContext(traceparent: ByteSlice(text), traceState: state) {
                 context.carried = Carried(context: remote, attempt: TriageTelemetry.Span.current, core: nil)
             }
         }
-        if let text = extractor.extract(key: "baggage", from: carrier), text.utf8.count <= Baggage.maximumBytes,
+        if tracer.propagators.contains(.baggage), let text = extractor.extract(key: "baggage", from: carrier),
+            text.utf8.count <= Baggage.maximumBytes,
             text.utf8.allSatisfy({ (0x20...0x7E).contains($0) || $0 == 0x09 }),
             !Baggage(parsing: [ByteSlice(text)]).members.isEmpty
         {
@@ -80,14 +82,17 @@ public final class TriageTracer: Tracing.Tracer {
         }
     }
 
-    /// Writes `traceparent` and `tracestate` of the context's span, or of the current attempt, and the context's `baggage`.
+    /// Writes `traceparent` and `tracestate` of the context's span, or of the current attempt, and the context's `baggage`, as
+    /// far as `OTEL_PROPAGATORS` names them.
     public func inject<Carrier, Inject>(_ context: ServiceContext, into carrier: inout Carrier, using injector: Inject)
     where Inject: Injector, Inject.Carrier == Carrier {
-        if let span = context.traceContext {
+        if tracer.propagators.contains(.traceContext), let span = context.traceContext {
             injector.inject(String(decoding: span.traceparent, as: UTF8.self), forKey: "traceparent", into: &carrier)
             if let state = span.traceState { injector.inject(state.text, forKey: "tracestate", into: &carrier) }
         }
-        if let baggage = context.rawBaggage { injector.inject(baggage, forKey: "baggage", into: &carrier) }
+        if tracer.propagators.contains(.baggage), let baggage = context.rawBaggage {
+            injector.inject(baggage, forKey: "baggage", into: &carrier)
+        }
     }
 
     // MARK: Within

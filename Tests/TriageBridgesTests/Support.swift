@@ -18,10 +18,11 @@ struct Bench: Sendable {
 
     init(
         _ sampler: Sampler = .parentBased(root: .alwaysOn), limits: SpanLimits = SpanLimits(),
-        policy: BridgePolicy = BridgePolicy(), isEnabled: Bool = true
+        policy: BridgePolicy = BridgePolicy(), isEnabled: Bool = true, propagators: Propagators = .all
     ) {
         tracer = TriageTelemetry.Tracer(
-            sampler: sampler, limits: limits, clock: SystemClock(), processors: [recorder], isEnabled: isEnabled)
+            sampler: sampler, limits: limits, clock: SystemClock(), processors: [recorder], isEnabled: isEnabled,
+            propagators: propagators)
         bridges = Bridges(tracer: tracer, meter: meter, policy: policy)
     }
 

@@ -293,6 +293,30 @@ struct TracerTests {
             #expect(out == ["traceparent": String(decoding: attempt.context.traceparent, as: UTF8.self)])
         }
     }
+
+    @Test("only what is named travels, in and out", arguments: [Propagators.all, .traceContext, .baggage, []])
+    func named(_ propagators: Propagators) {
+        var named: Set<String> = []
+        if propagators.contains(.traceContext) { named = ["traceparent", "tracestate"] }
+        if propagators.contains(.baggage) { named.insert("baggage") }
+        let headers = [
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "congo=t61rcWkgMzE",
+            "baggage": "user=a",
+        ]
+        let all = Bench().bridges.tracer
+        let some = Bench(propagators: propagators).bridges.tracer
+        for (reader, writer) in [(some, all), (all, some)] {
+            var context = ServiceContext.topLevel
+            reader.extract(headers, into: &context, using: Carrier())
+            var out: [String: String] = [:]
+            writer.inject(context, into: &out, using: Carrier())
+            #expect(out == headers.filter { named.contains($0.key) })
+        }
+        // Nor does the context of a span that was begun here.
+        var out: [String: String] = [:]
+        some.inject(some.startSpan("work").context, into: &out, using: Carrier())
+        #expect(out.keys.contains("traceparent") == propagators.contains(.traceContext))
+    }
 }
 
 extension Bench {
