@@ -166,7 +166,8 @@ struct FailureLogTests {
     @Test("Decoding, sending and committing have events of their own; the last attempt's failure isn't told twice")
     func others() {
         let keeper = RecordKeeper()
-        let tracer = tracer(keeper)
+        let ended = EndedSpans()
+        let tracer = tracer(keeper, [ended])
         let template = ProcessStep.template(topic: "t", partition: 0, group: "g", clientID: nil, tracer: tracer)
         var process = ProcessStep(
             template: template, offset: 1, key: nil, isTombstone: false, context: nil, tracer: tracer, at: StillClock().now())
@@ -189,6 +190,22 @@ struct FailureLogTests {
         #expect(keeper.records.map(\.severity) == [.error, .warning, .warning])
         #expect(keeper.records.map(\.body) == ["Timeout http_503", "MSG_SIZE_TOO_LARGE", "MSG_SIZE_TOO_LARGE"])
         #expect(keeper.records[1].context == send.span.context)
+        // Each is an event of its span as well, at the time of its end.
+        let spans = ended.all
+        #expect(spans.map(\.template.name) == ["process t", "send t", "commit"])
+        for span in spans.dropFirst() {
+            #expect(span.status == .error("MSG_SIZE_TOO_LARGE"))
+            #expect(span.attributes.contains(Attribute("error.type", .text("MSG_SIZE_TOO_LARGE"))))
+            #expect(
+                span.events == [
+                    SpanEvent(
+                        "exception", at: StillClock().now(),
+                        [
+                            Attribute("exception.type", .text("MSG_SIZE_TOO_LARGE")),
+                            Attribute("exception.message", .text("MSG_SIZE_TOO_LARGE")),
+                        ])
+                ])
+        }
         #expect(keeper.records[1].attributes.last == Attribute("messaging.destination.name", .text("t")))
     }
 }

@@ -75,10 +75,7 @@ public struct CommitStep: Sendable {
     public consuming func end(_ error: BrokerError?, tracer: Tracer, at time: Timestamp) {
         if let error, let logs = tracer.logs { FailureLog.settle(error, to: logs, at: time, of: span) }
         guard span.isRecording else { return }
-        if let error {
-            span.append("error.type", .text(SafeText(vetted: error.name)))
-            span.set(.error(SafeText(vetted: error.name)))
-        }
+        if let error { FailureAttributes.note(error, on: &span, at: time) }
         tracer.end(span, at: time)
     }
 }

@@ -108,7 +108,16 @@ enum FailureAttributes {
         span.set(.error(failure.message))
     }
 
-    /// The same and an `exception` event, and the same event as a log record where logs are exported.
+    /// What failed at the broker or in its client: status, `error.type` and an `exception` event, all by the error's name.
+    static func note(_ error: BrokerError, on span: inout SpanData, at time: Timestamp) {
+        guard span.isRecording else { return }
+        let name = SafeText(vetted: error.name)
+        span.append("error.type", .text(name))
+        span.set(.error(name))
+        add(type: name, message: name, to: &span, at: time)
+    }
+
+    /// What ``mark(_:on:)`` does and an `exception` event, and the same event as a log record where logs are exported.
     ///
     /// The one place where a failure of processing is recorded, so that each is recorded once; equal to `logs/dup` of
     /// `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`, since most trace viewers show only span events.
@@ -116,10 +125,14 @@ enum FailureAttributes {
         if let logs = tracer.logs { FailureLog.process(failure, to: logs, at: time, in: span.context) }
         guard span.isRecording else { return }
         mark(failure, on: &span)
+        add(type: failure.type, message: failure.message, to: &span, at: time)
+    }
+
+    private static func add(type: SafeText, message: SafeText, to span: inout SpanData, at time: Timestamp) {
         span.add(
             SpanEvent(
                 "exception", at: time,
-                [Attribute("exception.type", .text(failure.type)), Attribute("exception.message", .text(failure.message))]
+                [Attribute("exception.type", .text(type)), Attribute("exception.message", .text(message))]
             )
         )
     }

@@ -162,9 +162,7 @@ struct SendStep: Sendable {
         case .success(let acknowledgement):
             span.append("messaging.destination.partition.id", .text("\(acknowledgement.partition)"))
             span.append("messaging.kafka.offset", .int(acknowledgement.offset))
-        case .failure(let error):
-            span.append("error.type", .text(SafeText(vetted: error.name)))
-            span.set(.error(SafeText(vetted: error.name)))
+        case .failure(let error): FailureAttributes.note(error, on: &span, at: end)
         }
         tracer.end(span, at: end)
     }
