@@ -19,7 +19,9 @@ struct EngineRebalanceTests {
         }
     }
 
-    @Test("a second engine joins in the middle: nothing is lost, first completions stay in order", arguments: [0, 3], Rebalancing.allCases)
+    @Test(
+        "a second engine joins in the middle: nothing is lost, first completions stay in order", arguments: [0, 3],
+        Rebalancing.allCases)
     func join(gapEvery: Int, rebalancing: Rebalancing) async throws {
         let bench = EngineBench(partitions: 4, gapEvery: gapEvery, rebalancing: rebalancing)
         for version in 0..<30 {

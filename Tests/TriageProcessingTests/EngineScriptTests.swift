@@ -19,10 +19,11 @@ struct EngineScriptTests {
     }
 
     private func makeEngine(
-        _ consumer: ScriptedConsumer, _ configuration: EngineConfiguration? = nil, notices: Watched<[EngineNotice]> = Watched([]),
-        handler: @escaping EventHandler = { _, _ in }
+        _ consumer: ScriptedConsumer, _ configuration: EngineConfiguration? = nil, on other: EngineBench? = nil,
+        notices: Watched<[EngineNotice]> = Watched([]), handler: @escaping EventHandler = { _, _ in }
     ) -> Engine {
-        Engine(
+        let bench = other ?? bench
+        return Engine(
             configuration ?? bench.configuration, consumer: consumer, sink: bench.sink, tracer: bench.tracer, meter: bench.meter,
             log: { notice in notices.change { $0.append(notice) } }, handler: handler
         )
@@ -117,16 +118,18 @@ struct EngineScriptTests {
 
     @Test("lost partitions are dropped without a commit; what waits of them is never handed over")
     func lost() throws {
-        let due = "\(bench.tracer.clock.now().milliseconds + 20)"
+        let clock = ManualClock()
+        let bench = EngineBench(partitions: 1, clock: clock)
+        let due = "\(clock.now().milliseconds + 20)"
         let consumer = ScriptedConsumer([
             Script.assign(), Script.records([0], of: retry, headers: ["triage-due-at": due].headers), Script.lose(),
-            Script.assign(),
+            Script.assign(), Script.advance(clock, by: .seconds(1)),
             Script.ends([main: 0, retry: 0]),
         ])
         consumer.committedOffsets = [main: 0, retry: 0]
         let journal = Journal()
         let notices = Watched<[EngineNotice]>([])
-        let engine = makeEngine(consumer, notices: notices) { journal.note($0, $1) }
+        let engine = makeEngine(consumer, on: bench, notices: notices) { journal.note($0, $1) }
         try engine.run()
         #expect(journal.all.isEmpty)
         #expect(notices.value.contains(.lost(2)))
@@ -155,13 +158,15 @@ struct EngineScriptTests {
     @Test("pausing follows the assignment: what comes while it is paused is paused, what went and came is paused anew")
     func pausing() throws {
         let second = [TopicPartition("fhir.Patient", 1), TopicPartition("fhir.Patient.retry", 1)]
-        let due = "\(bench.tracer.clock.now().milliseconds + 40)"
+        let clock = ManualClock()
+        let bench = EngineBench(partitions: 1, clock: clock)
+        let due = "\(clock.now().milliseconds + 40)"
         let consumer = ScriptedConsumer([
             Script.assign(), Script.records([0, 1, 2], of: retry, headers: ["triage-due-at": due].headers), Script.nothing,
             Script.assign(second), Script.nothing, Script.revoke(second), Script.assign(second), Script.nothing,
-            Script.ends([main: 0, retry: 3, second[0]: 0, second[1]: 0]),
+            Script.advance(clock, by: .seconds(1)), Script.ends([main: 0, retry: 3, second[0]: 0, second[1]: 0]),
         ])
-        let engine = makeEngine(consumer, with { $0.maximumBytesInFlight = 50 })
+        let engine = makeEngine(consumer, with { $0.maximumBytesInFlight = 50 }, on: bench)
         try engine.run()
         // Only retry partitions are paused for what waits; the drain pauses all at the end.
         #expect(

@@ -86,5 +86,8 @@ enum Script {
         { batch, _, _ in batch.ends += offsets.map { ($0.key, $0.value) } }
     }
     static func error(_ error: BrokerError) -> ScriptedConsumer.Step { { batch, _, _ in batch.errors.append(error) } }
+    static func advance(_ clock: ManualClock, by duration: Duration) -> ScriptedConsumer.Step {
+        { _, _, _ in clock.advance(by: duration) }
+    }
     static var nothing: ScriptedConsumer.Step { { _, _, _ in } }
 }
