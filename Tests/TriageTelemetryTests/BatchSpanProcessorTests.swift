@@ -1,7 +1,8 @@
 import Synchronization
 import Testing
 import TriageEvents
-import TriageTelemetry
+
+@testable import TriageTelemetry
 
 /// Encodes a span as its eight-byte id.
 struct IDEncoder: SpanEncoder {

@@ -1,7 +1,8 @@
 import Synchronization
 import Testing
 import TriageEvents
-import TriageTelemetry
+
+@testable import TriageTelemetry
 
 @Suite("When metrics are exported")
 struct MetricReaderScheduleTests {

@@ -1,5 +1,9 @@
 import Glibc
 
+#if THREAD_SANITIZER
+    @testable import TriageTelemetry
+#endif
+
 /// Blocks threads of tests until something is true, for a minute at most.
 ///
 /// `@unchecked Sendable`: a POSIX mutex and condition variable, made for any thread.
@@ -54,3 +58,8 @@ private final class ThreadBody: Sendable {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
+
+#if THREAD_SANITIZER
+    /// The one that the thread sanitizer understands.
+    typealias Mutex = TriageTelemetry.Mutex
+#endif
