@@ -197,9 +197,10 @@ struct FailureTracesModelTests {
                     guard let id = live.randomElement(using: &random), let handle = handles[id] else { continue }
                     let bytes = Int.random(in: 1...60, using: &random)
                     let expected = model.end(id, bytes: bytes)
-                    switch machine.end(handle, id, bytes: { _ in bytes }) {
-                    case .kept: #expect(expected == .kept, place)
-                    case .export(let payload): #expect(expected == .export && payload == id, place)
+                    var payload: Int? = id
+                    switch machine.end(handle, &payload, bytes: { _ in bytes }) {
+                    case .kept: #expect(expected == .kept && payload == nil, place)
+                    case .export: #expect(expected == .export && payload == id, place)
                     case .discarded: #expect(expected == .discarded, place)
                     case .ignored: Issue.record(place)
                     }
@@ -222,7 +223,8 @@ struct FailureTracesModelTests {
                 }
                 for id in ended.suffix(3) {
                     guard let handle = handles[id] else { continue }
-                    let second = machine.end(handle, id) { _ in 1 }
+                    var payload: Int? = id
+                    let second = machine.end(handle, &payload) { _ in 1 }
                     #expect(second == .ignored, place)
                 }
                 let counts = machine.counts
@@ -233,7 +235,8 @@ struct FailureTracesModelTests {
                 #expect(counts.bufferedBytes <= limits.bytes, place)
             }
             for span in model.spans.filter(\.isLive) {
-                if let handle = handles[span.id] { _ = machine.end(handle, span.id) { _ in 1 } }
+                var payload: Int? = span.id
+                if let handle = handles[span.id] { _ = machine.end(handle, &payload) { _ in 1 } }
             }
             #expect(machine.counts.buffered == 0 && machine.counts.bufferedBytes == 0, "seed \(seed), round \(round)")
         }

@@ -37,7 +37,10 @@ private final class Machine {
     }
 
     func end(_ handle: BufferedSpanHandle, _ name: String, bytes: Int = 10) -> Traces.End {
-        traces.end(handle, name) { _ in bytes }
+        var payload: String? = name
+        let end = traces.end(handle, &payload) { _ in bytes }
+        #expect(payload == (end == .kept ? nil : name))
+        return end
     }
 
     func fail(_ handle: BufferedSpanHandle, _ fingerprint: String = "f") -> Traces.Failing {
@@ -80,11 +83,11 @@ struct FailureTracesTests {
         #expect(traces.end(first, "first") == .kept)
         #expect(traces.fail(third) == .flagged(["first", "second"], isOrphan: false))
         #expect(traces.fail(third) == .sampled && traces.fail(root) == .sampled)
-        #expect(traces.end(third, "third") == .export("third"))
+        #expect(traces.end(third, "third") == .export)
         #expect(traces.begin(15, under: 10) == .sampled)
         #expect(traces.begin(15, beside: root) == .sampled)
-        #expect(traces.end(root, "root") == .export("root"))
-        #expect(traces.end(late, "late") == .export("late"))
+        #expect(traces.end(root, "root") == .export)
+        #expect(traces.end(late, "late") == .export)
         #expect(traces.begin(16, under: 10) == .unknown)
         #expect(traces.counts.ended == 5 && traces.counts.exported == 5 && traces.counts.flaggedTraces == 1)
     }
@@ -117,8 +120,8 @@ struct FailureTracesTests {
         #expect(traces.end(good, "good") == .discarded)
         let below = try #require(traces.child(14, under: 13))
         #expect(traces.fail(bad) == .flagged([], isOrphan: true))
-        #expect(traces.end(bad, "bad") == .export("bad"))
-        #expect(traces.end(below, "below") == .export("below"))
+        #expect(traces.end(bad, "bad") == .export)
+        #expect(traces.end(below, "below") == .export)
         #expect(traces.counts.notFailed == 3 && traces.counts.exported == 2 && traces.counts.ended == 5)
     }
 
@@ -139,8 +142,8 @@ struct FailureTracesTests {
         let fourth = try #require(traces.child(22, under: 20, trace: 2))
         #expect(traces.fail(fourth) == .flagged([], isOrphan: false))
         #expect(traces.counts.incompleteTraces == 1)
-        #expect(traces.end(fourth, "fourth") == .export("fourth"))
-        #expect(traces.end(young, "young") == .export("young"))
+        #expect(traces.end(fourth, "fourth") == .export)
+        #expect(traces.end(young, "young") == .export)
         #expect(traces.fail(old) == .flagged(["second", "third"], isOrphan: false))
         #expect(traces.counts.incompleteTraces == 1 && traces.counts.flaggedTraces == 2 && traces.counts.bufferedBytes == 0)
         // One that is larger than the bound alone can't wait at all.
@@ -156,7 +159,7 @@ struct FailureTracesTests {
         let traces = Machine(failureLimits(perSecond: 1))
         let first = traces.beginRoot(trace: 1, span: 10)
         #expect(traces.fail(first) == .flagged([], isOrphan: false))
-        #expect(traces.end(first, "first") == .export("first"))
+        #expect(traces.end(first, "first") == .export)
         let refused = traces.beginRoot(trace: 2, span: 20)
         let attempt = try #require(traces.child(21, under: 20, trace: 2))
         #expect(traces.fail(attempt) == .limited)

@@ -31,9 +31,10 @@ final class FailureTraceBuffer: Sendable {
             return isFlagged ? span : nil
         }
         let handle = span.buffered
-        let end = traces.withLock { [span] in $0.end(handle, span) { $0.estimatedBytes } }
-        if case .export(let span) = end { return span }
-        return nil
+        // Moved in and out of the lock rather than copied.
+        var ended: SpanData? = consume span
+        let end = traces.withLock { $0.end(handle, &ended) { $0.estimatedBytes } }
+        return end == .export ? ended : nil
     }
 
     func discard(_ span: borrowing SpanData) {

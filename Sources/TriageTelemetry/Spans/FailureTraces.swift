@@ -47,7 +47,8 @@ public struct FailureTraceCounts: Sendable, Hashable {
 /// from then on its spans are exported as they end. A span that outlives its root is on its own.
 ///
 /// `Payload` is a span's data; tests use something simpler. Spans lie in one array and find each other by index, so that
-/// beginning and ending one allocates nothing in the long run. A span's id is random, so its low bits are its hash.
+/// beginning and ending one allocates nothing in the long run; what they hold lies in another, and moves in and out only
+/// when one waits. A span's id is random, so its low bits are its hash.
 struct FailureTraces<Payload: Sendable>: Sendable {
     /// What a span begun under another one is.
     enum Begin: Sendable, Equatable {
@@ -60,11 +61,11 @@ struct FailureTraces<Payload: Sendable>: Sendable {
     }
 
     /// What becomes of a span that ended.
-    enum End: Sendable {
+    enum End: Sendable, Equatable {
         /// It waits.
         case kept
         /// It is to be exported.
-        case export(Payload)
+        case export
         /// Nobody will see it.
         case discarded
         /// It had ended before.
@@ -85,11 +86,12 @@ struct FailureTraces<Payload: Sendable>: Sendable {
 
     private enum State { case open, limited, flagged, closed, closedLimited }
 
+    /// Plain numbers without references, so that copying and clearing one costs next to nothing.
     private struct Node: Sendable {
         var trace: UInt64 = 0
         var span: UInt64 = 0
+        var bytes = 0
         var generation: UInt32 = 0
-        var isLive = false
         /// The next one in its bucket; in a free node the next free one.
         var nextInBucket = -1
         /// The node of its local root; its own for a root.
@@ -97,18 +99,19 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         /// Its neighbours among the members of its trace, in the order in which they began.
         var previous = -1
         var next = -1
-        var bytes = 0
-        var payload: Payload?
+        var isLive = false
+        /// Whether it has ended and waits.
+        var waits = false
 
         // Of a root only:
         var state = State.open
+        var hasLostSpans = false
         var first = -1
         var last = -1
         /// Members under way, the root not counted.
         var live = 0
         /// Members that have ended and wait.
         var buffered = 0
-        var hasLostSpans = false
         /// Its neighbours among the traces with spans that wait, in the order in which they had their first.
         var older = -1
         var newer = -1
@@ -117,6 +120,8 @@ struct FailureTraces<Payload: Sendable>: Sendable {
     let limits: FailureTraceLimits
     private var limiter: TraceRateLimiter
     private var nodes: [Node] = []
+    /// What waits, by the index of its node.
+    private var payloads: [Payload?] = []
     private var free = -1
     private var live = 0
     private var used = 0
@@ -172,20 +177,23 @@ struct FailureTraces<Payload: Sendable>: Sendable {
 
     /// Ends a span.
     ///
-    /// - Parameter bytes: estimates what it occupies; asked only if it is to wait.
-    mutating func end(_ handle: BufferedSpanHandle, _ payload: consuming Payload, bytes: (borrowing Payload) -> Int) -> End {
+    /// - Parameters:
+    ///   - payload: what the span holds; taken if it is to wait, left where it is otherwise.
+    ///   - bytes: estimates what it occupies; asked only if it is to wait.
+    mutating func end(_ handle: BufferedSpanHandle, _ payload: inout Payload?, bytes: (borrowing Payload) -> Int) -> End {
         guard let index = find(handle), nodes[index].isLive else { return .ignored }
         counts.ended += 1
         nodes[index].isLive = false
         live -= 1
         let root = nodes[index].root
-        if root == index { return endRoot(index, payload) }
+        if root == index { return endRoot(index) }
         nodes[root].live -= 1
         switch nodes[root].state {
         case .open, .limited:
-            let size = bytes(payload)
+            let size = payload.map { bytes($0) } ?? 0
             nodes[index].bytes = size
-            nodes[index].payload = payload
+            swap(&payloads[index], &payload)
+            nodes[index].waits = true
             counts.buffered += 1
             counts.bufferedBytes += size
             nodes[root].buffered += 1
@@ -195,7 +203,7 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         case .flagged:
             counts.exported += 1
             remove(index, from: root)
-            return .export(payload)
+            return .export
         case .closed, .closedLimited:
             if nodes[root].state == .closed { counts.notFailed += 1 } else { counts.rateLimited += 1 }
             remove(index, from: root)
@@ -203,9 +211,8 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         }
     }
 
-    private mutating func endRoot(_ root: Int, _ payload: consuming Payload) -> End {
+    private mutating func endRoot(_ root: Int) -> End {
         let state = nodes[root].state
-        let isFlagged = state == .flagged
         switch state {
         case .flagged: counts.exported += 1
         case .limited:
@@ -214,12 +221,12 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         case .open, .closed, .closedLimited: counts.notFailed += 1
         }
         close(root)
-        return isFlagged ? .export(payload) : .discarded
+        return state == .flagged ? .export : .discarded
     }
 
     /// Discards what waits; the root stays as long as a member is under way.
     private mutating func close(_ root: Int) {
-        let dropped = takeEnded(root) { _ in }
+        let dropped = dropEnded(root)
         switch nodes[root].state {
         case .open:
             counts.notFailed += dropped
@@ -267,10 +274,10 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         counts.flaggedTraces += 1
         if nodes[root].hasLostSpans { counts.incompleteTraces += 1 }
         nodes[root].state = .flagged
-        var payloads: [Payload] = []
-        payloads.reserveCapacity(nodes[root].buffered)
-        counts.exported += takeEnded(root) { payloads.append($0) }
-        return .flagged(payloads, isOrphan: state == .closed || state == .closedLimited)
+        var ended: [Payload] = []
+        ended.reserveCapacity(nodes[root].buffered)
+        counts.exported += takeEnded(root) { if let payload = $0.take() { ended.append(payload) } }
+        return .flagged(ended, isOrphan: state == .closed || state == .closedLimited)
     }
 
     // MARK: Spans on their own
@@ -301,19 +308,22 @@ struct FailureTraces<Payload: Sendable>: Sendable {
     // MARK: The bound
 
     private mutating func evict(_ root: Int) {
-        counts.evicted += takeEnded(root) { _ in }
+        counts.evicted += dropEnded(root)
         nodes[root].hasLostSpans = true
     }
 
+    /// Discards the members that have ended, and gives their number.
+    private mutating func dropEnded(_ root: Int) -> Int { takeEnded(root) { $0 = nil } }
+
     /// Takes out the members that have ended, in the order in which they began, and gives their number.
-    private mutating func takeEnded(_ root: Int, _ body: (Payload) -> Void) -> Int {
+    private mutating func takeEnded(_ root: Int, _ take: (inout Payload?) -> Void) -> Int {
         let count = nodes[root].buffered
         guard count > 0 else { return 0 }
         var index = nodes[root].first
         while index >= 0 {
             let next = nodes[index].next
-            if let payload = nodes[index].payload.take() {
-                body(payload)
+            if nodes[index].waits {
+                take(&payloads[index])
                 counts.bufferedBytes -= nodes[index].bytes
                 unlink(index, from: root)
                 release(index)
@@ -364,6 +374,7 @@ struct FailureTraces<Payload: Sendable>: Sendable {
         } else {
             index = nodes.count
             nodes.append(Node())
+            payloads.append(nil)
         }
         let bucket = bucket(span)
         nodes[index].trace = trace
@@ -417,5 +428,4 @@ struct FailureTraces<Payload: Sendable>: Sendable {
     }
 }
 
-extension FailureTraces.End: Equatable where Payload: Equatable {}
 extension FailureTraces.Failing: Equatable where Payload: Equatable {}

@@ -18,7 +18,7 @@ public final class Span: Sendable {
     private let clock: any EventClock
 
     /// Wraps a span begun by a tracer.
-    public init(_ span: SpanData, clock: any EventClock) {
+    public init(_ span: consuming SpanData, clock: any EventClock) {
         context = span.context
         isRecording = span.isRecording
         state = Mutex(span)
@@ -46,10 +46,6 @@ public final class Span: Sendable {
 
     /// Takes the span out, to be ended by whoever began it; nil if that has happened already.
     public func take() -> SpanData? {
-        state.withLock { state in
-            let span = state
-            state = nil
-            return span
-        }
+        state.withLock { $0.take() }
     }
 }

@@ -16,7 +16,7 @@ public struct AttemptStep: Sendable {
         var span = tracer.start(template, parent: process, at: start)
         span.append("triage.attempt", .int(Int64(number)))
         if let previous { span.add(SpanLink(previous)) }
-        self.span = Span(span, clock: tracer.clock)
+        self.span = Span(consume span, clock: tracer.clock)
     }
 
     /// The template of all attempts.
@@ -29,6 +29,6 @@ public struct AttemptStep: Sendable {
             tracer.fail(&span, fingerprint: failure.fingerprint)
             FailureAttributes.note(failure, on: &span, tracer: tracer, at: time)
         }
-        tracer.end(span, at: time)
+        tracer.end(consume span, at: time)
     }
 }
