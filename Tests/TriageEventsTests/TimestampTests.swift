@@ -61,4 +61,14 @@ struct TimestampTests {
         #expect(Duration.seconds(Int64.max).wholeNanoseconds == .max && Duration.seconds(Int64.min).wholeNanoseconds == .min)
         #expect(Duration.milliseconds(1_500).inSeconds == 1.5)
     }
+
+    @Test("seconds between two points are those of the duration between them, clamped like it")
+    func seconds() {
+        let pairs: [(Int64, Int64)] = [(0, 0), (1_500_000_000, 0), (0, 250), (.min, .max), (.max, .min), (.max, -1)]
+        for (left, right) in pairs {
+            let (end, start) = (Timestamp(nanoseconds: left), Timestamp(nanoseconds: right))
+            #expect(end.seconds(since: start) == (end - start).inSeconds)
+        }
+        #expect(Timestamp(milliseconds: 1500).seconds(since: Timestamp(milliseconds: 2000)) == -0.5)
+    }
 }

@@ -162,7 +162,7 @@ extension Engine {
             lastEnd = end
             guard let error = thrown else {
                 attempt.end(nil, tracer: tracer, at: end)
-                let isProbe = !gate.isOpen && delivery === probe
+                let isProbe = gate.state != .open && delivery === probe
                 if let change = gate.succeeded(isProbe: isProbe, at: end) { gateChanged(change, step: &step, at: end) }
                 completed(delivery, step: step, lane: lane, start: start, at: end)
                 return
@@ -226,7 +226,7 @@ extension Engine {
             reason: reason, from: since, to: now, lateness: lateness, process: step, tracer: tracer
         )
         step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
-        delivery.partition.metrics.waitDuration(reason).record(max(0, (now - since).inSeconds), in: step.context, at: now)
+        delivery.partition.metrics.waitDuration(reason).record(max(0, now.seconds(since: since)), in: step.context, at: now)
         delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds), in: step.context, at: now)
     }
 
@@ -236,11 +236,11 @@ extension Engine {
         let context = step.context
         step.end(.completed, tracer: tracer, at: now)
         counts.completed += 1
-        partition.metrics.processDuration.record((now - start).inSeconds, in: context, at: now)
+        partition.metrics.processDuration.record(now.seconds(since: start), in: context, at: now)
         partition.metrics.completedDeliveries.add(1)
         partition.metrics.completedEvents.add(1)
         if let first = delivery.knownHistory?.originTimestamp ?? delivery.record.timestamp {
-            partition.metrics.completedEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
+            partition.metrics.completedEndToEnd.record(max(0, now.seconds(since: first)), in: context, at: now)
         }
         settle(delivery, lane: lane)
     }

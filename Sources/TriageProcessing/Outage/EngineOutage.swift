@@ -4,11 +4,12 @@ internal import TriageTelemetry
 /// How the loop acts on the outage gate, and what it publishes for collection.
 extension Engine {
     /// Whether anything may be handed to the handler now.
-    var mayHandOut: Bool { gate.isOpen || gate.admitsProbe(at: clock.now()) }
+    var mayHandOut: Bool { gate.state == .open || gate.admitsProbe(at: clock.now()) }
 
     /// The next delivery for the handler; during an outage the probe, when one is due.
     func takeNext() -> (key: LaneKey, item: Delivery)? {
-        if gate.isOpen { return lanes.next() }
+        // Not isOpen, which copies the gate first: once an event.
+        if gate.state == .open { return lanes.next() }
         // What has failed before may fail for reasons of its own: it probes only if there is nothing else.
         func isFresh(_ delivery: Delivery) -> Bool { delivery.deferral == nil && !delivery.partition.isRetry }
         guard gate.admitsProbe(at: clock.now()), let next = lanes.next(preferring: isFresh) else { return nil }
