@@ -22,7 +22,8 @@ enum CodeName {
     /// What names of several words begin with: HTTP's methods, SQL's commands, OpenTelemetry's operations of messaging.
     private static let verbs: Set<String> = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY", "HTTP", "SELECT", "INSERT",
-        "UPDATE", "UPSERT", "MERGE", "BEGIN", "COMMIT", "ROLLBACK", "SQL", "create", "send", "receive", "poll", "process", "settle",
+        "UPDATE", "UPSERT", "MERGE", "BEGIN", "COMMIT", "ROLLBACK", "SQL", "create", "send", "receive", "poll", "process",
+        "settle",
         "commit", "publish",
     ]
 

@@ -142,7 +142,8 @@ struct PrivacyTests {
                     Header("x-upstream", text: Marker.next("header")),
                     Header("baggage", text: "patient=\(Marker.next("baggage"))"),
                     Header("error", text: Marker.next("error")), Header("retryCount", text: Marker.next("count")),
-                    Header("tracestate", text: "pt=\(Marker.next("state"))"), Header("triage-replay", text: Marker.next("replay")),
+                    Header("tracestate", text: "pt=\(Marker.next("state"))"),
+                    Header("triage-replay", text: Marker.next("replay")),
                 ]
             )
             _ = try await sink.send(record, parent: nil)
@@ -201,7 +202,8 @@ private enum Marker {
             for (key, value) in patient { patient[key] = marked(value) }
             patient["resourceType"] = "Patient"
             patient["id"] = next("id")
-            patient["meta"] = ["versionId": next("version"), "source": next("source"), "tag": [["code": next("tag")]]] as [String: Any]
+            patient["meta"] =
+                ["versionId": next("version"), "source": next("source"), "tag": [["code": next("tag")]]] as [String: Any]
             if patient["deceasedDateTime"] != nil { patient["deceasedDateTime"] = date }
             patient["gender"] = "other"
             patient["birthDate"] = date
