@@ -10,7 +10,9 @@ Needs nothing but Python. Edit the panels in panels.py, not the JSON. The model 
 import argparse
 import json
 import pathlib
+import re
 import sys
+import urllib.parse
 
 sys.dont_write_bytecode = True
 import panels
@@ -28,6 +30,12 @@ def variable(name, label, query, description):
         "query": {"query": query, "refId": name, "qryType": 1}, "refresh": 2, "includeAll": True, "multi": True, "sort": 1,
         "current": {"text": ["All"], "value": ["$__all"]}, "hide": 0, "options": [],
     }
+
+
+def choices():
+    return [
+        {"text": name, "value": search, "selected": number == 0} for number, (name, search) in enumerate(panels.TRACES.items())
+    ]
 
 
 def variables():
@@ -50,9 +58,10 @@ def variables():
             "Process, as Prometheus knows it.",
         ),
         {
-            "type": "textbox", "name": "jaeger", "label": "Jaeger", "query": panels.JAEGER, "hide": 0,
-            "current": {"text": panels.JAEGER, "value": panels.JAEGER}, "options": [],
-            "description": "Address of Jaeger's UI as your browser reaches it; links from fingerprints lead there.",
+            "type": "custom", "name": "traces", "label": "Traces", "multi": False, "includeAll": False, "hide": 0,
+            "query": ", ".join(f"{name} : {search}" for name, search in panels.TRACES.items()),
+            "current": choices()[0], "options": choices(),
+            "description": "The data source, by its name, in which links from fingerprints look for traces.",
         },
     ]
 
@@ -78,24 +87,25 @@ def target(number, query):
 
 
 def links(names):
-    """Data links from a series or a cell that carries a fingerprint to the traces with it."""
+    """A data link from a series or a cell that carries a fingerprint to the traces with it, in the data source that was chosen.
+
+    One query serves both: Jaeger reads the service and the tags of it, Tempo the TraceQL.
+    """
     if not names:
         return []
+    fingerprint = "${__field.labels.triage_error_fingerprint}"
+    query = {
+        "refId": "A", "queryType": "${traces}", "limit": 20, "tableType": "traces",
+        "service": "triage", "tags": f"triage.error.fingerprint={fingerprint}",
+        "query": f'{{ span.triage.error.fingerprint = "{fingerprint}" }}',
+    }
+    pane = {"datasource": "${traces:text}", "queries": [query], "range": {"from": "now-24h", "to": "now"}}
+    # Grafana puts the variables in before anything is decoded, so they alone stay as they are.
+    parts = re.split(r"(\$\{[^}]*\})", json.dumps({"traces": pane}, separators=(",", ":")))
+    panes = "".join(part if part.startswith("${") else urllib.parse.quote(part, safe="") for part in parts)
     return [
         {
-            "title": "Traces in Jaeger", "targetBlank": True,
-            "url": "${jaeger}/search?service=triage&lookback=24h&limit=20&tags="
-                   "%7B%22triage.error.fingerprint%22%3A%22${__field.labels.triage_error_fingerprint}%22%7D",
-        },
-        {
-            "title": "Traces in Tempo", "url": "",
-            "internal": {
-                "datasourceUid": "tempo", "datasourceName": "Tempo",
-                "query": {
-                    "refId": "A", "queryType": "traceql", "limit": 20, "tableType": "traces",
-                    "query": '{ span.triage.error.fingerprint = "${__field.labels.triage_error_fingerprint}" }',
-                },
-            },
+            "title": "Traces in ${traces:text}", "targetBlank": True, "url": f"/explore?schemaVersion=1&orgId=1&panes={panes}",
         },
     ]
 

@@ -6,7 +6,8 @@ compared with a topic's records are the counters themselves, not `increase`, whi
 
 import dataclasses
 
-JAEGER = "http://localhost:16686"
+#: Where a fingerprint's traces are looked for: names of data sources, and what they call a search. The first is the default.
+TRACES = {"Jaeger": "search", "Tempo": "traceql"}
 
 #: Selectors by the dashboards' variables: all of one process, of a group, of a group's topic.
 I = 'instance=~"$instance"'
@@ -192,9 +193,7 @@ FAILURES = [
              f'sum(triage_dead_letters_total{{triage_error_fingerprint="_other",{T}}})', width=6, thresholds=((1, "orange"),)),
     ]),
     ("Attempts and retries", [
-        series("Failing deliveries by error type", "Deliveries whose last attempt failed, each second, by error.type. A "
-            "point leads to "
-               "its trace.", "ops",
+        series("Failing deliveries by error type", "Deliveries whose last attempt failed, each second, by error.type.", "ops",
                (f'sum by (error_type) '
                 f'(rate(messaging_process_duration_seconds_count{{error_type!="",{T}}}{RATE}))', "{{error_type}}"),
                stacked=True),
@@ -226,15 +225,17 @@ FAILURES = [
 
 PIPELINE = [
     ("Now", [
-        stat("Records in flight", "Records delivered and not yet complete.", f"sum(triage_records_in_flight{{{G}}})"),
+        stat("Records in flight", "Records delivered and not yet complete.", f"sum(triage_records_in_flight{{{G}}})",
+             width=3),
+        stat("Lanes", "Lanes, one for each patient, that have records in flight.", f"sum(triage_lanes{{{G}}})", width=3),
         stat("Consumer lag", "Records that are not yet complete.", f"sum(triage_consumer_lag{{{G}}})"),
         stat("Consumer lag in time", "Age of the oldest record of a main topic that is not yet complete.",
              f'max(triage_consumer_lag_time_seconds{{messaging_destination_name!~".+[.]retry",{G}}})', "s",
              thresholds=((60, "orange"), (300, "red"))),
         stat("Retries waiting", "Retry records waiting to be handled.", f"sum(triage_retry_waiting{{{G}}})"),
         stat("Partitions paused", "Assigned partitions that are not fetched from at present.",
-             f"sum(triage_partitions_paused{{{G}}})", thresholds=((1, "orange"),)),
-        stat("Instances up", "Processes that Prometheus reaches.", f"sum(up{{{I}}})"),
+             f"sum(triage_partitions_paused{{{G}}})", width=3, thresholds=((1, "orange"),)),
+        stat("Instances up", "Processes that Prometheus reaches.", f"sum(up{{{I}}})", width=3),
     ]),
     ("Flow", [
         series("Records consumed", "Records that polls brought, each second, by topic.", "ops",
@@ -247,6 +248,9 @@ PIPELINE = [
                *quantiles("messaging_client_operation_duration_seconds", I, "messaging_operation_name")),
         series("Records in flight by instance", "Records delivered and not yet complete.", "short",
                (f"sum by (instance) (triage_records_in_flight{{{G}}})", "{{instance}}")),
+        series("Lanes and records in flight", "A lane hands out the records of one patient, one after the other. Many records "
+               "in few lanes wait for their own patients.", "short",
+               (f"sum(triage_lanes{{{G}}})", "lanes"), (f"sum(triage_records_in_flight{{{G}}})", "records in flight")),
         series("Consumer lag in records", "Records of a topic that are not yet complete.", "short",
                (f"sum by (messaging_destination_name) (triage_consumer_lag{{{G}}})", "{{messaging_destination_name}}")),
         series("Consumer lag in time by topic", "Age of the oldest record that is not yet complete.", "s",
@@ -258,7 +262,7 @@ PIPELINE = [
         series("Retry records waiting", "Retry records waiting to be handled, by why they wait.", "short",
                (f"sum by (triage_wait_reason) (triage_retry_waiting{{{G}}})", "{{triage_wait_reason}}"), stacked=True),
         series("Oldest waiting retry", "Age of the oldest waiting retry record since it was written.", "s",
-               (f"max by (instance) (triage_retry_oldest_age_seconds{{{G}}})", "{{instance}}")),
+               (f"max by (instance) (triage_retry_oldest_age_seconds{{{G}}})", "{{instance}}"), width=24),
     ]),
     ("Holding back, assignments, commits", [
         series("Gate", "1 for the state that the outage gate of an instance is in.", "none",

@@ -2,10 +2,12 @@
 
 import collections
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import yaml
 
@@ -21,6 +23,8 @@ TOPICS = ["fhir.Patient.created", "fhir.Patient.updated", "fhir.Patient.deleted"
 #: What Prometheus itself records of a target, and the metric that carries the resource.
 OF_PROMETHEUS = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "target_info"}
 EVENTS, RATE = 2400, 60
+#: What the tests of the alerts ask Prometheus.
+ALL_FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'
 COMPARISON = re.compile(r"\s*(?:==|!=|>=|<=|>|<)\s*[0-9.]+")
 
 
@@ -54,9 +58,12 @@ def written(report, boards, rules):
     run_tool(report, "promtool check config", on_path("promtool"), "check", "config", configuration)
     tests = DASHBOARDS / "prometheus" / "tests" / "alerts.yml"
     run_tool(report, "promtool test rules", on_path("promtool"), "test", "rules", tests)
-    expected = "".join(re.findall(r"labels: '(.*)'", tests.read_text()))
     alerts = [rule for rule in rules if "alert" in rule]
-    report.none("each alert is seen firing by a test", [r["alert"] for r in alerts if f'"{r["alert"]}"' not in expected])
+    firing, silent = promised(yaml.safe_load(tests.read_text()))
+    report.none("each alert is seen firing by a test", [r["alert"] for r in alerts if r["alert"] not in firing])
+    report.none(
+        "each alert is expected to be silent by a test named after it", [r["alert"] for r in alerts if r["alert"] not in silent]
+    )
     report.none(
         "each alert has a severity, a summary, a description and a runbook link that leads to a heading of its name",
         [
@@ -94,12 +101,37 @@ def written(report, boards, rules):
         "each dashboard has the variables and annotations",
         [
             name for name, board in boards.items()
-            if not {"ds", "group", "topic", "instance"} <= {v["name"] for v in board["templating"]["list"]}
+            if not {"ds", "group", "topic", "instance", "traces"} <= {v["name"] for v in board["templating"]["list"]}
             or {a["name"] for a in board["annotations"]["list"]} != {"Gate change", "Rebalance"}
+        ],
+    )
+    report.none(
+        "what says that a point leads to a trace has exemplars, and the other way round",
+        [
+            (name, panel["title"]) for name, board in boards.items() for panel in board["panels"]
+            if ("A point leads" in panel.get("description", "")) != any(t["exemplar"] for t in panel.get("targets", []))
         ],
     )
     text = "".join(path.read_text() for path in DASHBOARDS.rglob("*") if path.suffix in (".json", ".yml", ".py"))
     report.none("nothing is padded", re.findall(r"\bvector\(|\babsent\w*\(|\bor on\b", text))
+
+
+def promised(tests):
+    """The alerts that promtool's test file expects to fire, and those that it expects to be silent in a test named after them.
+
+    A test either asks for one alert, or counts all that fire: one that isn't among the samples is then expected to be silent.
+    """
+    firing, silent = set(), set()
+    for test in tests["tests"]:
+        about = test["name"].split(":")[0]
+        for asked in test.get("alert_rule_test", []):
+            (firing if asked.get("exp_alerts") else silent).add(asked["alertname"])
+        for asked in test.get("promql_expr_test", []):
+            if asked["expr"] == ALL_FIRING:
+                seen = {re.search(r'alertname="(\w+)"', sample["labels"]).group(1) for sample in asked.get("exp_samples", [])}
+                firing |= seen
+                silent |= {about} - seen
+    return firing, silent
 
 
 def configured(report):
@@ -127,11 +159,55 @@ def configured(report):
         {"key": "triage.outcome", "values": ["retry_scheduled", "dead_lettered"]},
     )
     report.check("its decisions are cached", sampling["decision_cache"]["sampled_cache_size"] >= 10 * sampling["num_traces"])
-    sources = texts["grafana/provisioning/datasources/triage.yaml"]["datasources"]
-    links = next(s for s in sources if s["type"] == "prometheus")["jsonData"]["exemplarTraceIdDestinations"]
+    plain, tempo = (texts[f"{folder}/datasources/triage.yaml"]["datasources"] for folder in ("grafana/provisioning", "tempo"))
+    overlay = texts["compose/tempo.yaml"]["services"]
+    for name, sources, running in (("compose.yaml", plain, compose.keys()), ("tempo.yaml", tempo, compose.keys() | overlay.keys())):
+        tracing = [s["uid"] for s in sources if s["type"] in ("jaeger", "tempo")]
+        hosts = {s["uid"]: urllib.parse.urlsplit(s["url"]).hostname for s in sources}
+        report.none(f"{name}: every data source runs", [uid for uid, host in hosts.items() if host not in running])
+        report.equal(f"{name}: exemplars lead to", exemplar_links(sources), [("trace_id", uid) for uid in tracing])
+    report.equal("data sources without Tempo", [s["uid"] for s in plain], ["prometheus", "jaeger"])
+    report.equal("data sources with Tempo", [s["uid"] for s in tempo], ["prometheus", "jaeger", "tempo"])
+    links = prometheus_of(tempo)["jsonData"]["exemplarTraceIdDestinations"]
+    links[:] = [link for link in links if link["datasourceUid"] != "tempo"]
+    report.check("… which are the same otherwise", tempo[:2] == plain, (tempo[:2], plain))
     report.equal(
-        "exemplars lead to", [(x["name"], x["datasourceUid"]) for x in links], [("trace_id", "jaeger"), ("trace_id", "tempo")])
-    report.check("… which are data sources", {"jaeger", "tempo"} <= {s["uid"] for s in sources})
+        "with Tempo they are mounted in place of the others",
+        [v for v in compose["grafana"]["volumes"] if "datasources" in v]
+        + [v.replace("../tempo/", "../grafana/provisioning/") for v in overlay["grafana"]["volumes"]],
+        ["../grafana/provisioning/datasources:/etc/grafana/provisioning/datasources:ro"] * 2,
+    )
+    fingerprints(report, plain, tempo)
+
+
+def prometheus_of(sources):
+    return next(source for source in sources if source["type"] == "prometheus")
+
+
+def exemplar_links(sources):
+    return [(link["name"], link["datasourceUid"]) for link in prometheus_of(sources)["jsonData"]["exemplarTraceIdDestinations"]]
+
+
+def fingerprints(report, plain, tempo):
+    """Where links from fingerprints lead: to the data source that a variable names, which is there by default."""
+    board = json.loads((DASHBOARDS / "grafana" / "dashboards" / "failures.json").read_text())
+    variable = next(v for v in board["templating"]["list"] if v["name"] == "traces")
+    names = {source["name"] for source in tempo}
+    report.none("fingerprints lead to data sources", [o["text"] for o in variable["options"] if o["text"] not in names])
+    report.check("… by default to one that always runs", variable["current"]["text"] in {source["name"] for source in plain})
+    urls = [link["url"] for p in board["panels"] for link in p.get("fieldConfig", {}).get("defaults", {}).get("links", [])]
+    report.equal("panels whose fingerprints lead to traces", len(urls), 2)
+    for url in urls:
+        parts = urllib.parse.urlsplit(url.replace("${traces:text}", "Jaeger").replace("${traces}", "search"))
+        pane = json.loads(dict(urllib.parse.parse_qsl(parts.query))["panes"])["traces"]
+        query = pane["queries"][0]
+        found = (parts.path, pane["datasource"], query["queryType"])
+        report.equal("a link is one of Explore to", found, ("/explore", "Jaeger", "search"))
+        label = "${__field.labels.triage_error_fingerprint}"
+        report.equal(
+            "… with the fingerprint for Jaeger and for Tempo", (query["tags"], query["query"]),
+            (f"triage.error.fingerprint={label}", f'{{ span.triage.error.fingerprint = "{label}" }}'),
+        )
 
 
 def prometheus_names():
@@ -194,6 +270,7 @@ class Live:
         self.queries()
         self.counts()
         self.exemplars()
+        self.once_more()
         self.demo.signal(2)
         self.report.equal("exit status after SIGINT", self.demo.wait(40), 0)
 
@@ -344,6 +421,7 @@ class Live:
                 "completed": float(completed), "dead_lettered": float(len(dead)), "retry_scheduled": float(len(retries)),
             },
             ("pipeline", "Records in flight"): 0.0,
+            ("pipeline", "Lanes"): 0.0,
             ("pipeline", "Consumer lag"): 0.0,
             ("telemetry", "Exported since start"): float(len(spans)),
         }
@@ -369,3 +447,30 @@ class Live:
         self.report.check("every query with exemplars has some", not without, "; ".join(without))
         self.report.check(f"{read} exemplars were read back", read > 0)
         self.report.none("each names a trace that the collector received", unknown)
+
+    def once_more(self):
+        """The runbook's recipe, as it stands there, on dead letters of a topic of their own with and without keys and values."""
+        topic = TOPICS[0] + ".again"
+        directory = self.room.path("again")
+        directory.mkdir()
+        blocks = re.findall(r"```sh\n(.*?)```", (DASHBOARDS / "RUNBOOK.md").read_text(), re.DOTALL)
+        recipe = next(block for block in blocks if " -P " in block)
+        kcat = Kcat(self.brokers)
+        origin = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        pairs = [(b"patient one", b'{"a": 1}\n{"b": 2}\n'), (None, b"{}"), (b"gone,\tto", None), (None, None)]
+        for key, value in pairs:
+            known = {message.position for message in kcat.read(topic + ".dlq")} if topic + ".dlq" in kcat.topics() else set()
+            kcat.write(topic + ".dlq", value, key=key, partition=0, headers=[("triage-origin-traceparent", origin)])
+            dead = next(message for message in kcat.read(topic + ".dlq") if message.position not in known)
+            before = {message.position for message in kcat.read(topic)} if topic in kcat.topics() else set()
+            script = recipe.replace("PARTITION", str(dead.partition)).replace("OFFSET", str(dead.offset))
+            done = subprocess.run(
+                ["bash", "-eu", "-c", script], cwd=directory, capture_output=True, timeout=60, check=False,
+                env={**os.environ, "BROKERS": self.brokers, "TOPIC": topic},
+            )
+            again = [message for message in kcat.read(topic) if message.position not in before]
+            self.report.equal(
+                f"the runbook's recipe publishes key {key} and value {value} again",
+                (done.returncode, [(m.key, m.value, m.header("traceparent")) for m in again], done.stderr),
+                (0, [(key, value, origin)], b""),
+            )

@@ -74,6 +74,46 @@ struct EngineReadingTests {
         #expect(bench.total(.recordsInFlight, origin) == 0 && bench.hasPoints(.recordsInFlight, origin))
     }
 
+    @Test("lanes: one for each patient with records in flight, in whatever partitions; none for retries that wait")
+    func lanes() async throws {
+        let clock = ManualClock()
+        let ticking = Ticking(clock)
+        let bench = EngineBench(partitions: 2, clock: clock)
+        for version in 0..<3 { try bench.put("a", version: version, partition: 0) }
+        try bench.put("b", version: 0, partition: 0)
+        try bench.put("c", version: 0, partition: 1)
+        try bench.put("later", version: 0, partition: 1)
+        let turnstile = Turnstile()
+        let running = bench.start {
+            $0.endsWhenIdle = false
+            $0.attemptTimeout = nil
+            $0.retry = RetryPolicy(base: .seconds(3600), cap: .seconds(3600), jitter: 0)
+        } handler: { event, _ in
+            let id = event.resourceID ?? ""
+            if id == "later" { throw RetryLater(retryAt: nil) }
+            await turnstile.enter(id)
+        }
+        _ = await turnstile.arrivals(3)
+        await eventually("five records in three lanes") {
+            ticking.tick()
+            return bench.total(.retryWaiting) == 1 && bench.total(.recordsInFlight) == 5 && bench.total(.lanes) == 3
+        }
+        #expect(bench.total(.lanes, ["messaging.consumer.group.name": "workers"]) == 3)
+        #expect(!bench.hasPoints(.lanes, ["messaging.destination.name": bench.topic]))
+        turnstile.release("b")
+        await eventually("two lanes are left") {
+            ticking.tick()
+            return bench.total(.lanes) == 2 && bench.total(.recordsInFlight) == 4
+        }
+        turnstile.open()
+        await eventually("no lane is left") {
+            ticking.tick()
+            return bench.total(.lanes) == 0 && bench.total(.recordsInFlight) == 0
+        }
+        running.engine.stop()
+        try await running.finished()
+    }
+
     @Test("retries that wait: how many and why, and since when; those that are at the handler are in flight")
     func retries() async throws {
         let clock = ManualClock()
@@ -180,6 +220,7 @@ struct EngineReadingTests {
         for metric in [Metric.handlerOverruns, .duplicates, .recordsInFlight, .partitionsPaused] {
             #expect(bench.hasPoints(metric, origin) && bench.total(metric) == 0, "\(metric.name)")
         }
+        #expect(bench.hasPoints(.lanes, ["messaging.consumer.group.name": "workers"]) && bench.total(.lanes) == 0)
         for reason in ["backoff", "scheduled", "parked", "outage"] {
             #expect(bench.hasPoints(.retryWaiting, ["triage.wait.reason": reason]))
         }

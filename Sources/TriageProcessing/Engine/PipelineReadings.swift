@@ -53,6 +53,7 @@ final class PipelineReadings: Sendable {
 
     private struct State {
         var partitions: [Partition] = []
+        var lanes = 0
         /// Ends that a broker was asked for, since those of paused partitions stay what they were.
         var asked: [TopicPartition: Int64] = [:]
         var gate = OutageGate.State.open
@@ -68,6 +69,9 @@ final class PipelineReadings: Sendable {
         self.topics = topics
         self.clock = clock
         meter.observe(.recordsInFlight) { self.levels { $0.inFlight } }
+        meter.observe(.lanes) {
+            [(["messaging.consumer.group.name": self.group], .int(Int64(self.state.withLock(\.lanes))))]
+        }
         meter.observe(.partitionsPaused) { self.levels { $0.isPaused ? 1 : 0 } }
         meter.observe(.retryWaiting) {
             WaitReason.allCases.flatMap { reason in
@@ -80,9 +84,10 @@ final class PipelineReadings: Sendable {
         meter.observe(.gateState) { self.gateStates() }
     }
 
-    func publish(_ partitions: [Partition], gate: OutageGate.State) {
+    func publish(_ partitions: [Partition], lanes: Int, gate: OutageGate.State) {
         state.withLock { state in
             state.partitions = partitions
+            state.lanes = lanes
             state.gate = gate
             if !state.asked.isEmpty {
                 let assigned = Set(partitions.map(\.id))

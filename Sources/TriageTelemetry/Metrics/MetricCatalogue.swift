@@ -123,6 +123,10 @@ extension Metric {
         "triage.records.in_flight", .upDownCounter, unit: "{record}",
         "Records delivered and not yet complete, without the retries that wait for their time.",
         attributes: place)
+    /// Lanes that have a record at the handler or waiting for it; a lane is one patient's, of whatever topic.
+    public static let lanes = Metric(
+        "triage.lanes", .upDownCounter, unit: "{lane}", "Lanes, one for each patient, that have records in flight.",
+        attributes: ["messaging.consumer.group.name"])
     /// Keys with an open retry record.
     public static let keysBlocked = Metric(
         "triage.keys.blocked", .upDownCounter, unit: "{key}", "Keys whose events wait for an earlier one's retry.",
@@ -312,7 +316,7 @@ extension Metric {
         deliveries, eventsProcessed, endToEndDuration, duplicates, stale, eventsCaptured,
         retries, retryWaitDuration, retryLateness, retryWaiting, retryOldestAge,
         deadLetters, deadLetterSize, deadLetterOldestAge,
-        consumerLag, consumerLagTime, recordsInFlight, keysBlocked, partitionsPaused, gateState, commits, rebalances,
+        consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, commits, rebalances,
         handlerOverruns,
         httpServerRequestDuration, httpClientRequestDuration,
         sdkSpanStarted, sdkSpanLive, spanUnsampled, failureTraceFlagged, failureTraceDropped, failureTraceBufferSize,
