@@ -152,9 +152,7 @@ public final class Processor: Service, Sendable {
             // The loop's end ends everything; the server only ends early if it can't listen.
             var failure: (any Error)?
             do { try await group.next() } catch { failure = error }
-            if configuration.http != nil, failure == nil {
-                group.cancelAll()
-            }
+            group.cancelAll()
             do { try await group.waitForAll() } catch { failure = failure ?? error }
             _ = await sink.flush(timeout: configuration.gracePeriod)
             sink.close()

@@ -29,8 +29,8 @@ struct DemoCommand: AsyncParsableCommand {
     var seed: UInt64 = 1
     @Option(help: "Share of events whose handler fails at first, 0 to 1.")
     var transient = 0.05
-    @Option(help: "Share of events that are invalid or refused, 0 to 1.")
-    var persistent = 0.01
+    @Option(help: "Share of events that are invalid or refused, 0 to 1 (default: 0.01).")
+    var persistent: Double?
     @Option(name: [.customShort("o"), .long], help: "The report: text or json.")
     var output: OutputFormat = .text
     @Flag(help: "Serve /metrics from the start, and keep it, the broker and the processor up until Ctrl-C.")
@@ -46,12 +46,13 @@ struct DemoCommand: AsyncParsableCommand {
         if let rate, !(0.1...1_000_000).contains(rate) {
             throw ValidationError("--rate \(rate): expected events per second, from 0.1 to 1000000")
         }
-        for (name, value) in [("--transient", transient), ("--persistent", persistent)] where !(0...1).contains(value) {
+        for (name, value) in [("--transient", transient), ("--persistent", persistent ?? 0)] where !(0...1).contains(value) {
             throw ValidationError("\(name) \(value): expected a share from 0 to 1")
         }
-        guard transient + persistent <= 1 else {
-            throw ValidationError("--transient \(transient) --persistent \(persistent): expected at most 1 together")
+        guard transient + (persistent ?? 0) <= 1 else {
+            throw ValidationError("--transient \(transient) --persistent \(persistent ?? 0): expected at most 1 together")
         }
+        guard serve || http == nil else { throw ValidationError("--http \(http ?? ""): expected --serve beside it") }
         if let http, Configuration.HTTPAddress(http) == nil { throw ValidationError("--http \(http): expected host:port") }
     }
 
@@ -70,7 +71,7 @@ struct DemoCommand: AsyncParsableCommand {
             options.staysUp = serve
             options.seed = seed
             options.transient = transient
-            options.persistent = persistent
+            options.persistent = persistent ?? min(options.persistent, 1 - transient)
             let demonstration = try Demonstration(options, telemetry: telemetry, recorder: recorder, logger: logger)
             if output == .text {
                 Narration.say(

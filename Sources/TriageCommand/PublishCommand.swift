@@ -3,6 +3,7 @@ import Foundation
 import Synchronization
 import Triage
 import TriageEvents
+import UnixSignals
 
 struct PublishCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -46,22 +47,45 @@ struct PublishCommand: AsyncParsableCommand {
             let publisher = try EventPublisher(
                 configuration.kafka, telemetry: telemetry, pattern: pattern.value, source: source, logger: logger
             )
-            let summary = try await publish(input, through: publisher)
+            let interruption = Interruption()
+            let watcher = interruption.watch()
+            defer { watcher.cancel() }
+            let summary = try await publish(input, through: publisher, until: interruption)
             _ = await publisher.flush()
             publisher.close()
             await telemetry.shutdown()
             let result = summary.result
             if output == .json { try Output.json(result) } else { try Output.line(result.table) }
+            if interruption.hasCome { throw ExitCode(130) }
             if result.failed > 0 { throw ExitCode.failure }
         }
     }
 
-    private func publish(_ input: LineReader, through publisher: EventPublisher) async throws -> Tally {
+    /// A first SIGINT or SIGTERM ends the reading, so that the summary tells what was sent; a second ends at once.
+    final class Interruption: Sendable {
+        private let flag = Atomic(false)
+        var hasCome: Bool { flag.load(ordering: .relaxed) }
+
+        func watch() -> Task<Void, Never> {
+            Task {
+                for await signal in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
+                    if hasCome { _exit(130) }
+                    flag.store(true, ordering: .relaxed)
+                    Narration.endProgress()
+                    Narration.say("\(signal): waiting for what was sent to be acknowledged; once more ends at once")
+                }
+            }
+        }
+    }
+
+    private func publish(
+        _ input: LineReader, through publisher: EventPublisher, until interruption: Interruption
+    ) async throws -> Tally {
         let tally = Tally()
         let decoder = EventDecoder()
         let changeAction = action.flatMap { ChangeAction(rawValue: $0.rawValue) }
         var number = 0
-        while var line = try input.next() {
+        while !interruption.hasCome, var line = try input.next() {
             number += 1
             // Editors on Windows put a byte order mark first; RFC 8259 §8.1 lets a reader ignore it.
             if number == 1, line.starts(with: [0xEF, 0xBB, 0xBF]) { line = line.dropFirst(3) }
@@ -81,7 +105,8 @@ struct PublishCommand: AsyncParsableCommand {
                 tally.fail()
                 Narration.endProgress()
                 let hint = invalid.rule == .action && action == nil ? "; a bare resource needs --action" : ""
-                Narration.say("line \(lineNumber): \(invalid.rule.rawValue) at \(invalid.path)\(hint)")
+                let place = invalid.path.isEmpty ? "" : " at \(invalid.path)"
+                Narration.say("line \(lineNumber): \(invalid.rule.rawValue)\(place)\(hint)")
                 if !keepGoing { break }
             } catch let refused as BrokerError {
                 // The client did not take this one, most likely for its size; others may pass.

@@ -164,10 +164,13 @@ func makeTelemetry(
     let policy = try loader.identifierPolicy() { text in
         logger.log(level: .warning, safe: "no key for identifiers", shown: text)
     }
-    if policy == nil, identifiersByDefault == nil, !settings.isDisabled {
+    if policy == nil, identifiersByDefault == nil, !settings.isDisabled, settings.traces != nil {
         logger.log(
             level: .warning,
-            safe: "resource ids and keys are omitted from telemetry: name a key with --identifier-key-file to have them hashed")
+            safe: """
+                resource ids and keys are omitted from telemetry: name a key by --identifier-key-file of run, or by \
+                TRIAGE_IDENTIFIER_KEY_FILE, to have them hashed
+                """)
     }
     let telemetry = Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
         logger.log(level: .warning, safe: "telemetry can't be exported as it should", shown: "telemetry: \(text)")

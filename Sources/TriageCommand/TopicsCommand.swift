@@ -25,19 +25,11 @@ struct TopicsCommand: AsyncParsableCommand {
                 "Main topic instead of the pattern's; may be repeated (default: TRIAGE_TOPICS, else the hybrid pattern's three)."
         )
         var topics: [String] = []
-        @Option(help: "Partitions of each topic.")
-        var partitions = 6
         @Option(name: [.customShort("o"), .long], help: "text or json.")
         var output: OutputFormat = .text
 
-        func validate() throws {
-            guard (1...10_000).contains(partitions) else {
-                throw ValidationError("--partitions \(partitions): expected 1 to 10000")
-            }
-        }
-
         /// What the flags ask for; without them the topics that `triage run` would work on.
-        func plan(for configuration: Configuration) throws -> TopicPlan {
+        func plan(for configuration: Configuration, partitions: Int = 6) throws -> TopicPlan {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics) }
             let main = topics.isEmpty ? pattern?.value.patientTopics ?? configuration.topics : topics
             return TopicPlan(mainTopics: main, partitions: partitions)
@@ -52,10 +44,15 @@ struct TopicsCommand: AsyncParsableCommand {
     struct Create: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Creates what is missing; what exists is left as it is.")
         @OptionGroup var options: PlanOptions
+        @Option(help: "Partitions of each topic.")
+        var partitions = 6
         @Option(help: "Copies of each partition (default: the broker's).")
         var replicationFactor: Int?
 
         func validate() throws {
+            guard (1...10_000).contains(partitions) else {
+                throw ValidationError("--partitions \(partitions): expected 1 to 10000")
+            }
             guard replicationFactor.map((1...1000).contains) ?? true else {
                 throw ValidationError("--replication-factor \(replicationFactor ?? 0): expected 1 to 1000")
             }
@@ -64,7 +61,7 @@ struct TopicsCommand: AsyncParsableCommand {
         func run() async throws {
             try await reported {
                 let (configuration, _) = try await options.broker.load([:])
-                let plan = try options.plan(for: configuration)
+                let plan = try options.plan(for: configuration, partitions: partitions)
                 let administrator = TopicAdministrator(configuration.kafka, logger: options.broker.logger)
                 try await administrator.reach()
                 let results = try await administrator.create(plan, replicationFactor: replicationFactor ?? -1)

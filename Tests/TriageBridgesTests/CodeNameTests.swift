@@ -7,7 +7,7 @@ struct CodeNameTests {
     @Test(
         "passes",
         arguments: [
-            "load", "index.update", "reindex patient", "load Patient", "GET", "GET /patients/{id}", "POST /v1/fhir/:id",
+            "load", "index.update", "reindexPatient", "process orders", "GET", "GET /patients/{id}", "POST /v1/fhir/:id",
             "handle(_:_:)", "directory.handle(_:_:)", "db:query", "cache_miss", "cache-miss",
             "http_requests_total", "http.server.p99", "SELECT patients", "pg.query", "lowerCamelCase", "/*",
         ])
@@ -16,7 +16,8 @@ struct CodeNameTests {
     @Test(
         "is kept back",
         arguments: [
-            "", " ", "load ", "Doe", "Jane Doe", "DOE", "Müller", "load patient 4711", "p-4711", "1970-01-01", "load Doe",
+            "", " ", "load ", "Doe", "Jane Doe", "jane doe", "load Patient", "DOE", "Müller", "load patient 4711", "p-4711",
+            "1970-01-01", "load Doe",
             "Doe.Jane", "load.Doe", "Doe.load", "load/Doe",
             "jane@example.org", "+49 170 1234567", "GET /patients/4711", "GET /patients/Doe", "/patients?name=doe", "a\nb",
             "a\0b",

@@ -81,7 +81,7 @@ struct MetricsFactoryTests {
     func labels() {
         let bench = Bench()
         let factory = bench.bridges.metricsFactory
-        Counter(label: "index runs", factory: factory).increment()
+        Counter(label: "index_runs", factory: factory).increment()
         #expect(value(bench, "index_runs") == .sum(1))
         Counter(label: "indexRuns", factory: factory).increment()
         Counter(label: "patient.4711", factory: factory).increment()

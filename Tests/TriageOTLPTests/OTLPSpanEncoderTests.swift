@@ -44,12 +44,12 @@ struct OTLPSpanEncoderTests {
     func flags() throws {
         var local = span(template(), parent: context(2))
         local.add(SpanLink(context(3, flags: 0, isRemote: true)))
-        local.add(SpanLink(context(4, flags: 3, state: "a=1")))
+        local.add(SpanLink(context(4, flags: 3, state: "a=1,ot=th:c,b=2")))
         let decoded = try #require(DecodedSpan(entry: entry(local)))
         #expect(decoded.flags == 0x101)
         #expect(decoded.parentSpanID == bytes("0000000000000002"))
         #expect(decoded.links[0].hasSuffix("  768 [] -0"))
-        #expect(decoded.links[1].hasSuffix(" a=1 259 [] -0"))
+        #expect(decoded.links[1].hasSuffix(" ot=th:c 259 [] -0"))
         let remote = try #require(DecodedSpan(entry: entry(span(template(), parent: context(2, isRemote: true)))))
         #expect(remote.flags == 0x301)
     }
@@ -151,14 +151,15 @@ struct OTLPSpanEncoderTests {
         #expect(decoded.links[0].hasSuffix("[] -3"))
     }
 
-    @Test("Dropped counts, tracestate and OK are sent")
+    @Test("Dropped counts, OpenTelemetry's own member of tracestate, and OK are sent")
     func counts() throws {
         var limits = SpanLimits()
         limits.attributes = 1
         limits.events = 0
         limits.links = 0
         var span = SpanData(
-            template: template(), context: context(1, state: "vendor=x,other=y"), parent: nil, start: t0, isRecording: true,
+            template: template(), context: context(1, state: "vendor=x,ot=th:8,other=y"), parent: nil, start: t0,
+            isRecording: true,
             limits: limits)
         for _ in 0..<3 { span.append("a", .int(1)) }
         span.add(SpanEvent("e", at: t0))
@@ -166,7 +167,7 @@ struct OTLPSpanEncoderTests {
         span.set(.ok)
         let decoded = try #require(DecodedSpan(entry: entry(span)))
         #expect(decoded.dropped == [2, 1, 1])
-        #expect(decoded.traceState == "vendor=x,other=y")
+        #expect(decoded.traceState == "ot=th:8")
         #expect(decoded.status == "1 ")
     }
 

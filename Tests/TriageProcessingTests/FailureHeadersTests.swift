@@ -70,12 +70,40 @@ struct FailureHeadersTests {
         )
     }
 
+    @Test("a replay's header is kept if it is one", arguments: ["r1", "Jane Doe", "5f0c1e52-0d0c-4dbd-9d4a-0c1b4a3a2f10", ""])
+    func foreignReplay(_ text: String) {
+        #expect(texts(retryHeaders(record(["triage-replay": text].headers), count: 1))["triage-replay"] == nil)
+    }
+
+    @Test("times that can't be are not believed")
+    func times() {
+        let position = "fhir.Patient.created/3/42"
+        func history(_ headers: [String: String]) -> EventHistory {
+            var headers = headers
+            headers["triage-origin"] = position
+            return EventHistory(
+                of: Record(
+                    topic: "fhir.Patient.created.retry", partition: 3, offset: 7,
+                    timestamp: Timestamp(milliseconds: 1_732_270_000_000),
+                    key: nil, value: nil, headers: headers.headers))
+        }
+        for time in ["-9223372036854775808", "0", "999999999999", "9223372036854775807", "soon"] {
+            let found = history(["triage-origin-timestamp": time, "triage-due-at": time])
+            #expect(found.originTimestamp == Timestamp(milliseconds: 1_732_270_000_000) && found.dueAt == nil, "\(time)")
+        }
+        let past = history(["triage-origin-timestamp": "1700000000000", "triage-due-at": "1700000000000"])
+        #expect(past.originTimestamp == Timestamp(milliseconds: 1_700_000_000_000))
+        #expect(past.dueAt == Timestamp(milliseconds: 1_732_270_000_000))
+    }
+
+    private let replay = "5f0c1e52-0d0c-4dbd-9d4a-0c1b4a3a2f10 fhir.Patient.created.dlq/0/7"
+
     @Test("a dead letter carries them too, but for what only concerns a retry")
     func deadLetter() {
         let headers = deadLetterHeaders(
             record(
                 [
-                    "triage-due-at": "1", "triage-writer": "x", "triage-parked-behind": "t/0/1", "triage-replay": "r1",
+                    "triage-due-at": "1", "triage-writer": "x", "triage-parked-behind": "t/0/1", "triage-replay": replay,
                     "triage-wait-reason": "scheduled",
                     "retryCount": "9",
                 ].headers),
@@ -83,7 +111,7 @@ struct FailureHeadersTests {
         )
         #expect(
             texts(headers) == [
-                "triage-replay": "r1",
+                "triage-replay": replay,
                 "retryCount": "0", "error": "HTTPError 503", "failedAt": "2024-11-22T10:20:00.123Z",
                 "triage-origin": "fhir.Patient.created/3/42", "triage-origin-timestamp": "1000",
                 "triage-origin-traceparent": process.utf8Text, "triage-error-class": "transient",

@@ -95,12 +95,15 @@ struct ProcessorTests {
         #expect((ended.all + rest.all).sorted() == (0..<50).map { "p-\($0)" }.sorted())
     }
 
-    @Test("A topic that is missing ends a run that is to end at the topics' end, and is named")
-    func missingTopic() async throws {
+    @Test(
+        "A topic that is missing ends a run that is to end at the topics' end, and is named; a server doesn't keep it up",
+        arguments: [false, true])
+    func missingTopic(isServing: Bool) async throws {
         let cluster = try makeCluster(topics: ["fhir.Patient"])
         defer { cluster.close() }
         var configuration = makeConfiguration(cluster)
         configuration.topics = ["fhir.Patient", "elsewhere"]
+        if isServing { configuration.http = Configuration.HTTPAddress(host: "127.0.0.1", port: 0) }
         configuration.endsWhenIdle = true
         let processor = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { _, _ in }
         await #expect(throws: MissingTopic(topic: "elsewhere")) { try await processor.run() }
