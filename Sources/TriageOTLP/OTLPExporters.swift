@@ -1,13 +1,8 @@
-internal import Synchronization
 public import TriageTelemetry
 
 /// Exports batches of spans to an OTLP receiver over HTTP.
 public final class OTLPSpanExporter: SpanExporter {
-    private let request: TraceRequest
-    private let transport: OTLPTransport
-    private let metrics: ExporterMetrics?
-    /// The body under construction, kept so that its memory is used again.
-    private let body = Mutex<[UInt8]>([])
+    private let entries: EntryExport
 
     /// An exporter; it connects with the first batch.
     ///
@@ -22,9 +17,12 @@ public final class OTLPSpanExporter: SpanExporter {
         _ signal: OTLPConfiguration.Signal, resource: OTLPResource, retry: ExportRetry.Policy = ExportRetry.Policy(),
         meter: Meter? = nil, warnings: OTLPWarnings
     ) {
-        request = TraceRequest(resource)
-        transport = OTLPTransport(signal, version: resource.version, policy: retry, warnings: warnings)
-        metrics = meter.map { ExporterMetrics(.spans, meter: $0, server: OTLPEndpoint.server(signal.endpoint)) }
+        entries = EntryExport(
+            "spans", TraceRequest(resource),
+            over: OTLPTransport(signal, version: resource.version, policy: retry, warnings: warnings),
+            metrics: meter.map { ExporterMetrics(.spans, meter: $0, server: OTLPEndpoint.server(signal.endpoint)) },
+            read: { OTLPResponse(traces: $0) }
+        )
     }
 
     /// An exporter with warnings of its own, each kind at most once in five minutes.
@@ -36,27 +34,13 @@ public final class OTLPSpanExporter: SpanExporter {
     }
 
     /// What the transport has done so far.
-    public var counts: OTLPTransportCounts { transport.counts }
+    public var counts: OTLPTransportCounts { entries.transport.counts }
 
     /// Sends one batch of entries that ``OTLPSpanEncoder`` wrote, in several requests if it is too large for one.
-    public func export(_ spans: EncodedSpans) -> ExportResult {
-        guard spans.count > 0 else { return .exported }
-        return transport.operation(spans.count, metrics) { tally, deadline in
-            body.withLock { body in
-                spans.withUnsafeBytes { bytes in
-                    let (parts, tooLarge) = request.parts(bytes, count: spans.count, limit: transport.maximumRequest)
-                    if tooLarge > 0 { transport.dropped(tooLarge, "spans", &tally) }
-                    for part in parts {
-                        request.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), to: &body)
-                        transport.post(body, of: part.spans, "spans", until: deadline, &tally) { OTLPResponse(traces: $0) }
-                    }
-                }
-            }
-        }
-    }
+    public func export(_ spans: EncodedSpans) -> ExportResult { entries.export(spans) }
 
     /// Ends the export under way and fails later ones.
-    public func cancel() { transport.cancel() }
+    public func cancel() { entries.transport.cancel() }
 }
 
 /// Exports metric snapshots to an OTLP receiver over HTTP.

@@ -7,7 +7,7 @@ import TriageEvents
 @testable import TriageTelemetry
 
 private typealias WireLog = Opentelemetry__Proto__Logs__V1__LogRecord
-private typealias WireLogsRequest = Opentelemetry__Proto__Collector__Logs__V1__ExportLogsServiceRequest
+typealias WireLogsRequest = Opentelemetry__Proto__Collector__Logs__V1__ExportLogsServiceRequest
 
 private var logDescriptor: UnsafePointer<ProtobufCMessageDescriptor> {
     var message = WireLog()

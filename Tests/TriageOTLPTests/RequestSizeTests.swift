@@ -102,6 +102,30 @@ struct RequestSizeTests {
         #expect(exporter.export(batch([entry(4, bytes: 2000)])) == .failed)
     }
 
+    @Test("A batch of log records over the limit is cut like one of spans")
+    func splitLogs() throws {
+        let receiver = try StubReceiver([.reply(200)])
+        defer { receiver.stop() }
+        let exporter = OTLPLogExporter(
+            signal(receiver, limit: 500), resource: resource, meter: Meter(), warnings: OTLPWarnings { _ in })
+        let encoder = OTLPLogEncoder(identifiers: .omitted)
+        let entries = (0..<12).map { number in
+            var bytes: [UInt8] = []
+            let record = LogRecord(.info, "a line of some length, number \(number)", at: t0)
+            encoder.withEncoded(record, valueLength: nil) { bytes = Array($0) }
+            return bytes
+        }
+        #expect(exporter.export(EncodedLogs(batch(entries))) == .exported)
+        #expect(receiver.requests.count >= 2 && receiver.requests.allSatisfy { $0.body.count <= 500 })
+        let lines: [String] = receiver.requests.flatMap { request -> [String] in
+            unpacked(request.body, as: Descriptors.logsRequest, WireLogsRequest.self) { message -> [String] in
+                let scope = message.pointee.resource_logs[0]!.pointee.scope_logs[0]!.pointee
+                return (0..<scope.n_log_records).map { String(cString: scope.log_records[$0]!.pointee.body.pointee.string_value) }
+            } ?? []
+        }
+        #expect(lines == (0..<12).map { "a line of some length, number \($0)" })
+    }
+
     @Test("Of a split batch, what one request brought there counts although the next fails; 413 isn't tried again")
     func partly() throws {
         let receiver = try StubReceiver([.reply(200), .reply(413), .reply(200, body: bytes("0a0708031203626164"))])

@@ -82,7 +82,8 @@ public struct OTLPLogEncoder: LogEncoder {
 /// Resource, scope, schema and entries have the same field numbers as those of spans (trace.proto and logs.proto: 1 and 2
 /// with 3), so the bytes around the entries are the same, and one piece of code writes both.
 public struct LogRequest: Sendable {
-    private let request: TraceRequest
+    /// The same bytes around other entries.
+    let request: TraceRequest
 
     /// Packs what the requests have in common.
     public init(_ resource: OTLPResource) { request = TraceRequest(resource) }
