@@ -45,7 +45,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var counts = EngineSummary()
     var intake: IntakeControl
     var load = IntakeControl.Load()
-    var randomState: UInt64
+    var random: SplitMix64
     var failure: EngineError?
     private var pollStep: PollStep
     var lastCommit = Timestamp(nanoseconds: .min)
@@ -108,7 +108,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
         wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
-        randomState = seed
+        random = SplitMix64(seed: seed)
         laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
         writer = (configuration.seed ?? UInt64.random(in: 1 ... .max)).hexadecimal
     }
@@ -395,14 +395,5 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         let state = (counts, partitions.compactMapValues(\.ledger.watermark))
         published.withLock { $0 = state }
         publishReadings()
-    }
-
-    /// A uniform number in 0..<1, by SplitMix64 (Steele, Lea, Flood, 2014).
-    func randomUnit() -> Double {
-        randomState &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = randomState
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return Double((mixed ^ mixed >> 31) >> 11) * 0x1p-53
     }
 }

@@ -182,7 +182,7 @@ extension Engine {
             }
             deferredAttempt = nil
             attempts.append(AttemptLedger.Entry(failure, at: end, in: attempt.span.context))
-            switch plan.failed(failure.errorClass, retries: retries, retryAt: failure.retryAt, now: end, unit: randomUnit()) {
+            switch plan.failed(failure.errorClass, retries: retries, retryAt: failure.retryAt, now: end, unit: random.unit()) {
             case .again where !worker.isOverdue:
                 retries += 1
                 counts.retries += 1

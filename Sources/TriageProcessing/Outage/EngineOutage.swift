@@ -26,7 +26,7 @@ extension Engine {
         _ failure: Failure, of delivery: Delivery, attempt: Int, lane: LaneKey, step: inout ProcessStep, at now: Timestamp
     ) -> Bool {
         let change = gate.failed(
-            failure.errorClass, key: lane, isFirst: attempt == 1, isProbe: delivery === probe, at: now, unit: randomUnit())
+            failure.errorClass, key: lane, isFirst: attempt == 1, isProbe: delivery === probe, at: now, unit: random.unit())
         if let change { gateChanged(change, step: &step, at: now) }
         if delivery === probe { probe = nil }
         return !gate.isOpen && failure.errorClass != .persistent
