@@ -18,7 +18,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     let tracer: Tracer
     let meter: Meter
     let clock: any EventClock
-    let executor: PollingExecutor
+    let executor: any LoopExecutor
     let handler: EventHandler
     let plan: RetryPlan
     let decoder = EventDecoder()
@@ -83,7 +83,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     ///     ``look(by:timeout:isCancelled:)``.
     public init(
         _ configuration: EngineConfiguration, consumer: any RecordConsumer, sink: TracedSink, tracer: Tracer, meter: Meter,
-        executor: PollingExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },
+        executor: any LoopExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },
         handler: @escaping EventHandler
     ) {
         self.configuration = configuration

@@ -7,7 +7,7 @@ internal import Synchronization
 /// thread; one that comes from elsewhere wakes the poll or the wait that the loop is in.
 ///
 /// `@unchecked Sendable`: the queue is guarded by `lock`; `loopThread` and `waker` are written under it too.
-public final class PollingExecutor: TaskExecutor, @unchecked Sendable {
+public final class PollingExecutor: LoopExecutor, @unchecked Sendable {
     private enum Job {
         case task(UnownedJob)
         case call(@Sendable () -> Void)
