@@ -166,7 +166,8 @@ struct EngineFailureTraceTests {
             "triage-origin": "fhir.Patient/0/0", "triage-group": "workers",
             "triage-attempts": "1000,transient,0123456789abcdef,0af7651916cd43dd8448eb211c80319c,00f067aa0ba902b7",
         ].headers
-        for id in ["bad", "good"] {
+        for (offset, id) in ["bad", "good"].enumerated() {
+            let headers = headers.replacing([Header("triage-origin", text: "fhir.Patient/0/\(offset)")])
             try bench.put(
                 EngineBench.event(id, version: 1), key: ByteSlice(id), headers: headers, to: bench.retryTopic, partition: 0)
         }

@@ -27,15 +27,18 @@ struct IntakeControlTests {
         #expect(intake.balance(load(5, bytes: 500), assigned: both) == IntakeControl.Change(resume: both))
     }
 
-    @Test("what waits for its time pauses retry partitions alone")
-    func waiting() {
+    @Test("what waits for its time pauses nothing; a partition that is held back is paused alone, until it isn't any more")
+    func heldBack() {
         var intake = IntakeControl(maximumRecords: 10, maximumBytes: 1000)
         let both = [main, retry]
-        #expect(intake.balance(load(0, waiting: 1000), assigned: both) == IntakeControl.Change(pause: [retry]))
-        #expect(intake.balance(load(10, waiting: 1000), assigned: both) == IntakeControl.Change(pause: [main]))
-        #expect(intake.balance(load(10, waiting: 0), assigned: both) == nil)
-        #expect(intake.paused == [main, retry])
-        #expect(intake.balance(load(0, waiting: 0), assigned: both) == IntakeControl.Change(resume: both))
+        #expect(intake.balance(load(0), assigned: both) == nil)
+        #expect(intake.balance(load(0, waiting: 10_000), assigned: both) == nil)
+        intake.hold(back: main, true)
+        #expect(intake.balance(load(0), assigned: both) == IntakeControl.Change(pause: [main]))
+        #expect(intake.balance(load(10), assigned: both) == IntakeControl.Change(pause: [retry]))
+        #expect(intake.balance(load(0), assigned: both) == IntakeControl.Change(resume: [retry]))
+        intake.hold(back: main, false)
+        #expect(intake.balance(load(0), assigned: both) == IntakeControl.Change(resume: [main]))
     }
 
     @Test("partitions that come while it is paused are paused too; those that go are forgotten")

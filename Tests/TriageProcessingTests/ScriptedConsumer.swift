@@ -19,6 +19,8 @@ final class ScriptedConsumer: RecordConsumer {
     private(set) var paused: Set<TopicPartition> = []
     private(set) var log: [String] = []
     var refusals = 0
+    /// Where partitions end, if not at 100, or at 0 for retry partitions.
+    var ends: [TopicPartition: Int64] = [:]
 
     init(_ script: [Step]) { self.script = script }
 
@@ -52,7 +54,9 @@ final class ScriptedConsumer: RecordConsumer {
             $0[$1.key] = OffsetCommit($1.key, offset: $1.value)
         }
     }
-    func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> { 0..<100 }
+    func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> {
+        0..<(ends[partition] ?? (TopicName.isRetry(partition.topic) ? 0 : 100))
+    }
     func close() {}
 }
 

@@ -5,6 +5,7 @@ internal import TriageTelemetry
 final class PendingSend {
     enum Kind {
         case retry(RetryPolicy.Strategy)
+        case parked
         case deadLetter(Failure)
     }
     let kind: Kind
@@ -14,11 +15,14 @@ final class PendingSend {
     let headers: [Header]
     let attributes: [Attribute]
     let step: ProcessStep
-    let failure: Failure
+    /// Nil for what is parked.
+    let failure: Failure?
+    /// What it becomes or goes on as; nil for a dead letter.
+    let open: OpenRetry?
 
     init(
         _ kind: Kind, delivery: Delivery, lane: LaneKey, record: OutboundRecord, headers: [Header], attributes: [Attribute],
-        step: ProcessStep, failure: Failure
+        step: ProcessStep, failure: Failure?, open: OpenRetry? = nil
     ) {
         self.kind = kind
         self.delivery = delivery
@@ -28,6 +32,7 @@ final class PendingSend {
         self.attributes = attributes
         self.step = step
         self.failure = failure
+        self.open = open
     }
 }
 
@@ -40,7 +45,7 @@ extension Engine {
         let headers =
             FailureHeaders.retry(
                 delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
-                group: configuration.group, writer: writer, processTraceparent: traceparent(step),
+                group: configuration.group, writer: delivery.partition.writer, processTraceparent: traceparent(step),
                 isScheduled: strategy == .scheduled
             ) + contentType(of: delivery)
         let attributes = [
@@ -52,7 +57,7 @@ extension Engine {
             PendingSend(
                 .retry(strategy), delivery: delivery, lane: lane,
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes, step: step, failure: failure
+                attributes: attributes, step: step, failure: failure, open: opened(delivery, lane: lane, retries: count)
             )
         )
     }
@@ -80,7 +85,7 @@ extension Engine {
     }
 
     /// The media type of an event that carries a resource (design §2), where its producer said none.
-    private func contentType(of delivery: Delivery) -> [Header] {
+    func contentType(of delivery: Delivery) -> [Header] {
         let record = delivery.record
         guard record.value != nil, record.headers.last(HeaderName.contentType) == nil else { return [] }
         return [Header("content-type", text: "application/fhir+json")]
@@ -88,7 +93,7 @@ extension Engine {
 
     private func traceparent(_ step: ProcessStep) -> ByteSlice? { step.context.isValid ? step.context.traceparent : nil }
 
-    private func outbound(_ delivery: Delivery, to topic: String) -> OutboundRecord {
+    func outbound(_ delivery: Delivery, to topic: String) -> OutboundRecord {
         let record = delivery.record
         return OutboundRecord(
             topic: topic, partition: record.partition, key: record.key, value: record.value, headers: record.headers
@@ -96,7 +101,7 @@ extension Engine {
     }
 
     /// Hands the record over, or keeps it until the producer has room.
-    private func begin(_ send: PendingSend) {
+    func begin(_ send: PendingSend) {
         guard unsent.isEmpty else {
             unsent.append(send)
             return
@@ -115,11 +120,12 @@ extension Engine {
         // Without tracing nothing is injected, so that the context which the record came with travels on byte for byte.
         let parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
         do {
-            try sink.send(
+            let context = try sink.send(
                 send.record, replacing: send.headers, parent: parent, attributes: send.attributes
             ) { [executor, self] result in
                 executor.post { self.answered(id, result) }
             }
+            send.open?.context = context
             return true
         } catch {
             sends[id] = nil
@@ -175,17 +181,18 @@ extension Engine {
         let delivery = send.delivery
         let metrics = delivery.partition.metrics
         let context = send.step.context
-        metrics.failedProcessDuration(send.failure).record((now - send.step.start).inSeconds, in: context, at: now)
+        let duration = send.failure.map { metrics.failedProcessDuration($0) } ?? metrics.processDuration
+        duration.record((now - send.step.start).inSeconds, in: context, at: now)
         switch send.kind {
+        case .parked:
+            counts.parked += 1
+            metrics.deliveries(.parked).add(1)
+            send.step.end(.parked, tracer: tracer, at: now)
         case .retry(let strategy):
             counts.retries += 1
-            metrics.retries(strategy, send.failure.errorClass).add(1, in: context, at: now)
+            if let failure = send.failure { metrics.retries(strategy, failure.errorClass).add(1, in: context, at: now) }
             metrics.deliveries(.retryScheduled).add(1)
             send.step.end(.retryScheduled, tracer: tracer, at: now)
-            let twin = TopicPartition(send.record.topic, acknowledgement.partition)
-            if let partition = partitions[twin] {
-                partition.expectedEnd = max(partition.expectedEnd, acknowledgement.offset + 1)
-            }
         case .deadLetter(let failure):
             counts.deadLettered += 1
             metrics.deliveries(.deadLettered).add(1)
@@ -202,7 +209,10 @@ extension Engine {
                 metrics.deadLetteredEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
             }
             send.step.end(.deadLettered, tracer: tracer, at: now)
+            closeRetry(delivery, now)
         }
+        delivery.open = nil
         settle(delivery, lane: send.lane)
+        if let open = send.open { written(open, acknowledgement, now) }
     }
 }

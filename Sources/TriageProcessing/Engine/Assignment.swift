@@ -10,43 +10,92 @@ extension Engine {
     /// acknowledged retries could be skipped after a restart (design §3).
     public func assigned(_ ids: [TopicPartition], by consumer: any RecordConsumer) -> [TopicPartition: StartOffset] {
         var starts: [TopicPartition: StartOffset] = [:]
+        // Records that an earlier assignment of ours produced and that land late are another writer's. Never from the seed: two
+        // engines may have the same.
+        let writer = UInt64.random(in: 1 ... .max).hexadecimal
         do throws(BrokerError) {
             let committed = try retrying { () throws(BrokerError) in try consumer.committed(ids, timeout: .seconds(10)) }
             for id in ids {
                 let state = partitionState(id)
-                if let known = committed[id], !state.isRetry {
-                    state.ledger.started(at: known.offset)
-                    state.ledger.didCommit(known.offset)
-                    starts[id] = .offset(known.offset)
-                } else {
-                    let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
-                    if let known = committed[id] {
-                        // What retention took is gone; starting below it would let `auto.offset.reset` choose.
-                        let start = max(known.offset, range.lowerBound)
-                        state.ledger.started(at: start)
-                        if start == known.offset { state.ledger.didCommit(start) }
-                        starts[id] = .offset(start)
-                        partitions[id] = state
-                        continue
-                    }
-                    let start = configuration.startsAtEnd && !state.isRetry ? range.upperBound : range.lowerBound
-                    state.ledger.started(at: start)
-                    starts[id] = .offset(start)
-                }
+                state.writer = writer
+                starts[id] = .offset(try start(state, committed[id]))
                 partitions[id] = state
             }
         } catch {
             notify(.clientError(error))
             failure = .broker(error)
         }
-        for id in ids where !TopicName.isRetry(id.topic) {
-            let twin = TopicPartition(TopicName.retry(of: id.topic), id.partition)
-            if failure == nil, partitions[twin] == nil { failure = .notCoPartitioned(id, twin: twin) }
+        pair(ids)
+        for id in ids where failure == nil {
+            guard let state = partitions[id], state.isRetry, state.rebuildEnd != nil, let main = state.twin else { continue }
+            do throws(BrokerError) {
+                let id = main.id
+                main.available = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
+            } catch {
+                notify(.clientError(error))
+                failure = .broker(error)
+            }
+        }
+        // What is there of retries is read before anything of main goes on, since it says which keys are blocked.
+        for id in ids {
+            guard let state = partitions[id], state.isRetry, state.rebuildEnd != nil else { continue }
+            isRebuilding = true
+            if configuration.ordering == .perKey { intake.hold(back: state.mainID, true) }
         }
         intake.invalidate()
+        if failure == nil {
+            balanceIntake()
+            // From here on whoever follows without a clean end in between knows it, and resolved starts are settled.
+            commitNow(ids.compactMap { partitions[$0] })
+        }
         noteAssignment(.assigned)
         notify(.assigned(ids.count))
         return starts
+    }
+
+    /// Where a partition starts, with what its predecessor left in the commit.
+    private func start(_ state: PartitionState, _ known: OffsetCommit?) throws(BrokerError) -> Int64 {
+        let id = state.id
+        guard let known else {
+            let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
+            let start = configuration.startsAtEnd && !state.isRetry ? range.upperBound : range.lowerBound
+            state.ledger.started(at: start)
+            if state.isRetry, start < range.upperBound { state.rebuildEnd = range.upperBound }
+            return start
+        }
+        var metadata = CommitMetadata()
+        do throws(CommitMetadataError) {
+            metadata = try CommitMetadata(known.metadata ?? "", at: known.offset)
+        } catch {
+            notify(.metadataIgnored(id, error))
+        }
+        var start = known.offset
+        if state.isRetry {
+            let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
+            // What retention took is gone; starting below it would let `auto.offset.reset` choose.
+            start = max(known.offset, range.lowerBound)
+            if start < range.upperBound { state.rebuildEnd = range.upperBound }
+        }
+        state.ledger.started(at: start, completed: metadata.completed)
+        if start == known.offset { state.ledger.didCommit(start) }
+        succeed(metadata, of: state, at: start)
+        return start
+    }
+
+    /// Pairs each main partition with its retry twin, which `perKey` needs.
+    private func pair(_ ids: [TopicPartition]) {
+        for id in ids where !TopicName.isRetry(id.topic) {
+            let twinID = TopicPartition(TopicName.retry(of: id.topic), id.partition)
+            guard let state = partitions[id], let twin = partitions[twinID] else {
+                if failure == nil, configuration.ordering == .perKey { failure = .notCoPartitioned(id, twin: twinID) }
+                continue
+            }
+            state.twin = twin
+            twin.twin = state
+            // One that stayed while its twin came writes under the new assignment too.
+            state.writer = twin.writer
+            state.source = source(of: id)
+        }
     }
 
     /// Asks again when the error says that it may help: a leader that moves, a coordinator that loads.
@@ -81,7 +130,7 @@ extension Engine {
         }
         // What an outage deferred meanwhile is ready again: nobody may take it up any more.
         let deferred = dropWaiting(of: leaving)
-        commitNow(leaving)
+        commitNow(leaving, isClosing: true)
         let abandoned = dropped + deferred + leaving.reduce(0) { $0 + $1.busy }
         forget(leaving)
         noteAssignment(.revoked)
@@ -114,15 +163,25 @@ extension Engine {
         let isLeaving: (Delivery) -> Bool = { delivery in leaving.contains { $0 === delivery.partition } }
         let ready = lanes.remove(where: isLeaving)
         for delivery in ready { load.bytes -= delivery.record.size }
-        let waited = waiting.remove(where: isLeaving)
-        for delivery in waited { noteWaiting(delivery, -1) }
-        return ready.count + waited.count
+        var waited = 0
+        for partition in leaving {
+            waited += partition.atRest.count
+            for open in Array(partition.atRest.values) { _ = leaveRest(open) }
+            for item in partition.rebuild where item.delivery != nil { load.waitingBytes -= item.size }
+            partition.rebuild = []
+        }
+        let now = clock.now()
+        for id in queues.remove(where: { open in leaving.contains { $0 === open.partition } }).runnable {
+            if let open = queues[id] { freed(open, now) }
+        }
+        return ready.count + waited
     }
 
     private func forget(_ leaving: [PartitionState]) {
         for partition in leaving {
             partition.isRevoked = true
             partitions[partition.id] = nil
+            partition.clear()
         }
         intake.forget(leaving.map(\.id))
         let orphans = sends.filter { $0.value.delivery.partition.isRevoked }

@@ -16,6 +16,10 @@ final class Delivery {
     /// When a waiting record was due.
     var due: Timestamp?
     var lane = LaneKey(0)
+    /// The open retry that it is a record of, or has become.
+    var open: OpenRetry?
+    /// Whether it may have been delivered before: it lies where a predecessor that didn't end cleanly may have been at work.
+    var isRedelivery = false
     /// What an attempt during an outage left behind.
     var deferral: Deferral?
 
@@ -57,6 +61,40 @@ final class PartitionState {
     var isRevoked = false
     /// Its retry records that wait for their time.
     var waiting = WaitCounts()
+    /// The main partition's retry partition, the retry partition's main partition, if both are assigned.
+    weak var twin: PartitionState?
+    /// The main partition's, for both.
+    let mainID: TopicPartition
+    /// Identifies the writer of retry records under this assignment.
+    var writer = ""
+    /// The number that the queues know its records by.
+    var source = 0
+    /// Offsets before this one may have been delivered before.
+    var redeliveredBelow: Int64 = .min
+    /// Its watermark lies so far behind that it isn't fetched from.
+    var isFarAhead = false
+    /// What rides in its commits beside what is complete.
+    var mark = CommitMark()
+
+    /// What main had at its assignment, if its retry partition had something to read: nothing else is redelivered.
+    var available: Range<Int64>?
+
+    // Of a retry partition:
+
+    /// Read up to here before anything of it or of main is handled: its end at the assignment. Nil once that is done.
+    var rebuildEnd: Int64?
+    var rebuild: [RebuildItem] = []
+    /// Acknowledged and not read yet, by offset.
+    var expected: [Int64: OpenRetry] = [:]
+    /// Not acknowledged yet, by origin.
+    var producing: [RecordPosition: OpenRetry] = [:]
+    /// Read and waiting, by offset.
+    var atRest: [Int64: OpenRetry] = [:]
+    /// Offsets of bodies that are to be read again.
+    var toFetch: [Int64] = []
+    var isFetching = false
+    /// Records that are being written anew.
+    var rewriting = 0
 
     init(
         _ id: TopicPartition, group: String, clientID: String?, tracer: Tracer, attemptTopic: String, metrics: PartitionMetrics
@@ -64,11 +102,21 @@ final class PartitionState {
         self.id = id
         mainTopic = attemptTopic
         isRetry = TopicName.isRetry(id.topic)
+        mainID = TopicPartition(attemptTopic, id.partition)
         processTemplate = ProcessStep.template(
             topic: id.topic, partition: id.partition, group: group, clientID: clientID, tracer: tracer
         )
         waitTemplate = WaitStep.template(retryTopic: TopicName.retry(of: attemptTopic), tracer: tracer)
         self.metrics = metrics
+    }
+
+    /// Forgets what refers to it: the partition is gone.
+    func clear() {
+        rebuild = []
+        expected = [:]
+        producing = [:]
+        atRest = [:]
+        toFetch = []
     }
 
     /// Whether everything that is there has been read and is complete.
@@ -116,7 +164,7 @@ struct PartitionMetrics {
         lateness = meter.histogram(Metric.retryLateness, MetricAttributes(attributes))
         // All outcomes and kinds of retries that there can be, so that each counter starts at 0 and its first increase shows.
         var outcomes: [Outcome: Counter] = [:]
-        for outcome in [Outcome.completed, .retryScheduled, .deadLettered, .deferred, .abandoned, .skipped] {
+        for outcome in [Outcome.completed, .retryScheduled, .parked, .deadLettered, .deferred, .abandoned, .skipped] {
             outcomes[outcome] = meter.counter(
                 Metric.deliveries, MetricAttributes(attributes + [("triage.outcome", SafeText(outcome))])
             )

@@ -24,13 +24,24 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     let decoder = EventDecoder()
     let attemptTemplate: SpanTemplate
     let commitTemplate: SpanTemplate
-    /// Identifies this run as a writer of retry records.
-    let writer: String
     let laneSeed: UInt64
     private let log: @Sendable (EngineNotice) -> Void
 
     var lanes = KeyLanes<Delivery>()
-    var waiting = DueTimeHeap<Delivery>()
+    /// The open retries of every blocked key.
+    var queues = KeyQueues<OpenRetry>()
+    /// Heads of their keys' queues that aren't due yet; some of them may be so no longer.
+    var waiting = DueTimeHeap<OpenRetry>()
+    /// The same, of those whose bodies were left to the topic: when to read them again.
+    var absent = DueTimeHeap<OpenRetry>()
+    let reader: (any RecordReader)?
+    var hasFetches = false
+    /// Bodies that were asked for and not handed out yet.
+    var fetched = 0
+    /// The numbers of topic partitions in the queues.
+    var sources: [TopicPartition: Int] = [:]
+    /// Retry partitions that are being read to their end.
+    var isRebuilding = false
     var partitions: [TopicPartition: PartitionState] = [:]
     var topicMetrics: [String: PartitionMetrics] = [:]
     let deadLetterCounter: DeadLetterCounter
@@ -50,7 +61,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private var pollStep: PollStep
     var lastCommit = Timestamp(nanoseconds: .min)
     private var lastPublished = Timestamp(nanoseconds: .min)
-    private var aloneSequence: UInt64 = 0
+    var aloneSequence: UInt64 = 0
     /// Whether the group has settled what this member works on, if only that it is nothing.
     var hasAssignment = false
     var isDraining: Bool { drainDeadline != nil }
@@ -78,16 +89,19 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - consumer: only used on the thread that calls ``run()``.
+    ///   - reader: reads bodies again that waited too long to be kept in memory; without one all are kept.
     ///   - executor: what handlers run on; this engine's alone.
     ///   - log: told about what an operator should know; called on the loop's thread and on that of
     ///     ``look(by:timeout:isCancelled:)``.
     public init(
-        _ configuration: EngineConfiguration, consumer: any RecordConsumer, sink: TracedSink, tracer: Tracer, meter: Meter,
+        _ configuration: EngineConfiguration, consumer: any RecordConsumer, reader: (any RecordReader)? = nil, sink: TracedSink,
+        tracer: Tracer, meter: Meter,
         executor: any LoopExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },
         handler: @escaping EventHandler
     ) {
         self.configuration = configuration
         self.consumer = consumer
+        self.reader = reader
         self.sink = sink
         self.tracer = tracer
         self.meter = meter
@@ -110,7 +124,6 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         random = SplitMix64(seed: seed)
         laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
-        writer = (configuration.seed ?? UInt64.random(in: 1 ... .max)).hexadecimal
     }
 
     /// Asks the loop to finish what is in flight, commit and end; returns at once. May be called on any thread, repeatedly.
@@ -169,18 +182,15 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     private func work(until now: Timestamp) {
         executor.runPending()
         retrySends(now)
-        while !isDraining, let (delivery, due) = waiting.popDue(at: now) {
-            delivery.due = due
-            noteWaiting(delivery, -1)
-            load.bytes += delivery.record.size
-            lanes.enqueue(delivery, key: delivery.lane)
-        }
+        releaseDue(now)
+        requestFetches()
         cancelOverdueAttempts(now)
         dispatch()
         balanceIntake()
         commitIfDue(now)
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
+            rewriteStragglers(now)
             publish()
         }
     }
@@ -188,13 +198,17 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var inFlight: Int { lanes.waiting + partitions.values.reduce(0) { $0 + $1.busy } }
 
     private var isIdle: Bool {
-        hasAssignment && waiting.count == 0 && sends.isEmpty && unsent.isEmpty && resends.count == 0 && lanes.waiting == 0
+        hasAssignment && queues.isEmpty && sends.isEmpty && unsent.isEmpty && resends.count == 0 && lanes.waiting == 0
             && partitions.values.allSatisfy { $0.isIdle && $0.busy == 0 }
     }
 
     private func timeUntilNextWork(_ now: Timestamp) -> Duration {
         var wait = Duration.milliseconds(configuration.endsWhenIdle ? 50 : 200)
-        for due in [waiting.nextDue, resends.nextDue, lanes.hasReady ? gate.nextProbe : nil] {
+        let dues = [
+            mayRelease ? waiting.nextDue : nil, mayFetch ? absent.nextDue : nil, resends.nextDue,
+            lanes.hasReady ? gate.nextProbe : nil,
+        ]
+        for due in dues {
             if let due { wait = min(wait, max(.zero, due - now)) }
         }
         return lanes.hasReady && mayHandOut && !idleWorkers.isEmpty ? .zero : wait
@@ -236,7 +250,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 guard let partition = partitions[id] else { continue }
                 partition.end = offset
                 partition.ledger.reachedEnd(offset)
+                if queues.hasBarred { advance(partition, now) }
             }
+            if isRebuilding { finishRebuilds(now) }
         }
         for (offsets, error) in batch.commits { committed(offsets, error: error, at: now) }
         for error in batch.errors {
@@ -260,6 +276,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 known?.end = nil
             }
             guard let partition = known else { continue }
+            if partition.ledger.expectsCompleted, partition.ledger.deliveredComplete(record.offset) {
+                if partition.rebuildEnd != nil { noteCompleted(record, in: partition) }
+                continue
+            }
             guard let ticket = partition.ledger.delivered(record.offset, at: record.timestamp) else {
                 counts.duplicates += 1
                 partition.metrics.duplicates.add(1)
@@ -269,6 +289,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             let context = tracer.propagators.extract(record.headers)
             let delivery = Delivery(record: record, partition: partition, ticket: ticket, context: context)
             delivery.lane = lane(of: delivery)
+            delivery.isRedelivery = record.offset < partition.redeliveredBelow
             if partition.isRetry {
                 ingestRetry(delivery, now)
             } else {
@@ -281,30 +302,11 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             }
         }
         if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }
+        if queues.hasBarred { for partition in partitions.values where !partition.isRetry { advance(partition, now) } }
         wantsFresh = false
         let topic = isMixed ? nil : known?.id.topic
         pollStep.record(topic: topic, count: records.count, contexts: sampled, from: pollStart, to: now)
         gauges.polled(topic, from: pollStart, to: now)
-    }
-
-    private func ingestRetry(_ delivery: Delivery, _ now: Timestamp) {
-        let history = EventHistory(of: delivery.record)
-        delivery.knownHistory = history
-        if let group = history.group, group != configuration.group {
-            counts.skipped += 1
-            delivery.partition.metrics.deliveries(.skipped).add(1)
-            delivery.partition.ledger.complete(delivery.ticket)
-        } else {
-            noteWaiting(delivery, 1)
-            // Without a due time a record is due at once; it takes the same way, so that its wait is a span too.
-            waiting.insert(delivery, due: history.dueAt ?? now)
-        }
-    }
-
-    /// A retry record begins (1) or ends (−1) to wait for its time.
-    func noteWaiting(_ delivery: Delivery, _ change: Int) {
-        load.waitingBytes += change * delivery.record.size
-        delivery.partition.waiting[delivery.history.waitReason] += change
     }
 
     /// The lane: the key's bytes; without a key the resource id; with neither it is alone (design §2).
@@ -324,8 +326,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         return result
     }
 
-    private func balanceIntake() {
+    func balanceIntake() {
         load.records = inFlight
+        holdBackFarAhead()
         // During an outage no more is taken in than a probe needs.
         intake.hold(!gate.isOpen && load.records > 0 && !wantsFresh)
         guard let change = intake.balance(load, assigned: partitions.keys) else { return }
@@ -368,7 +371,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             ingest(&batch)
         }
         abandonWorkers()
-        commitNow(partitions.values)
+        commitNow(partitions.values, isClosing: true)
     }
 
     /// Notes how a produce ended, for ``produceFailingSince``.

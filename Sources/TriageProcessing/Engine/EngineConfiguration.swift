@@ -13,6 +13,8 @@ public struct EngineConfiguration: Sendable {
     public var outage: OutagePolicy? = OutagePolicy()
     /// Handlers that may be suspended at the same time, 1 or more. Default 64.
     public var concurrency = 64
+    /// Whether a patient's events are kept in order across retries. Default per key.
+    public var ordering = EventOrdering.perKey
     /// How long an attempt may take before its task is cancelled; nil for no limit. Default 60 s.
     public var attemptTimeout: Duration? = .seconds(60)
     /// Records that one poll takes at most. Default 500.
@@ -21,9 +23,12 @@ public struct EngineConfiguration: Sendable {
     public var produceRetryDelay: Duration = .seconds(1)
     /// Records in flight at which fetching is paused. Default 4,000; it goes on at half of that.
     public var maximumInFlight = 4000
-    /// Bytes in flight at which fetching is paused. Default 64 MiB; it goes on at half of that. As many bytes of retry records
-    /// that are not due pause the retry partitions alone.
+    /// Bytes in flight at which fetching is paused. Default 64 MiB; it goes on at half of that. Of retry records that wait for
+    /// their time as many bytes are kept in memory; beyond that they are read again when they are due.
     public var maximumBytesInFlight = 64 << 20
+    /// Offsets that a partition's watermark may stay behind what was delivered: what is complete in between must fit into the
+    /// commit's metadata. Default 16,000 (design §3).
+    public var maximumOffsetSpan: Int64 = 16_000
     /// Time between commits. Default 1 s.
     public var commitInterval: Duration = .seconds(1)
     /// How long a revoked partition's deliveries in flight may take to finish. Default 5 s.
@@ -46,6 +51,14 @@ public struct EngineConfiguration: Sendable {
     }
 }
 
+/// Whether a key's events wait for one another across retries.
+public enum EventOrdering: String, Sendable, CaseIterable {
+    /// A key's events are completed in the order of their origins: while one waits for its retry, those behind it are parked.
+    case perKey
+    /// An event that waits for its retry holds up nothing: more throughput, no order across retries.
+    case none
+}
+
 /// What the engine has done so far.
 public struct EngineSummary: Sendable, Hashable {
     /// Deliveries that were handled, retries included.
@@ -54,11 +67,13 @@ public struct EngineSummary: Sendable, Hashable {
     public var completed = 0
     /// Retries: retry records that were acknowledged, and tries in place.
     public var retries = 0
+    /// Events that were put behind an earlier one of their patient that waits for its retry.
+    public var parked = 0
     /// Dead letters that were acknowledged.
     public var deadLettered = 0
     /// Deliveries whose attempt failed during an outage: not charged, tried again after it.
     public var deferred = 0
-    /// Records skipped: another group's retries.
+    /// Records skipped: another group's retries, and void ones.
     public var skipped = 0
     /// Deliveries of an offset that had been delivered before in the same assignment.
     public var duplicates = 0
@@ -101,6 +116,8 @@ public struct HandlerContext: Sendable {
     public let attempt: Int
     /// Where the event was delivered first.
     public let origin: RecordPosition
+    /// Whether the event may have been delivered before: after a crash, what was in flight is delivered again.
+    public let isRedelivery: Bool
     /// The attempt's span, to be annotated.
     public let span: Span
     /// Whether the record came through the retry topic.

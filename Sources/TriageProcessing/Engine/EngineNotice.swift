@@ -9,6 +9,12 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case revoked(Int, abandoned: Int)
     /// Partitions were lost.
     case lost(Int)
+    /// What a predecessor left in a retry partition was read: so many retries are open, of so many records.
+    case rebuilt(TopicPartition, open: Int, read: Int)
+    /// A commit's metadata can't be used: what is complete beyond the committed offset is handled again.
+    case metadataIgnored(TopicPartition, CommitMetadataError)
+    /// A record that waited was taken by the topic's retention: it can't be handled any more.
+    case lostToRetention(RecordPosition)
     /// The client reported an error that it may recover from.
     case clientError(BrokerError)
     /// A commit failed; it is tried again.
@@ -36,6 +42,14 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .assigned(let count): "\(count) partitions assigned"
         case .revoked(let count, let abandoned): "\(count) partitions revoked, \(abandoned) deliveries abandoned"
         case .lost(let count): "\(count) partitions lost"
+        case .rebuilt(let partition, let open, let read): "\(partition): \(open) open retries found among \(read) records"
+        case .metadataIgnored(let partition, let error):
+            """
+            the metadata of the commit of \(partition) \(error == .foreign ? "isn't Triage's" : "is damaged") and is ignored: \
+            what was done beyond the committed offset is done again
+            """
+        case .lostToRetention(let position):
+            "\(position) waited longer than its topic keeps records and is lost: raise retention.ms of the retry topic"
         case .clientError(let error): "Kafka client: \(error)"
         case .commitFailed(let error): "commit failed, will be tried again: \(error)"
         case .produceFailed(let error, _): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
@@ -80,7 +94,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     /// How much attention it calls for.
     public var weight: Weight {
         switch self {
-        case .assigned, .revoked, .stopping: .information
+        case .assigned, .revoked, .rebuilt, .stopping: .information
         case .deadLettered, .gateOpened: .notable
         default: .warning
         }

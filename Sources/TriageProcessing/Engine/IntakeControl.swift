@@ -1,8 +1,9 @@
 internal import TriageEvents
 
-/// Decides which partitions are not fetched from: all of them while too much is in flight, retry partitions alone while too
-/// many bytes wait for their time, so that waiting doesn't cost main topics anything. Two watermarks each: paused at
-/// the maximum, resumed at half of it.
+/// Decides which partitions are not fetched from: all of them while too much is in flight, and single ones that wait for
+/// something of their own. Two watermarks: paused at the maximum, resumed at half of it.
+///
+/// What waits for its time pauses nothing (design §3): the record that others wait for may be behind it in the retry topic.
 struct IntakeControl: Equatable {
     /// What fills memory.
     struct Load: Equatable {
@@ -10,7 +11,7 @@ struct IntakeControl: Equatable {
         var records = 0
         /// Their bytes.
         var bytes = 0
-        /// Bytes of the retry records that are not due yet.
+        /// Bytes of the retry records that wait for their time, as far as they are in memory.
         var waitingBytes = 0
     }
     /// What the client is to be told.
@@ -24,9 +25,10 @@ struct IntakeControl: Equatable {
     /// What the client has paused.
     private(set) var paused: Set<TopicPartition> = []
     private var isFull = false
-    private var isWaitingFull = false
     private var isClosed = false
     private var isHeld = false
+    /// Partitions that wait for something of their own.
+    private var heldBack: Set<TopicPartition> = []
     private var isStale = false
 
     init(maximumRecords: Int, maximumBytes: Int) {
@@ -40,6 +42,7 @@ struct IntakeControl: Equatable {
     /// These are not assigned any more; the client forgets with the assignment that they were paused.
     mutating func forget(_ partitions: [TopicPartition]) {
         paused.subtract(partitions)
+        heldBack.subtract(partitions)
         isStale = true
     }
 
@@ -56,15 +59,24 @@ struct IntakeControl: Equatable {
         isStale = true
     }
 
+    /// Whether one partition isn't fetched from, whatever the others are: while its retry twin is read to its end, or while it has
+    /// run too far ahead of its watermark.
+    mutating func hold(back partition: TopicPartition, _ held: Bool) {
+        let changed = held ? heldBack.insert(partition).inserted : heldBack.remove(partition) != nil
+        if changed { isStale = true }
+    }
+
+    /// Whether a partition is held back.
+    func isHeldBack(_ partition: TopicPartition) -> Bool { heldBack.contains(partition) }
+
     /// The change that `load` calls for; nil for none. Ask again only after it was performed or ``refused(_:)``.
     mutating func balance(_ load: Load, assigned: some Sequence<TopicPartition>) -> Change? {
         let isFull = exceeds(load.records, maximumRecords, isFull) || exceeds(load.bytes, maximumBytes, isFull)
-        let isWaitingFull = exceeds(load.waitingBytes, maximumBytes, isWaitingFull)
-        guard isStale || isFull != self.isFull || isWaitingFull != self.isWaitingFull else { return nil }
+        guard isStale || isFull != self.isFull else { return nil }
         self.isFull = isFull
-        self.isWaitingFull = isWaitingFull
         isStale = false
-        let wanted = Set(assigned.filter { isFull || isClosed || isHeld || isWaitingFull && TopicName.isRetry($0.topic) })
+        let wanted = Set(
+            assigned.filter { isFull || isClosed || isHeld || heldBack.contains($0) })
         let change = Change(pause: wanted.subtracting(paused).sorted(), resume: paused.subtracting(wanted).sorted())
         paused = wanted
         return change == Change() ? nil : change

@@ -54,6 +54,7 @@ final class PipelineReadings: Sendable {
     private struct State {
         var partitions: [Partition] = []
         var lanes = 0
+        var blocked = 0
         /// Ends that a broker was asked for, since those of paused partitions stay what they were.
         var asked: [TopicPartition: Int64] = [:]
         var gate = OutageGate.State.open
@@ -72,6 +73,9 @@ final class PipelineReadings: Sendable {
         meter.observe(.lanes) {
             [(["messaging.consumer.group.name": self.group], .int(Int64(self.state.withLock(\.lanes))))]
         }
+        meter.observe(.keysBlocked) {
+            [(["messaging.consumer.group.name": self.group], .int(Int64(self.state.withLock(\.blocked))))]
+        }
         meter.observe(.partitionsPaused) { self.levels { $0.isPaused ? 1 : 0 } }
         meter.observe(.retryWaiting) {
             WaitReason.allCases.flatMap { reason in
@@ -84,10 +88,11 @@ final class PipelineReadings: Sendable {
         meter.observe(.gateState) { self.gateStates() }
     }
 
-    func publish(_ partitions: [Partition], lanes: Int, gate: OutageGate.State) {
+    func publish(_ partitions: [Partition], lanes: Int, blocked: Int, gate: OutageGate.State) {
         state.withLock { state in
             state.partitions = partitions
             state.lanes = lanes
+            state.blocked = blocked
             state.gate = gate
             if !state.asked.isEmpty {
                 let assigned = Set(partitions.map(\.id))

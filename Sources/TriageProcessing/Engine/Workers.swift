@@ -109,6 +109,11 @@ extension Engine {
     private func handle(_ delivery: Delivery, lane: LaneKey, by worker: Worker) async {
         let record = delivery.record
         let partition = delivery.partition
+        if let open = delivery.open, !queues.mayRun(open.id) {
+            putToRest(delivery, open, lane: lane)
+            if delivery === probe { probeSaidNothing(at: clock.now()) }
+            return
+        }
         let start = clock.now()
         var step = ProcessStep(
             template: partition.processTemplate, offset: record.offset, key: record.key, isTombstone: record.value == nil,
@@ -135,6 +140,11 @@ extension Engine {
             return
         }
         step.describe(event)
+        if let head = blocker(of: delivery, lane: lane) {
+            if delivery === probe { probeSaidNothing(at: start) }
+            park(delivery, behind: head, step: step, lane: lane)
+            return
+        }
 
         let deferral = delivery.deferral
         var retries = deferral?.retries ?? delivery.knownHistory?.retries ?? 0
@@ -151,7 +161,8 @@ extension Engine {
             worker.attempt = attempt.span.context
             if let timeout = configuration.attemptTimeout { worker.deadline = attemptStart + timeout }
             let context = HandlerContext(
-                record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position, span: attempt.span
+                record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position,
+                isRedelivery: delivery.isRedelivery, span: attempt.span
             )
             var thrown: (any Error)?
             do {
@@ -242,6 +253,7 @@ extension Engine {
         if let first = delivery.knownHistory?.originTimestamp ?? delivery.record.timestamp {
             partition.metrics.completedEndToEnd.record(max(0, now.seconds(since: first)), in: context, at: now)
         }
+        if delivery.open != nil { closeRetry(delivery, now) }
         settle(delivery, lane: lane)
     }
 
@@ -263,7 +275,7 @@ extension Engine {
 }
 
 /// Carries a value that is confined to the loop's thread into a task that runs on it.
-private struct Confined<Value>: @unchecked Sendable {
+struct Confined<Value>: @unchecked Sendable {
     let value: Value
 
     init(_ value: Value) { self.value = value }

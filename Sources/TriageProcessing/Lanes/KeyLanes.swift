@@ -43,6 +43,18 @@ public struct KeyLanes<Item> {
         }
     }
 
+    /// Puts an item before the others of its key's lane, but behind the last one that `mustPrecede` it, and behind one that is
+    /// handed out or next to be.
+    public mutating func enqueueFirst(_ item: Item, key: LaneKey, after mustPrecede: (Item) -> Bool) {
+        guard let index = lanes.index(forKey: key) else {
+            enqueue(item, key: key)
+            return
+        }
+        waiting += 1
+        let position = lanes.values[index].lastIndex(where: mustPrecede).map { $0 + 1 } ?? 0
+        lanes.values[index].insert(item, at: position)
+    }
+
     /// Hands out the next item; its lane stays occupied until ``finished(_:)``.
     public mutating func next() -> (key: LaneKey, item: Item)? {
         guard let first = ready.popFirst() else { return nil }

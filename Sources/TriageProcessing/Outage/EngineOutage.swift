@@ -90,7 +90,7 @@ extension Engine {
                 waiting: waiting, isPaused: intake.paused.contains(partition.id)
             )
         }
-        readings.publish(all, lanes: lanes.activeKeys, gate: gate.state)
+        readings.publish(all, lanes: lanes.activeKeys, blocked: queues.blockedKeys, gate: gate.state)
     }
 
     /// Looks up what the loop doesn't learn by itself: the dead letters that stand open, and the ends of paused partitions.

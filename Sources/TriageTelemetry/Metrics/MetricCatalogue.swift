@@ -130,7 +130,7 @@ extension Metric {
     /// Keys with an open retry record.
     public static let keysBlocked = Metric(
         "triage.keys.blocked", .upDownCounter, unit: "{key}", "Keys whose events wait for an earlier one's retry.",
-        attributes: place)
+        attributes: ["messaging.consumer.group.name"])
     /// Partitions that are not fetched from at present.
     public static let partitionsPaused = Metric(
         "triage.partitions.paused", .upDownCounter, unit: "{partition}", "Assigned partitions that are paused.",

@@ -58,6 +58,13 @@ public struct ProcessStep: Sendable {
     /// Says that an attempt of this very delivery was made before and deferred: a link to it.
     public mutating func follows(_ attempt: TraceContext) { span.add(SpanLink(attempt)) }
 
+    /// Says that the delivery waits behind another one of its patient: which, and a link to the send of the retry waited for.
+    public mutating func parked(behind origin: SafeText, waitingFor context: TraceContext?) {
+        guard span.isRecording else { return }
+        span.append("triage.parked.behind", .text(origin))
+        if let context, context.isValid { span.add(SpanLink(context)) }
+    }
+
     /// Notes something that this delivery brought about beside its own outcome.
     public mutating func add(_ event: SpanEvent) { span.add(event) }
 

@@ -1,0 +1,60 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// Events that wait behind an earlier one of their patient (design §3, Order).
+extension Engine {
+    /// The open retry that a main record has to wait for; nil if it may be handled now.
+    @inline(__always)
+    func blocker(of delivery: Delivery, lane: LaneKey) -> OpenRetry? {
+        if queues.isEmpty || delivery.partition.isRetry || configuration.ordering == .none { return nil }
+        return queues.blocker(of: lane, at: place(of: delivery))
+    }
+
+    private func place(of delivery: Delivery) -> QueuePlace {
+        QueuePlace(
+            source: delivery.partition.source, offset: delivery.record.offset,
+            time: delivery.record.timestamp?.nanoseconds ?? .min)
+    }
+
+    /// Puts an event into the retry topic behind the one it has to wait for: no attempt was made, none is charged.
+    func park(_ delivery: Delivery, behind head: OpenRetry, step: ProcessStep, lane: LaneKey) {
+        var step = step
+        // An origin is read from a header: only one in a topic of ours is told.
+        let origin: SafeText =
+            configuration.topics.contains(head.origin.topic) ? SafeText(vetted: head.origin.description) : "_OTHER"
+        step.parked(behind: origin, waitingFor: head.context)
+        let traceparent = step.context.isValid ? step.context.traceparent : nil
+        let headers = FailureHeaders.parked(
+            delivery.history, behind: head.origin, group: configuration.group, writer: delivery.partition.writer,
+            processTraceparent: traceparent)
+        begin(
+            PendingSend(
+                .parked, delivery: delivery, lane: lane,
+                record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)),
+                headers: headers + contentType(of: delivery),
+                attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
+                open: opened(delivery, lane: lane, retries: delivery.history.retries)
+            ))
+    }
+
+    /// The open retry that a delivery becomes or goes on as, from now until it is completed or given up.
+    func opened(_ delivery: Delivery, lane: LaneKey, retries: Int) -> OpenRetry? {
+        if let open = delivery.open {
+            queues.left(open.id)
+            open.offset = nil
+            open.retries = retries
+            open.partition.producing[open.origin] = open
+            return open
+        }
+        guard !delivery.partition.isRevoked, let partition = delivery.partition.twin, !delivery.partition.isRetry else {
+            return nil
+        }
+        let history = delivery.history
+        let open = OpenRetry(origin: history.origin, lane: lane, partition: partition)
+        open.retries = retries
+        enqueue(open, time: history.originTimestamp)
+        partition.producing[open.origin] = open
+        delivery.open = open
+        return open
+    }
+}

@@ -1,0 +1,294 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// How retry records come in: what is void is completed unprocessed, what isn't waits for its turn and its time.
+extension Engine {
+    /// How long before it is due a body that was left to the topic is read again.
+    static var fetchLead: Duration { .milliseconds(500) }
+    /// Bodies that are read again at a time.
+    static var fetchSize: Int { 256 }
+
+    /// A record of a retry partition was read.
+    func ingestRetry(_ delivery: Delivery, _ now: Timestamp) {
+        let history = EventHistory(of: delivery.record)
+        delivery.knownHistory = history
+        let partition = delivery.partition
+        if let group = history.group, group != configuration.group {
+            skip(delivery)
+        } else if let end = partition.rebuildEnd, delivery.record.offset < end {
+            partition.rebuild.append(item(delivery, history, now))
+        } else if let open = partition.expected.removeValue(forKey: delivery.record.offset) {
+            arrived(open, delivery, history, now)
+        } else if let writer = delivery.record.headers.text(HeaderName.writer) {
+            guard writer == partition.writer else {
+                // Produced under an earlier assignment and landed after this one began: main redelivered its origin since.
+                skip(delivery)
+                return
+            }
+            ingestOwn(delivery, history, now)
+        } else {
+            // An operator's replay: nobody waits for it yet.
+            arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
+        }
+    }
+
+    /// A record that this assignment wrote, and that no acknowledgement has told the place of: not yet, or it is a copy.
+    private func ingestOwn(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
+        let partition = delivery.partition
+        if let open = partition.producing[history.origin], open.retries == history.retries {
+            guard open.isUnlocated else {
+                open.candidates.append(delivery)
+                return
+            }
+            partition.producing[history.origin] = nil
+            arrived(open, delivery, history, now)
+        } else {
+            skip(delivery)
+        }
+    }
+
+    /// What was completed by a predecessor is read once more at a rebuild, for what it says about others.
+    func noteCompleted(_ record: Record, in partition: PartitionState) {
+        guard let end = partition.rebuildEnd, record.offset < end else { return }
+        let history = EventHistory(of: record)
+        guard history.group == nil || history.group == configuration.group else { return }
+        partition.rebuild.append(
+            RebuildItem(
+                origin: history.origin, originTime: history.originTimestamp, retries: history.retries, offset: record.offset,
+                size: 0, ticket: 0, due: nil, reason: history.waitReason, lane: LaneKey(0), context: nil, isComplete: true,
+                delivery: nil
+            ))
+    }
+
+    /// Completes a record unprocessed: another group's, or void.
+    func skip(_ delivery: Delivery) {
+        counts.skipped += 1
+        delivery.partition.metrics.deliveries(.skipped).add(1)
+        delivery.partition.ledger.complete(delivery.ticket)
+    }
+
+    // MARK: Rebuild
+
+    private func item(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) -> RebuildItem {
+        let keeps = keepsBody(delivery.record.size, due: history.dueAt ?? now, now)
+        if keeps { load.waitingBytes += delivery.record.size }
+        return RebuildItem(
+            origin: history.origin, originTime: history.originTimestamp, retries: history.retries,
+            offset: delivery.record.offset, size: delivery.record.size, ticket: delivery.ticket, due: history.dueAt,
+            reason: history.waitReason, lane: delivery.lane, context: delivery.context, isComplete: false,
+            delivery: keeps ? delivery : nil
+        )
+    }
+
+    /// Ends the rebuild of a retry partition that was read to the end it had at its assignment.
+    func finishRebuild(_ partition: PartitionState, _ now: Timestamp) {
+        guard let end = partition.rebuildEnd, (partition.ledger.position ?? 0) >= end else { return }
+        partition.rebuildEnd = nil
+        let items = partition.rebuild
+        partition.rebuild = []
+        let main = partition.twin
+        let voids = Rebuild.voids(items) { origin in
+            guard let main, origin.topicPartition == main.id else { return false }
+            // What retention or a truncation took comes from nowhere but here.
+            return !main.ledger.isComplete(origin.offset) && main.available?.contains(origin.offset) != false
+        }
+        var open = 0
+        for (item, isVoid) in zip(items, voids) where !item.isComplete {
+            if item.delivery != nil { load.waitingBytes -= item.size }
+            if isVoid {
+                counts.skipped += 1
+                partition.metrics.deliveries(.skipped).add(1)
+                partition.ledger.complete(item.ticket)
+                continue
+            }
+            open += 1
+            let retry = OpenRetry(origin: item.origin, lane: item.lane, partition: partition)
+            enqueue(retry, time: item.originTime)
+            retry.context = item.context
+            settleIn(
+                retry, offset: item.offset, ticket: item.ticket, size: item.size, due: item.due, reason: item.reason,
+                body: item.delivery, now)
+        }
+        if let main { holdBack(main) }
+        notify(.rebuilt(partition.id, open: open, read: items.count))
+    }
+
+    // MARK: Waiting
+
+    /// A retry of `history`'s origin is open from now on.
+    private func opened(_ history: EventHistory, lane: LaneKey, in partition: PartitionState) -> OpenRetry {
+        let open = OpenRetry(origin: history.origin, lane: lane, partition: partition)
+        enqueue(open, time: history.originTimestamp)
+        return open
+    }
+
+    /// Puts a retry into its key's queue; without an order each has one of its own.
+    func enqueue(_ open: OpenRetry, time: Timestamp?) {
+        var key = open.lane
+        if configuration.ordering == .none {
+            aloneSequence += 1
+            key = LaneKey(aloneSequence)
+        }
+        let place = QueuePlace(
+            source: source(of: open.origin.topicPartition), offset: open.origin.offset, time: time?.nanoseconds ?? .min)
+        open.id = queues.open(open, key: key, place: place)
+    }
+
+    /// The number that queues know a topic partition by.
+    func source(of id: TopicPartition) -> Int {
+        if let known = sources[id] { return known }
+        sources[id] = sources.count
+        return sources.count - 1
+    }
+
+    /// The record of an open retry was read.
+    func arrived(_ open: OpenRetry, _ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
+        open.context = delivery.context
+        let keeps = keepsBody(delivery.record.size, due: history.dueAt ?? now, now)
+        settleIn(
+            open, offset: delivery.record.offset, ticket: delivery.ticket, size: delivery.record.size, due: history.dueAt,
+            reason: history.waitReason, body: keeps ? delivery : nil, now)
+    }
+
+    private func settleIn(
+        _ open: OpenRetry, offset: Int64, ticket: Int, size: Int, due: Timestamp?, reason: WaitReason, body: Delivery?,
+        _ now: Timestamp
+    ) {
+        open.offset = offset
+        open.ticket = ticket
+        open.size = size
+        // Without a due time a record is due at once; it takes the same way, so that its wait is a span too.
+        open.due = due ?? now
+        open.reason = reason
+        rest(open, body)
+        var isBarred = false
+        if configuration.ordering == .perKey, let main = open.partition.twin, open.origin.topicPartition == main.id {
+            let origin = open.origin.offset
+            isBarred = origin >= main.ledger.position ?? 0 && main.available?.contains(origin) != false
+        }
+        if queues.arrived(open.id, isBarred: isBarred) != nil { freed(open, now) }
+    }
+
+    /// It waits, with its body or without.
+    func rest(_ open: OpenRetry, _ body: Delivery?) {
+        guard let offset = open.offset else { return }
+        body?.open = open
+        open.delivery = body
+        if body != nil { load.waitingBytes += open.size }
+        open.partition.atRest[offset] = open
+        open.partition.waiting[open.reason] += 1
+    }
+
+    /// It waits no longer: it is handed out, or gone.
+    func leaveRest(_ open: OpenRetry) -> Delivery? {
+        guard let offset = open.offset, open.partition.atRest.removeValue(forKey: offset) != nil else { return nil }
+        let body = open.delivery
+        open.delivery = nil
+        if open.isFetched {
+            open.isFetched = false
+            fetched -= 1
+        }
+        if body != nil { load.waitingBytes -= open.size }
+        open.partition.waiting[open.reason] -= 1
+        return body
+    }
+
+    /// Whether a body may stay in memory: what is due soon may, since it would have to be read again at once.
+    private func keepsBody(_ size: Int, due: Timestamp, _ now: Timestamp) -> Bool {
+        reader == nil || load.waitingBytes + size <= configuration.maximumBytesInFlight
+    }
+
+    /// Nothing is before it any more: it runs when it is due.
+    func freed(_ open: OpenRetry, _ now: Timestamp) {
+        if open.reason == .parked { open.due = max(open.due, now) }
+        if open.delivery == nil {
+            absent.insert(open, due: open.due + (.zero - Engine.fetchLead))
+        } else {
+            waiting.insert(open, due: open.due)
+        }
+    }
+
+    /// Hands retries that are due to their lanes, as long as there is room, and has the bodies read of those that soon are.
+    func releaseDue(_ now: Timestamp) {
+        while mayRelease, let (open, _) = waiting.popDue(at: now) {
+            if isReady(open), open.delivery != nil { handOut(open) }
+        }
+        while mayFetch, let (open, _) = absent.popDue(at: now) {
+            if isReady(open), open.delivery == nil { fetch(open) }
+        }
+    }
+
+    /// Whether it still waits and nothing is before it: the heaps keep what was overtaken.
+    private func isReady(_ open: OpenRetry) -> Bool {
+        guard let offset = open.offset, open.partition.atRest[offset] === open else { return false }
+        return queues.mayRun(open.id)
+    }
+
+    /// Whether another retry fits into the lanes.
+    var mayRelease: Bool {
+        !isDraining && lanes.waiting < configuration.maximumInFlight && load.bytes < configuration.maximumBytesInFlight
+    }
+
+    /// Whether another body may be read again.
+    var mayFetch: Bool { !isDraining && fetched < 2000 }
+
+    /// Ends the rebuilds that are through.
+    func finishRebuilds(_ now: Timestamp) {
+        isRebuilding = false
+        for partition in partitions.values where partition.rebuildEnd != nil {
+            finishRebuild(partition, now)
+            if partition.rebuildEnd != nil { isRebuilding = true }
+        }
+    }
+
+    /// Holds main partitions back whose watermark is so far behind that the commit's metadata would grow too long.
+    func holdBackFarAhead() {
+        let span = configuration.maximumOffsetSpan
+        for partition in partitions.values where !partition.isRetry {
+            let ahead = partition.ledger.offsetSpan
+            if partition.isFarAhead ? ahead < span / 2 : ahead >= span {
+                partition.isFarAhead.toggle()
+                holdBack(partition)
+            }
+        }
+    }
+
+    private func holdBack(_ main: PartitionState) {
+        let isRebuilding = configuration.ordering == .perKey && main.twin?.rebuildEnd != nil
+        intake.hold(back: main.id, main.isFarAhead || isRebuilding)
+    }
+
+    private func handOut(_ open: OpenRetry) {
+        guard let delivery = leaveRest(open) else { return }
+        delivery.due = open.due
+        load.bytes += open.size
+        // Before what came to main after it, but never before what main redelivered and stands before it.
+        let place = QueuePlace(source: source(of: open.origin.topicPartition), offset: open.origin.offset, time: .min)
+        lanes.enqueueFirst(delivery, key: delivery.lane) { other in
+            !other.partition.isRetry && other.partition.source == place.source && other.record.offset < place.offset
+        }
+    }
+
+    /// Puts a retry that was handed out too early back: something before it came up meanwhile.
+    func putToRest(_ delivery: Delivery, _ open: OpenRetry, lane: LaneKey) {
+        delivery.partition.busy -= 1
+        load.bytes -= delivery.record.size
+        rest(open, delivery)
+        lanes.finished(lane)
+    }
+
+    /// A retry is done or given up: its key's next is freed.
+    func closeRetry(_ delivery: Delivery, _ now: Timestamp) {
+        guard let open = delivery.open else { return }
+        delivery.open = nil
+        if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
+    }
+
+    /// Main has gone on: retries that waited for it may be free.
+    func advance(_ main: PartitionState, _ now: Timestamp) {
+        guard queues.hasBarred, let position = main.ledger.position else { return }
+        for id in queues.advance(main.source, to: position) {
+            if let open = queues[id] { freed(open, now) }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+internal import DequeModule
+
+/// Where a record stands in the order of its key's events.
+public struct QueuePlace: Sendable, Hashable {
+    /// The origin's topic partition, numbered by the caller.
+    public let source: Int
+    /// The origin's offset: decides within a topic partition.
+    public let offset: Int64
+    /// The origin's time in nanoseconds: decides between topics. What has none came first.
+    public let time: Int64
+
+    /// A place.
+    public init(source: Int, offset: Int64, time: Int64) {
+        self.source = source
+        self.offset = offset
+        self.time = time
+    }
+
+    /// Whether this record's turn is before that of `other`, the offsets deciding within a topic partition.
+    func precedes(_ other: QueuePlace) -> Bool {
+        source == other.source ? offset < other.offset : (time, source) < (other.time, other.source)
+    }
+}
+
+/// Names an open retry of ``KeyQueues``; never used again once that is closed.
+public struct OpenID: Hashable, Sendable {
+    let slot: Int32
+    let generation: Int32
+}
+
+/// The open retries of every blocked key, in the order of their origins (design §3, Order).
+///
+/// A key is blocked from the moment that a retry record of it is being produced until the last one is completed or
+/// dead-lettered. Within a topic partition the origin's offset decides who is next, between topics the time of the origin, never
+/// the place in the retry topic. Only the head of a key's queue may run, and only when it is at hand: its record was read, and
+/// main has redelivered everything before its origin.
+public struct KeyQueues<Item> {
+    private enum State { case away, barred, atHand }
+    private struct Entry {
+        var generation: Int32 = 0
+        var key = LaneKey(0)
+        var place = QueuePlace(source: 0, offset: 0, time: 0)
+        var state = State.away
+        var item: Item?
+    }
+    /// The open retries of one key from one topic partition, by offset.
+    private struct Queue {
+        let source: Int
+        var slots: Deque<Int32>
+    }
+    private var entries: [Entry] = []
+    private var free: [Int32] = []
+    private var keys: [LaneKey: [Queue]] = [:]
+    /// Barred entries by source; rare, and only after an assignment.
+    private var barred: [Int: [Int32]] = [:]
+    /// Retries that are open.
+    public private(set) var count = 0
+
+    /// Nothing is blocked.
+    public init() {}
+
+    /// Whether no key is blocked.
+    public var isEmpty: Bool { count == 0 }
+    /// Keys that are blocked.
+    public var blockedKeys: Int { keys.count }
+    /// Whether retries wait for main to redeliver what lies before them.
+    public var hasBarred: Bool { !barred.isEmpty }
+
+    /// A retry of `key` is open from now on; it isn't at hand yet.
+    public mutating func open(_ item: Item, key: LaneKey, place: QueuePlace) -> OpenID {
+        let slot: Int32
+        if let reused = free.popLast() {
+            slot = reused
+        } else {
+            slot = Int32(truncatingIfNeeded: entries.count)
+            entries.append(Entry())
+        }
+        let index = Int(slot)
+        entries[index].key = key
+        entries[index].place = place
+        entries[index].state = .away
+        entries[index].item = item
+        insert(slot, key, place)
+        count += 1
+        return OpenID(slot: slot, generation: entries[index].generation)
+    }
+
+    /// The item of an open retry; nil if it is closed.
+    public subscript(id: OpenID) -> Item? { isOpen(id) ? entries[Int(id.slot)].item : nil }
+
+    /// Its record was read.
+    ///
+    /// - Parameter isBarred: main hasn't redelivered everything before its origin yet.
+    /// - Returns: itself if it may run.
+    public mutating func arrived(_ id: OpenID, isBarred: Bool = false) -> OpenID? {
+        guard isOpen(id) else { return nil }
+        entries[Int(id.slot)].state = isBarred ? .barred : .atHand
+        if isBarred { barred[entries[Int(id.slot)].place.source, default: []].append(id.slot) }
+        return mayRun(id) ? id : nil
+    }
+
+    /// It failed again or is written anew: not at hand until the next record of it is read.
+    public mutating func left(_ id: OpenID) {
+        if isOpen(id) { entries[Int(id.slot)].state = .away }
+    }
+
+    /// It is done, or given up: its key's next may be freed.
+    ///
+    /// - Returns: the one that may run now.
+    public mutating func close(_ id: OpenID) -> OpenID? {
+        guard isOpen(id) else { return nil }
+        let key = entries[Int(id.slot)].key
+        remove(id.slot)
+        return runnable(key)
+    }
+
+    /// Main has delivered everything of `source` before `position`.
+    ///
+    /// - Returns: those that may run now.
+    public mutating func advance(_ source: Int, to position: Int64) -> [OpenID] {
+        guard let waiting = barred[source] else { return [] }
+        var still: [Int32] = []
+        var freed: [Int32] = []
+        for slot in waiting {
+            guard entries[Int(slot)].state == .barred else { continue }
+            if entries[Int(slot)].place.offset < position { freed.append(slot) } else { still.append(slot) }
+        }
+        barred[source] = still.isEmpty ? nil : still
+        for slot in freed { entries[Int(slot)].state = .atHand }
+        return freed.map { OpenID(slot: $0, generation: entries[Int($0)].generation) }.filter { mayRun($0) }
+    }
+
+    /// Whether it is the head of its key's queue and at hand.
+    public func mayRun(_ id: OpenID) -> Bool {
+        isOpen(id) && entries[Int(id.slot)].state == .atHand && head(entries[Int(id.slot)].key) == id.slot
+    }
+
+    /// The item that a record of `key`, one that isn't open itself, has to wait for; nil if it may be handled now.
+    public func blocker(of key: LaneKey, at place: QueuePlace) -> Item? {
+        guard let queues = keys[key], let head = head(queues) else { return nil }
+        if entries[Int(head)].place.precedes(place) { return entries[Int(head)].item }
+        for queue in queues {
+            guard let first = queue.slots.first, entries[Int(first)].place.precedes(place) else { continue }
+            return entries[Int(first)].item
+        }
+        return nil
+    }
+
+    /// Closes those that `shouldRemove` names.
+    ///
+    /// - Returns: the items, and what may run now.
+    public mutating func remove(where shouldRemove: (Item) -> Bool) -> (items: [Item], runnable: [OpenID]) {
+        var items: [Item] = []
+        var touched: Set<LaneKey> = []
+        for slot in entries.indices {
+            guard let item = entries[slot].item, shouldRemove(item) else { continue }
+            items.append(item)
+            touched.insert(entries[slot].key)
+            remove(Int32(truncatingIfNeeded: slot))
+        }
+        return (items, touched.compactMap { runnable($0) })
+    }
+
+    // MARK: Queues
+
+    private func isOpen(_ id: OpenID) -> Bool {
+        entries.indices.contains(Int(id.slot)) && entries[Int(id.slot)].generation == id.generation
+            && entries[Int(id.slot)].item != nil
+    }
+
+    private mutating func insert(_ slot: Int32, _ key: LaneKey, _ place: QueuePlace) {
+        guard let index = keys[key]?.firstIndex(where: { $0.source == place.source }) else {
+            keys[key, default: []].append(Queue(source: place.source, slots: [slot]))
+            return
+        }
+        // Nearly always the last: what is parked comes in order. In place, so that a long queue isn't copied.
+        if let last = keys[key]?[index].slots.last, entries[Int(last)].place.offset <= place.offset {
+            keys[key]?[index].slots.append(slot)
+            return
+        }
+        let position = keys[key]?[index].slots.firstIndex { entries[Int($0)].place.offset > place.offset } ?? 0
+        keys[key]?[index].slots.insert(slot, at: position)
+    }
+
+    private mutating func remove(_ slot: Int32) {
+        let entry = entries[Int(slot)]
+        if let index = keys[entry.key]?.firstIndex(where: { $0.source == entry.place.source }) {
+            if keys[entry.key]?[index].slots.first == slot {
+                keys[entry.key]?[index].slots.removeFirst()
+            } else {
+                keys[entry.key]?[index].slots.removeAll { $0 == slot }
+            }
+            if keys[entry.key]?[index].slots.isEmpty == true { keys[entry.key]?.remove(at: index) }
+            if keys[entry.key]?.isEmpty == true { keys[entry.key] = nil }
+        }
+        if entry.state == .barred {
+            barred[entry.place.source]?.removeAll { $0 == slot }
+            if barred[entry.place.source]?.isEmpty == true { barred[entry.place.source] = nil }
+        }
+        entries[Int(slot)].item = nil
+        entries[Int(slot)].generation &+= 1
+        free.append(slot)
+        count -= 1
+    }
+
+    private func head(_ key: LaneKey) -> Int32? { keys[key].flatMap { head($0) } }
+
+    /// Of the first of each topic partition the earliest.
+    private func head(_ queues: [Queue]) -> Int32? {
+        var best: Int32?
+        for queue in queues {
+            guard let first = queue.slots.first else { continue }
+            guard let known = best else {
+                best = first
+                continue
+            }
+            if entries[Int(first)].place.precedes(entries[Int(known)].place) { best = first }
+        }
+        return best
+    }
+
+    private func runnable(_ key: LaneKey) -> OpenID? {
+        guard let slot = head(key), entries[Int(slot)].state == .atHand else { return nil }
+        return OpenID(slot: slot, generation: entries[Int(slot)].generation)
+    }
+}

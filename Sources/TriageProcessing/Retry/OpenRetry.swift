@@ -1,0 +1,78 @@
+internal import TriageEvents
+internal import TriageTelemetry
+
+/// A retry that is open: its record is being produced, waits in the retry topic, or is at the handler.
+///
+/// Its body needn't be in memory while it waits. Confined to the loop's thread.
+final class OpenRetry {
+    let origin: RecordPosition
+    /// What its deliveries are handed out by.
+    let lane: LaneKey
+    /// The retry partition.
+    let partition: PartitionState
+    /// Its name in the queues.
+    var id = OpenID(slot: -1, generation: 0)
+    /// Where its record stands, once that was read; its ticket in the ledger.
+    var offset: Int64?
+    var ticket = 0
+    var size = 0
+    /// Its record; nil before it is read, while the body is left to the topic, and while it is handed out.
+    var delivery: Delivery?
+    /// What was read before the acknowledgement said which is the one: copies may exist after an error of the producer.
+    var candidates: [Delivery] = []
+    /// The produce was acknowledged without an offset: the next record that says so is the one.
+    var isUnlocated = false
+    /// The `retryCount` of the record that is being produced.
+    var retries = 0
+    /// When it is due; once it is freed, not before that.
+    var due = Timestamp(nanoseconds: 0)
+    var reason = WaitReason.backoff
+    /// The context of the send of its record, for those that wait behind it.
+    var context: TraceContext?
+    var isFetching = false
+    /// Its body was read again for it to be handed out.
+    var isFetched = false
+    var isRewriting = false
+
+    init(origin: RecordPosition, lane: LaneKey, partition: PartitionState) {
+        self.origin = origin
+        self.lane = lane
+        self.partition = partition
+    }
+}
+
+/// A record of a retry partition that was there at its assignment.
+struct RebuildItem {
+    let origin: RecordPosition
+    let originTime: Timestamp?
+    let retries: Int
+    let offset: Int64
+    let size: Int
+    let ticket: Int
+    let due: Timestamp?
+    let reason: WaitReason
+    let lane: LaneKey
+    let context: TraceContext?
+    /// Completed by a predecessor: only there to void what it supersedes.
+    let isComplete: Bool
+    /// Nil if the body is left to the topic.
+    var delivery: Delivery?
+}
+
+/// Which of the records of a retry partition that its predecessor left are void (design §3, Order): a pure rule.
+enum Rebuild {
+    /// - Parameter isOriginOpen: whether main redelivers an origin.
+    /// - Returns: by index, whether a record is void: main redelivers its origin, or another record supersedes it, which is one
+    ///   with a higher `retryCount` of the same origin, or with the same and a later place.
+    static func voids(_ items: [RebuildItem], isOriginOpen: (RecordPosition) -> Bool) -> [Bool] {
+        var last: [RecordPosition: Int] = [:]
+        for (index, item) in items.enumerated() {
+            guard let known = last[item.origin] else {
+                last[item.origin] = index
+                continue
+            }
+            if item.retries >= items[known].retries { last[item.origin] = index }
+        }
+        return items.enumerated().map { index, item in last[item.origin] != index || isOriginOpen(item.origin) }
+    }
+}
