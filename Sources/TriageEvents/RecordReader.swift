@@ -8,7 +8,9 @@ public protocol RecordReader: AnyObject, Sendable {
     /// - Parameters:
     ///   - offsets: ascending, at least one.
     ///   - completion: called exactly once, on any thread but never within this call, with those of the records that still
-    ///     exist, ascending; or with the error that kept it from reading, after which asking again may help.
+    ///     exist, ascending; or with the error that kept it from reading, after which asking again may help. An offset at or
+    ///     behind the end of the partition is such an error, `OFFSET_NOT_AVAILABLE`: who asks has seen the record, so it is
+    ///     the end that lags.
     func read(
         _ offsets: [Int64], of partition: TopicPartition,
         completion: @escaping @Sendable (Result<[Record], BrokerError>) -> Void

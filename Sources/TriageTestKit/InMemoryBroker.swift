@@ -4,12 +4,29 @@ public import TriageTelemetry
 
 /// A Kafka broker in memory: topics, partitions, groups with the range assignor, commits with metadata; no network, no threads.
 ///
-/// It has what trips consumers up in real life: offsets with gaps, as control records and compaction leave them, and
-/// rebalances at any point. Acknowledgements come at once unless ``holdAcknowledgements`` says otherwise; faults are
-/// injected with ``failNextProduces(_:with:)`` and ``failNextCommits(_:with:)``.
+/// It has what trips consumers up in real life: offsets with gaps, as control records, compaction and aborted transactions
+/// (``appendAborted(_:)``) leave them, retention (``trim(_:before:)``), and rebalances at any point, expulsion
+/// (``expel(_:)``) included.
+///
+/// Acknowledgements come at once unless ``holdAcknowledgements()`` says otherwise. Faults are injected:
+///
+/// | fault | what the client sees | what the broker has done |
+/// | --- | --- | --- |
+/// | ``failNextProduces(_:with:)`` | the error | nothing |
+/// | ``loseNextAcknowledgements(_:with:)`` | the error | stored the record |
+/// | ``holdProduces()``, ``landHeld(_:)``, ``dropHeld(_:with:)`` | nothing, until told | nothing, until told |
+/// | ``failNextCommits(_:with:)`` | the error | nothing |
+/// | ``loseNextCommitAnswers(_:with:)`` | the error | stored the offsets |
+/// | ``holdReads()``, ``failNextReads(_:with:)`` | a late answer, the error | nothing |
+/// | ``setMaximumRecordSize(_:)``, ``setMaximumMetadataSize(_:)`` | too large | nothing |
 public final class InMemoryBroker: Sendable {
     struct Partition {
+        /// What read-committed consumers are given, by ascending offset.
         var records: [Record] = []
+        /// What aborted transactions have left: there, but delivered to nobody.
+        var aborted: [Record] = []
+        /// The first offset that was not trimmed (Kafka's log start offset).
+        var start: Int64 = 0
         var next: Int64 = 0
 
         /// The index of the first record at or behind `offset`, by halving: offsets ascend.
@@ -40,7 +57,20 @@ public final class InMemoryBroker: Sendable {
         var commitFaults: [BrokerError] = []
         var inspectionFault: BrokerError?
         var held: [@Sendable () -> Void]?
+        var lostAcknowledgements: [BrokerError] = []
+        var lostCommitAnswers: [BrokerError] = []
+        var heldProduces: [HeldProduce] = []
+        var holdsProduces = false
+        var readFaults: [BrokerError] = []
+        var heldReads: [@Sendable () -> Void] = []
+        var holdsReads = false
         var maximumRecordSize = 1_000_000
+        var maximumMetadataSize = 4096
+
+        func partition(_ id: TopicPartition) -> Partition? {
+            guard let all = topics[id.topic], all.indices.contains(Int(id.partition)) else { return nil }
+            return all[Int(id.partition)]
+        }
     }
     let state = Mutex(State())
     let clock: any EventClock
@@ -75,23 +105,20 @@ public final class InMemoryBroker: Sendable {
         rebalance { $0.contains { $0.topics.contains(name) } }
     }
 
-    /// All records of a topic, partition by partition.
+    /// All records of a topic that consumers are given, partition by partition.
     public func records(in topic: String) -> [Record] {
         state.withLock { ($0.topics[topic] ?? []).flatMap(\.records) }
     }
 
     /// The offset behind the last record of a partition.
     public func end(of partition: TopicPartition) -> Int64 {
-        state.withLock { state in
-            guard let all = state.topics[partition.topic], all.indices.contains(Int(partition.partition)) else { return 0 }
-            return all[Int(partition.partition)].next
-        }
+        state.withLock { $0.partition(partition)?.next ?? 0 }
     }
 
     /// What a group has committed.
     public func committed(group: String) -> [TopicPartition: OffsetCommit] { state.withLock { $0.commits[group] ?? [:] } }
 
-    /// Removes records, as compaction would: their offsets are never delivered.
+    /// Removes records, as compaction would: their offsets are never delivered; where the partition begins stays the same.
     public func compact(_ partition: TopicPartition, removing offsets: Set<Int64>) {
         state.withLock { state in
             state.topics[partition.topic]?[Int(partition.partition)].records.removeAll { offsets.contains($0.offset) }
@@ -108,7 +135,8 @@ public final class InMemoryBroker: Sendable {
         state.withLock { $0.commitFaults += Array(repeating: error, count: count) }
     }
 
-    /// The largest record that is accepted, in bytes. Default 1,000,000.
+    /// The largest record that is accepted, in bytes: key, value and headers. Default 1,000,000. A larger one fails with
+    /// `MSG_SIZE_TOO_LARGE`.
     public func setMaximumRecordSize(_ bytes: Int) { state.withLock { $0.maximumRecordSize = bytes } }
 
     /// From now on acknowledgements wait for ``releaseAcknowledgements()``; records are stored all the same.
@@ -134,6 +162,9 @@ public final class InMemoryBroker: Sendable {
         InMemoryConsumer(broker: self, group: group, startsAtEnd: startsAtEnd)
     }
 
+    /// Reads single records; ``holdReads()`` and ``failNextReads(_:with:)`` say how.
+    public func reader() -> any RecordReader { InMemoryReader(broker: self) }
+
     /// Looks at partitions without consuming them.
     public func inspector() -> any PartitionInspector { InMemoryInspector(broker: self) }
 
@@ -145,30 +176,43 @@ public final class InMemoryBroker: Sendable {
     func append(_ record: OutboundRecord) -> Result<Acknowledgement, BrokerError> {
         let result: Result<Acknowledgement, BrokerError> = state.withLock { state in
             if !state.produceFaults.isEmpty { return .failure(state.produceFaults.removeFirst()) }
-            let size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
+            var size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
+            record.headers.forEachRaw { size += $0.count + ($1?.count ?? 0) }
             guard size <= state.maximumRecordSize else {
                 return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce \(record.topic)"))
             }
-            guard let partitions = state.topics[record.topic] else {
-                return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce \(record.topic)"))
-            }
-            let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: partitions.count)
-            guard partitions.indices.contains(Int(number)) else {
-                return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce \(record.topic)"))
-            }
-            let offset = partitions[Int(number)].next
-            let stored = Record(
-                topic: record.topic, partition: number, offset: offset,
-                timestamp: Timestamp(milliseconds: clock.now().milliseconds), key: record.key, value: record.value,
-                headers: record.headers
-            )
-            state.topics[record.topic]?[Int(number)].records.append(stored)
-            let isGap = gapEvery > 0 && (Int(offset) + 1) % (gapEvery + 1) == gapEvery
-            state.topics[record.topic]?[Int(number)].next = offset + (isGap ? 2 : 1)
-            return .success(Acknowledgement(partition: number, offset: offset))
+            let stored = store(record, in: &state, isAborted: false)
+            guard case .success = stored, !state.lostAcknowledgements.isEmpty else { return stored }
+            return .failure(state.lostAcknowledgements.removeFirst())
         }
         wakeAll()
         return result
+    }
+
+    func store(
+        _ record: OutboundRecord, in state: inout State, isAborted: Bool
+    ) -> Result<Acknowledgement, BrokerError> {
+        guard let partitions = state.topics[record.topic] else {
+            return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce \(record.topic)"))
+        }
+        let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: partitions.count)
+        guard partitions.indices.contains(Int(number)) else {
+            return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce \(record.topic)"))
+        }
+        let offset = partitions[Int(number)].next
+        let stored = Record(
+            topic: record.topic, partition: number, offset: offset,
+            timestamp: Timestamp(milliseconds: clock.now().milliseconds), key: record.key, value: record.value,
+            headers: record.headers
+        )
+        if isAborted {
+            state.topics[record.topic]?[Int(number)].aborted.append(stored)
+        } else {
+            state.topics[record.topic]?[Int(number)].records.append(stored)
+        }
+        let isGap = gapEvery > 0 && (Int(offset) + 1) % (gapEvery + 1) == gapEvery
+        state.topics[record.topic]?[Int(number)].next = offset + (isGap ? 2 : 1)
+        return .success(Acknowledgement(partition: number, offset: offset))
     }
 
     func acknowledge(_ body: @escaping @Sendable () -> Void) {
@@ -218,6 +262,11 @@ public final class InMemoryBroker: Sendable {
         }
         rebalance(group)
         return id
+    }
+
+    /// Whether the member is still known: ``expel(_:)`` may have removed it.
+    func knows(_ member: Int, of group: String) -> Bool {
+        state.withLock { $0.groups[group]?.contains { $0.id == member } ?? false }
     }
 
     func leave(group: String, member: Int) {
@@ -287,7 +336,7 @@ public final class InMemoryBroker: Sendable {
         wakeAll()
     }
 
-    private func wakeAll() {
+    func wakeAll() {
         let wakes = state.withLock { $0.groups.values.flatMap { $0.map(\.wake) } }
         for wake in wakes { wake() }
     }

@@ -4,8 +4,10 @@ internal import TriageEvents
 
 /// The producer of an ``InMemoryBroker``.
 final class InMemoryProducer: RecordProducer {
+    private typealias Completion = @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     private struct Queue {
-        var inFlight = 0
+        var unanswered: [Int: (topic: String, completion: Completion)] = [:]
+        var next = 0
         var waiters: [@Sendable () -> Void] = []
         var isClosed = false
     }
@@ -21,31 +23,34 @@ final class InMemoryProducer: RecordProducer {
     func produce(
         _ record: OutboundRecord, completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) {
-        let refused: BrokerError? = queue.withLock { queue in
-            if queue.isClosed { return BrokerError("_DESTROY", operation: "produce \(record.topic)") }
-            if queue.inFlight >= capacity {
-                return BrokerError(BrokerError.queueFullName, operation: "produce \(record.topic)", isRetriable: true)
+        let (id, refused): (Int, BrokerError?) = queue.withLock { queue in
+            if queue.isClosed { return (0, BrokerError("_DESTROY", operation: "produce \(record.topic)")) }
+            if queue.unanswered.count >= capacity {
+                return (0, BrokerError(BrokerError.queueFullName, operation: "produce \(record.topic)", isRetriable: true))
             }
-            queue.inFlight += 1
-            return nil
+            queue.next += 1
+            queue.unanswered[queue.next] = (record.topic, completion)
+            return (queue.next, nil)
         }
         if let refused { throw refused }
-        let result = broker.append(record)
-        broker.acknowledge { [self] in
-            let waiters = queue.withLock { queue in
-                queue.inFlight -= 1
-                let waiters = queue.waiters
-                queue.waiters.removeAll()
-                return waiters
-            }
-            completion(result)
-            for waiter in waiters { waiter() }
+        broker.accept(record) { [self] in answered(id, $0) }
+    }
+
+    private func answered(_ id: Int, _ result: Result<Acknowledgement, BrokerError>) {
+        let (completion, waiters) = queue.withLock { queue in
+            let completion = queue.unanswered.removeValue(forKey: id)?.completion
+            defer { if completion != nil { queue.waiters.removeAll() } }
+            return (completion, queue.waiters)
         }
+        // Nil if it was closed meanwhile: what is answered then is answered to nobody.
+        guard let completion else { return }
+        completion(result)
+        for waiter in waiters { waiter() }
     }
 
     func whenWritable(_ body: @escaping @Sendable () -> Void) {
         let isNow = queue.withLock { queue in
-            if queue.inFlight < capacity { return true }
+            if queue.isClosed || queue.unanswered.count < capacity { return true }
             queue.waiters.append(body)
             return false
         }
@@ -54,23 +59,39 @@ final class InMemoryProducer: RecordProducer {
 
     func flush(timeout: Duration) async -> Bool {
         let deadline = ContinuousClock.now + timeout
-        while queue.withLock({ $0.inFlight > 0 }), ContinuousClock.now < deadline {
+        while queue.withLock({ !$0.unanswered.isEmpty }), ContinuousClock.now < deadline {
             // A cancelled wait ends early, as any wait does.
             guard (try? await Task.sleep(for: .milliseconds(1))) != nil else { break }
         }
-        return queue.withLock { $0.inFlight == 0 }
+        return queue.withLock { $0.unanswered.isEmpty }
     }
-    func close() { queue.withLock { $0.isClosed = true } }
+
+    /// What is unanswered fails in the order in which it was handed over, as with Kafka's clients; it may land all the same.
+    func close() {
+        let (unanswered, waiters) = queue.withLock { queue in
+            defer {
+                queue.isClosed = true
+                queue.unanswered = [:]
+                queue.waiters = []
+            }
+            return (queue.unanswered, queue.waiters)
+        }
+        for (_, (topic, completion)) in unanswered.sorted(by: { $0.key < $1.key }) {
+            completion(.failure(BrokerError("_PURGE_INFLIGHT", operation: "produce \(topic)")))
+        }
+        for waiter in waiters { waiter() }
+    }
 }
 
 /// A consumer of an ``InMemoryBroker``. A poll never waits longer than for a wake-up.
 final class InMemoryConsumer: RecordConsumer {
     private let broker: InMemoryBroker
-    private let group: String
+    let group: String
     private let startsAtEnd: Bool
     private let signal = WakeSignal()
     private weak var observer: (any AssignmentObserver)?
-    private var member: Int?
+    private(set) var member: Int?
+    private var topics: [String] = []
     private var assignment: Set<TopicPartition> = []
     private var positions: [TopicPartition: Int64] = [:]
     private var paused: Set<TopicPartition> = []
@@ -89,8 +110,12 @@ final class InMemoryConsumer: RecordConsumer {
 
     var waker: @Sendable () -> Void { { [signal] in signal.wake() } }
 
+    /// Whether it is a consumer of this broker.
+    func isOf(_ broker: InMemoryBroker) -> Bool { self.broker === broker }
+
     func subscribe(to topics: [String], observer: any AssignmentObserver) throws(BrokerError) {
         self.observer = observer
+        self.topics = topics
         member = broker.join(group: group, topics: topics, wake: waker)
     }
 
@@ -112,20 +137,20 @@ final class InMemoryConsumer: RecordConsumer {
         rotation += 1
         for index in order.indices {
             let id = order[(index + rotation) % order.count]
-            let position = positions[id] ?? 0
-            let (records, end) = broker.state.withLock { state in
-                guard let partition = state.topics[id.topic]?[Int(id.partition)] else { return ([Record](), Int64(0)) }
+            let known = positions[id] ?? 0
+            let (records, position, end, last) = broker.state.withLock { state in
+                guard let partition = state.partition(id) else { return ([Record](), known, Int64(0), Int64(-1)) }
+                // What was trimmed under a consumer is out of its range: it starts anew as one without a commit does.
+                let position = known >= partition.start ? known : startsAtEnd ? partition.next : partition.start
                 let first = partition.firstIndex(from: position)
-                return (Array(partition.records[first...].prefix(maximum - batch.records.count)), partition.next)
+                let records = Array(partition.records[first...].prefix(maximum - batch.records.count))
+                return (records, position, partition.next, partition.records.last?.offset ?? -1)
             }
             batch.records += records
             knownEnds[id] = end
-            if let last = records.last { positions[id] = last.offset + 1 }
-            let reached = positions[id] ?? position
-            let hasMore = broker.state.withLock { state in
-                (state.topics[id.topic]?[Int(id.partition)].records.last?.offset ?? -1) >= reached
-            }
-            if !hasMore, reportedEnds[id] != end {
+            let reached = records.last.map { $0.offset + 1 } ?? position
+            positions[id] = reached
+            if last < reached, reportedEnds[id] != end {
                 positions[id] = end
                 reportedEnds[id] = end
                 batch.ends.append((id, end))
@@ -135,7 +160,15 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     private func rebalance() {
-        guard let member else { return }
+        guard var member else { return }
+        if !broker.knows(member, of: group) {
+            let lost = assignment.sorted()
+            assignment.removeAll()
+            paused.removeAll()
+            if !lost.isEmpty { observer?.lost(lost, by: self) }
+            member = broker.join(group: group, topics: topics, wake: waker)
+            self.member = member
+        }
         while let step = broker.rebalanceStep(group: group, member: member) {
             switch step {
             case .revoke(let leaving):
@@ -157,12 +190,15 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     private func start(of id: TopicPartition, as start: StartOffset) -> Int64 {
-        let end = broker.end(of: id)
-        // An offset behind the end doesn't exist: the topic is another than it was. Kafka's clients reset it like a missing one.
-        func existing(_ offset: Int64) -> Int64 { offset <= end ? offset : startsAtEnd ? end : 0 }
+        let there = broker.range(of: id)
+        // An offset that doesn't exist, because it was trimmed or the topic is another than it was: Kafka's clients reset it
+        // like a missing one.
+        func existing(_ offset: Int64) -> Int64 {
+            there.contains(offset) || offset == there.upperBound ? offset : startsAtEnd ? there.upperBound : there.lowerBound
+        }
         switch start {
         case .offset(let offset): return existing(offset)
-        case .beginning: return 0
+        case .beginning: return there.lowerBound
         case .committed:
             return existing(broker.committed(group: group)[id]?.offset ?? .max)
         }
@@ -173,19 +209,13 @@ final class InMemoryConsumer: RecordConsumer {
 
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) {
         try checkOpen("commit")
-        var failure: BrokerError?
-        do { try commitAndWait(offsets) } catch { failure = error }
-        results.append((offsets, failure))
+        results += broker.commit(offsets, group: group, member: member)
     }
 
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {
         try checkOpen("commit")
-        let failure: BrokerError? = broker.state.withLock { state in
-            if !state.commitFaults.isEmpty { return state.commitFaults.removeFirst() }
-            for offset in offsets { state.commits[group, default: [:]][offset.topicPartition] = offset }
-            return nil
-        }
-        if let failure { throw failure }
+        let results = broker.commit(offsets, group: group, member: member)
+        if let failure = results.lazy.compactMap(\.error).first { throw failure }
     }
 
     private func checkOpen(_ operation: String) throws(BrokerError) {
@@ -197,9 +227,7 @@ final class InMemoryConsumer: RecordConsumer {
     }
 
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> {
-        let first = broker.state.withLock { $0.topics[partition.topic]?[Int(partition.partition)].records.first?.offset }
-        let end = broker.end(of: partition)
-        return min(first ?? end, end)..<end
+        broker.range(of: partition)
     }
 
     func knownEnd(of partition: TopicPartition) -> Int64? { knownEnds[partition] }

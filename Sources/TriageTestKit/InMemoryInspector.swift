@@ -7,7 +7,7 @@ struct InMemoryInspector: PartitionInspector {
 
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> {
         let found = try look(at: partition)
-        return min(found.records.first?.offset ?? found.next, found.next)..<found.next
+        return found.start..<found.next
     }
 
     func timestamp(in partition: TopicPartition, from offset: Int64, timeout: Duration) throws(BrokerError) -> Timestamp? {
@@ -17,8 +17,7 @@ struct InMemoryInspector: PartitionInspector {
 
     private func look(at id: TopicPartition) throws(BrokerError) -> InMemoryBroker.Partition {
         let (fault, found) = broker.state.withLock { state in
-            let all = state.topics[id.topic] ?? []
-            return (state.inspectionFault, all.indices.contains(Int(id.partition)) ? all[Int(id.partition)] : nil)
+            (state.inspectionFault, state.partition(id))
         }
         if let fault { throw fault }
         guard let found else { throw BrokerError("_UNKNOWN_PARTITION", operation: "watermarks of \(id)") }

@@ -11,6 +11,8 @@ struct BrokerUnderTest {
     var makeConsumer: (_ group: String, _ fromEnd: Bool) throws -> any RecordConsumer
     /// What looks at partitions.
     var makeInspector: () throws -> any PartitionInspector
+    /// What reads single records.
+    var makeReader: () throws -> any RecordReader
     /// A new topic with this many partitions; the name.
     var createTopic: (_ partitions: Int) async throws -> String
 

@@ -46,6 +46,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 configuration.additional["fetch.wait.max.ms"] = "50"
                 return try KafkaInspector(configuration)
             },
+            makeReader: { try KafkaRecordReader(KafkaConfiguration(bootstrapServers: servers)) },
             createTopic: { partitions in
                 let name = unique("topic")
                 if self == .embedded {
@@ -68,6 +69,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
             makeProducer: { inMemory.producer(capacity: $0 ?? 100_000) },
             makeConsumer: { inMemory.consumer(group: $0, startsAtEnd: $1) },
             makeInspector: { inMemory.inspector() },
+            makeReader: { inMemory.reader() },
             createTopic: { partitions in
                 let name = unique("topic")
                 inMemory.createTopic(name, partitions: partitions)

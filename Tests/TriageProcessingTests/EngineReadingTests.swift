@@ -262,7 +262,7 @@ struct EngineReadingTests {
         #expect(bench.total(.deadLetterSize) == 5)
 
         // Retention takes the first: the next one's age counts.
-        bench.broker.compact(TopicPartition(bench.deadLetterTopic, 1), removing: [0])
+        bench.broker.trim(TopicPartition(bench.deadLetterTopic, 1), before: 1)
         running.engine.look(by: inspector, timeout: .seconds(1))
         #expect(bench.total(.deadLetterSize) == 4)
         #expect(bench.values(.deadLetterOldestAge, origin).allSatisfy { $0 < 3600 })

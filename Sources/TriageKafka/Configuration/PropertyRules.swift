@@ -19,6 +19,8 @@ struct Property: Equatable {
 /// What the kinds of clients are made for.
 enum ClientRole {
     case consumer, producer, admin
+    /// Reads single records, in no group.
+    case reader
 }
 
 /// Which properties are fixed, and why one must not touch them.
@@ -37,6 +39,21 @@ enum PropertyRules {
         // 16 MiB instead of 64: memory that is filled again soon stays in the cache. ``PrefetchWatch`` keeps it filled.
         Property("queued.max.messages.kbytes", "16384"),
         // How soon a full prefetch queue is looked at again; since librdkafka 2.2, see ``PrefetchWatch``.
+        Property("fetch.queue.backoff.ms", "20", isOptional: true),
+    ]
+
+    /// Fixed properties of a reader of single records: it commits nothing, guesses no offset, fetches little ahead of what
+    /// is asked, and is never kept waiting by a fetch that stands at the end of another partition.
+    static let reader = [
+        Property("enable.auto.commit", "false"),
+        Property("enable.auto.offset.store", "false"),
+        Property("isolation.level", "read_committed"),
+        Property("enable.partition.eof", "true"),
+        Property("auto.offset.reset", "error"),
+        Property("fetch.wait.max.ms", "10"),
+        Property("fetch.error.backoff.ms", "50"),
+        Property("fetch.message.max.bytes", "65536"),
+        Property("queued.max.messages.kbytes", "1024"),
         Property("fetch.queue.backoff.ms", "20", isOptional: true),
     ]
 
@@ -164,6 +181,7 @@ extension KafkaConfiguration {
         switch role {
         case .consumer: all += PropertyRules.consumer
         case .producer: all += PropertyRules.producer
+        case .reader: all += PropertyRules.reader
         case .admin: break
         }
         return all

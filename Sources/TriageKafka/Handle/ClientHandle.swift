@@ -68,7 +68,7 @@ final class ClientHandle: @unchecked Sendable {
             }
         case .producer:
             rd_kafka_conf_set_dr_msg_cb(configuration, deliveryReported)
-        case .admin: break
+        case .admin, .reader: break
         }
         client = try ClientHandle.make(role, configuration, properties)
         self.context = context
@@ -116,7 +116,8 @@ final class ClientHandle: @unchecked Sendable {
         _ role: ClientRole, _ configuration: OpaquePointer, _ properties: [Property]
     ) throws(KafkaConfigurationError) -> OpaquePointer {
         var text = [CChar](repeating: 0, count: 512)
-        // The admin client is a consumer without a group: unlike a producer it never creates topics by asking for them.
+        // The admin client and the reader are consumers without a group: unlike a producer they never create topics by
+        // asking for them.
         let type = role == .producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER
         if let client = rd_kafka_new(type, configuration, &text, text.count) { return client }
         rd_kafka_conf_destroy(configuration)

@@ -220,7 +220,7 @@ extension PolledBatch {
 ///
 /// The pointer is only reached under the lock, and taken away under it before the queue is destroyed, so a late
 /// waker finds nothing instead of freed memory.
-private final class WakeTarget: Sendable {
+final class WakeTarget: Sendable {
     private let queue: Mutex<UInt>
     private let isWoken = Atomic(false)
 

@@ -27,6 +27,8 @@ final class MessageIntake {
     private var wasRevoked = false
     private var staleCount = 0
     private var staleFirst: UnsafeMutablePointer<rd_kafka_message_t>?
+    /// Told instead of the batch about errors of one partition; nil puts them into ``PolledBatch/errors``.
+    var failed: ((TopicPartition, rd_kafka_resp_err_t) -> Void)?
 
     init() {
         slotCount = 512
@@ -192,6 +194,8 @@ final class MessageIntake {
             let partition = TopicPartition(name, message.partition)
             batch.ends.removeAll { $0.partition == partition }
             batch.ends.append((partition, message.offset))
+        } else if let failed, let name {
+            failed(TopicPartition(name, message.partition), message.err)
         } else {
             batch.errors.append(
                 BrokerError(code: message.err, client: client, operation: name.map { "consume \($0)" } ?? "consume")

@@ -33,7 +33,8 @@ struct PrefetchWatch {
         }
     }
 
-    private func wake(_ client: OpaquePointer) {
+    /// Wakes the broker threads, whatever the queue holds.
+    func wake(_ client: OpaquePointer) {
         if let error = rd_kafka_sasl_set_credentials(client, username, password) { rd_kafka_error_destroy(error) }
     }
 }
