@@ -306,7 +306,8 @@ struct ReaderTests {
             let start = Int64.random(in: 0..<length, using: &random)
             let existing = (start..<length).filter { _ in Bool.random(using: &random) || Bool.random(using: &random) }
             let requests = (0..<Int.random(in: 1...5, using: &random)).map { _ in
-                Set((0..<Int.random(in: 1...6, using: &random)).map { _ in Int64.random(in: 0..<length + 3, using: &random) }).sorted()
+                Set((0..<Int.random(in: 1...6, using: &random)).map { _ in Int64.random(in: 0..<length + 3, using: &random) })
+                    .sorted()
             }
             let bytes = [10, 5000, 100_000].randomElement(using: &random) ?? 10
             var plan = ReadPlan(requests.flatMap { $0 })

@@ -129,7 +129,7 @@ private final class ReaderLoop: Sendable {
             if isClosing { break }
             begin(&waiting, &readings)
             // Whatever needs the thread wakes it; while something is read the time-out bounds how late silence is noticed.
-            handle.take(into: &batch, maximum: 500, milliseconds: readings.isEmpty ? 1000 : 50)
+            handle.take(into: &batch, maximum: 500, milliseconds: readings.isEmpty ? 1000 : 15)
             note(batch, &readings)
             advance(&readings)
         }
@@ -160,6 +160,7 @@ private final class ReaderLoop: Sendable {
                 continue
             }
             let plan = ReadPlan(wanted)
+            if readings.isEmpty { handle.discard() }
             do throws(BrokerError) {
                 try handle.start(partition, from: plan.position)
                 let now = ContinuousClock.now

@@ -60,6 +60,15 @@ final class ReaderHandle: @unchecked Sendable {
         }
     }
 
+    /// Drops what still lies in the queue; only while nothing is being fetched.
+    func discard() {
+        var batch = PolledBatch()
+        repeat {
+            batch.removeAll()
+            take(into: &batch, 500, 0)
+        } while !batch.isEmpty
+    }
+
     /// Ends fetching; returns when librdkafka's main thread has done so.
     func stop(_ partition: TopicPartition) {
         guard let topic = topics[partition.topic] else { return }
@@ -72,8 +81,9 @@ final class ReaderHandle: @unchecked Sendable {
         failures.removeAll()
         take(into: &batch, 1, milliseconds)
         take(into: &batch, maximum - batch.records.count, 0)
-        // A queue that was full is looked at again after up to a second only, as ``PrefetchWatch`` tells.
-        if batch.records.count > 1 { prefetch.wake(handle.client) }
+        // A queue that was full, be it of what is outdated since the last stop, is looked at again after up to a second only,
+        // as ``PrefetchWatch`` tells: taking nothing in time is how that shows.
+        if batch.records.count != 1 { prefetch.wake(handle.client) }
         // Errors of the whole client wait in another queue: brokers that are down. Time-outs tell what came of them.
         rd_kafka_poll(handle.client, 0)
     }
