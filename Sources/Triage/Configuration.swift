@@ -18,6 +18,8 @@ public struct Configuration: Sendable {
     /// When an outage of what the handler calls stops everything but probes; nil for never. Default 20 patients in a row, or
     /// half of at least 100 attempts within 60 s; `TRIAGE_OUTAGE_GATE`.
     public var outage: OutagePolicy? = OutagePolicy()
+    /// Whether a patient's later events wait while an earlier one waits for its retry. Default per key; `TRIAGE_ORDERING`.
+    public var ordering = EventOrdering.perKey
     /// Handlers that may be suspended at the same time, 1 to 10,000. Default 64; `TRIAGE_CONCURRENCY`. One patient's events
     /// are handled one at a time whatever this is.
     public var concurrency = 64

@@ -17,6 +17,7 @@ public struct ConfigurationLoader: Sendable {
         ("group", "consumer group"),
         ("topics", "topics to work on, separated by commas"),
         ("retry", "none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2"),
+        ("ordering", "perKey or none"),
         ("outage-gate", "off, or row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s; what is left out is as here"),
         ("concurrency", "handlers that may be suspended at the same time, 1 to 10000"),
         ("attempt-timeout", "time for one attempt, such as 60s; 0 for no limit"),
@@ -132,6 +133,12 @@ public struct ConfigurationLoader: Sendable {
         }
         if let retry = text("retry") { configuration.retry = try ConfigurationLoader.retryPolicy(retry) }
         if let gate = text("outage-gate") { configuration.outage = try ConfigurationLoader.outagePolicy(gate) }
+        if let ordering = text("ordering") {
+            guard let known = EventOrdering(rawValue: ordering) else {
+                throw ConfigurationError(key: "ordering", value: ordering, expected: "perKey or none")
+            }
+            configuration.ordering = known
+        }
         if let concurrency = text("concurrency") {
             guard let number = Int(concurrency), (1...10_000).contains(number) else {
                 throw ConfigurationError(key: "concurrency", value: concurrency, expected: "a number from 1 to 10000")

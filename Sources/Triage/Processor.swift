@@ -17,8 +17,7 @@ internal import TriageTelemetry
 /// try await processor.run()
 /// ```
 ///
-/// Delivery is at-least-once: after a crash some events are handled again. After a clean stop only retries may be: those that
-/// were done while an earlier record of their retry partition still waited.
+/// Delivery is at-least-once: after a crash some events are handled again, after a clean stop none.
 public final class Processor: Service, Sendable {
     /// What it was told.
     public let configuration: Configuration
@@ -27,6 +26,7 @@ public final class Processor: Service, Sendable {
     private let engine: Engine
     private let sink: TracedSink
     private let inspector: KafkaInspector
+    private let reader: KafkaRecordReader
     private let onListening: @Sendable (Int) -> Void
 
     /// A processor that hasn't connected to anything yet.
@@ -52,10 +52,12 @@ public final class Processor: Service, Sendable {
         let consumer = try KafkaConsumer(kafka, log: logger.kafkaLog)
         let producer = try KafkaProducer(kafka, log: logger.kafkaLog)
         inspector = try KafkaInspector(kafka, log: logger.kafkaLog)
+        reader = try KafkaRecordReader(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
         settings.retry = configuration.retry
         settings.outage = configuration.outage
+        settings.ordering = configuration.ordering
         settings.concurrency = configuration.concurrency
         settings.attemptTimeout = configuration.attemptTimeout
         settings.drainTimeout = configuration.gracePeriod
@@ -65,7 +67,7 @@ public final class Processor: Service, Sendable {
         settings.endsWhenIdle = configuration.endsWhenIdle
         settings.clientID = kafka.clientID
         engine = Engine(
-            settings, consumer: consumer, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
+            settings, consumer: consumer, reader: reader, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
             log: { logger.log(level: Processor.level(of: $0.weight), safe: $0.text, in: $0.context) }, handler: handler
         )
     }
@@ -159,6 +161,7 @@ public final class Processor: Service, Sendable {
             looking.cancel()
             await looking.value
             inspector.close()
+            reader.close()
             if let failure { throw failure }
         }
     }

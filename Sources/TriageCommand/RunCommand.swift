@@ -51,6 +51,11 @@ struct RunCommand: AsyncParsableCommand {
             """,
             valueName: "policy"))
     var outageGate: String?
+    @Option(
+        help: ArgumentHelp(
+            "Whether a patient's later events wait for an earlier one's retry: perKey or none (default: perKey).",
+            valueName: "how"))
+    var ordering: String?
     @Option(help: "Handlers that may be suspended at the same time (default: 64).")
     var concurrency: String?
     @Option(help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
@@ -78,7 +83,7 @@ struct RunCommand: AsyncParsableCommand {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
-                "outage-gate": outageGate, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
+                "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
                 "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,

@@ -134,7 +134,8 @@ extension Conformance {
         try first.poll("a share for both", with: second) {
             first.assignments.current.count == 2 && second.assignments.current.count == 2
         }
-        #expect(failures == [])
+        // An assignment that the next rebalance has overtaken already can't be committed under; the next one can.
+        #expect(failures.allSatisfy { $0.name == "REBALANCE_IN_PROGRESS" })
         let all = (0..<4).map { TopicPartition(topic, $0) }
         let committed = try first.consumer.committed(all, timeout: patience)
         for partition in all {

@@ -19,6 +19,7 @@ extension Engine {
                 let state = partitionState(id)
                 state.writer = writer
                 starts[id] = .offset(try start(state, committed[id]))
+                try suspect(state)
                 partitions[id] = state
             }
         } catch {
@@ -184,6 +185,7 @@ extension Engine {
             partition.clear()
         }
         intake.forget(leaving.map(\.id))
+        if isCautious { reviewSuspects() }
         let orphans = sends.filter { $0.value.delivery.partition.isRevoked }
         for (id, send) in orphans {
             sends[id] = nil

@@ -12,6 +12,10 @@ struct CommitMark {
     var pending: (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?, version: Int)?
     /// The offset that runs alone, if one does.
     var alone: Int64?
+    /// The offset that ran alone when the process crashed.
+    var crashedAlone: Int64?
+    /// Offsets before this one run alone: they may have been in flight at each of the last crashes.
+    var suspectBelow: Int64?
 }
 
 extension Engine {

@@ -3,15 +3,87 @@ internal import TriageTelemetry
 
 /// What a predecessor that didn't end cleanly leaves behind (design §3, Classes): events that may be delivered again, and crashes
 /// to be counted.
+///
+/// Each commit says that its owner is at work, the last one of a clean end says that no more. Whoever finds the former counts
+/// a crash. After three in a row what may have been in flight runs alone, its offset committed before it begins; an event that was
+/// running alone at a crash is given up without another attempt.
 extension Engine {
+    /// Crashes in a row after which what was in flight runs alone (design §3).
+    static var crashLimit: Int { 3 }
+
     /// Takes over what the commit of a predecessor says.
     func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64) {
         guard metadata.flags.contains(.isOpen) else { return }
-        state.redeliveredBelow = start + configuration.maximumOffsetSpan
+        // A commit's metadata holds no more than this, and what is in flight is capped by it.
+        let span = configuration.maximumOffsetSpan
+        state.redeliveredBelow = start + span
         var crashes = CommitMetadata.Crashes(count: 1, base: start)
-        if let known = metadata.crashes, start - known.base < configuration.maximumOffsetSpan {
-            crashes = CommitMetadata.Crashes(count: known.count + 1, base: known.base, alone: known.alone)
+        if let known = metadata.crashes, start - known.base < span {
+            crashes = CommitMetadata.Crashes(count: known.count + 1, base: known.base)
+            state.mark.crashedAlone = known.alone
         }
         state.mark.crashes = crashes
     }
+
+    /// Finds how far what may have been in flight reaches, once it has to run alone.
+    func suspect(_ state: PartitionState) throws(BrokerError) {
+        guard let crashes = state.mark.crashes, crashes.count >= Engine.crashLimit else { return }
+        let end = try consumer.watermarks(state.id, timeout: .seconds(10)).upperBound
+        let start = state.ledger.watermark ?? 0
+        guard start < end else { return }
+        state.mark.suspectBelow = min(end, start + configuration.maximumOffsetSpan)
+        isCautious = true
+        notify(.crashLoop(state.id, crashes: crashes.count))
+    }
+
+    /// Whether a delivery may be handed out while something has to run alone: nothing else is at work.
+    var mayHandOutCautiously: Bool {
+        !isCautious || partitions.values.allSatisfy { $0.busy == 0 }
+    }
+
+    /// Marks a suspect before it begins, so that a crash in its attempt can be told from any other.
+    func mark(alone delivery: Delivery) {
+        let state = delivery.partition
+        guard let end = state.mark.suspectBelow, delivery.record.offset < end else { return }
+        state.mark.alone = delivery.record.offset
+        // If this fails, a crash now is one more without a culprit.
+        commitNow([state])
+    }
+
+    /// Whether the process crashed while this delivery ran alone.
+    func crashedAlone(_ delivery: Delivery) -> Bool {
+        guard let offset = delivery.partition.mark.crashedAlone else { return false }
+        return offset == delivery.record.offset
+    }
+
+    /// A delivery's offset is complete.
+    func noteSuspect(_ delivery: Delivery) {
+        let state = delivery.partition
+        if state.mark.alone == delivery.record.offset { state.mark.alone = nil }
+        if state.mark.crashedAlone == delivery.record.offset { state.mark.crashedAlone = nil }
+    }
+
+    /// Ends the suspicion of partitions whose suspects are through: their crashes are no longer counted.
+    func reviewSuspects() {
+        for state in partitions.values {
+            guard let end = state.mark.suspectBelow else { continue }
+            guard state.ledger.watermark ?? 0 >= end || isThroughSuspects(state, end) else { continue }
+            state.mark.suspectBelow = nil
+            state.mark.crashes = nil
+        }
+        isCautious = partitions.values.contains { $0.mark.suspectBelow != nil }
+    }
+
+    /// Whether nothing that was delivered of a partition's suspects is left but what waits for its time.
+    private func isThroughSuspects(_ state: PartitionState, _ end: Int64) -> Bool {
+        guard state.ledger.position ?? 0 >= end else { return false }
+        guard state.isRetry else { return false }
+        return state.ledger.incompleteOffsets(before: end, atMost: .max).allSatisfy { state.atRest[$0] != nil }
+    }
+}
+
+/// An event was in flight, alone, when the process crashed, and had been at three crashes before.
+struct ProcessCrash: ClassifiedError {
+    var errorClass: ErrorClass { .system }
+    var code: SafeText? { "crashed" }
 }

@@ -40,6 +40,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var fetched = 0
     /// The numbers of topic partitions in the queues.
     var sources: [TopicPartition: Int] = [:]
+    /// Something runs alone that may crash the process.
+    var isCautious = false
     /// Retry partitions that are being read to their end.
     var isRebuilding = false
     var partitions: [TopicPartition: PartitionState] = [:]
@@ -191,6 +193,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
             rewriteStragglers(now)
+            if isCautious { reviewSuspects() }
             publish()
         }
     }
@@ -346,6 +349,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     func complete(_ delivery: Delivery) {
         load.bytes -= delivery.record.size
         if !delivery.partition.isRevoked { delivery.partition.ledger.complete(delivery.ticket) }
+        if isCautious { noteSuspect(delivery) }
     }
 
     // MARK: Stopping

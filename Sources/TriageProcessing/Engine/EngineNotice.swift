@@ -11,6 +11,8 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case lost(Int)
     /// What a predecessor left in a retry partition was read: so many retries are open, of so many records.
     case rebuilt(TopicPartition, open: Int, read: Int)
+    /// So many owners of a partition in a row didn't end cleanly: what may have been in flight runs alone now.
+    case crashLoop(TopicPartition, crashes: Int)
     /// A commit's metadata can't be used: what is complete beyond the committed offset is handled again.
     case metadataIgnored(TopicPartition, CommitMetadataError)
     /// A record that waited was taken by the topic's retention: it can't be handled any more.
@@ -43,6 +45,11 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .revoked(let count, let abandoned): "\(count) partitions revoked, \(abandoned) deliveries abandoned"
         case .lost(let count): "\(count) partitions lost"
         case .rebuilt(let partition, let open, let read): "\(partition): \(open) open retries found among \(read) records"
+        case .crashLoop(let partition, let crashes):
+            """
+            \(partition): \(crashes) owners in a row didn't end cleanly; what may have been in flight runs alone, and an event that \
+            is at work at the next crash is dead-lettered
+            """
         case .metadataIgnored(let partition, let error):
             """
             the metadata of the commit of \(partition) \(error == .foreign ? "isn't Triage's" : "is damaged") and is ignored: \

@@ -146,6 +146,20 @@ extension Engine {
             return
         }
 
+        if isCautious {
+            if crashedAlone(delivery) {
+                if delivery === probe { probeSaidNothing(at: start) }
+                let failure = ErrorClassification.failure(ProcessCrash(), step: "handle")
+                step.failed(failure, tracer: tracer, at: start)
+                var attempts = delivery.knownHistory?.attempts ?? AttemptLedger()
+                attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
+                giveUp(
+                    delivery, step: step, failure: failure, attempts: attempts, retries: delivery.knownHistory?.retries ?? 0,
+                    lane: lane)
+                return
+            }
+            mark(alone: delivery)
+        }
         let deferral = delivery.deferral
         var retries = deferral?.retries ?? delivery.knownHistory?.retries ?? 0
         var attempts = deferral?.attempts ?? delivery.knownHistory?.attempts ?? AttemptLedger()

@@ -4,10 +4,11 @@ internal import TriageTelemetry
 /// How the loop acts on the outage gate, and what it publishes for collection.
 extension Engine {
     /// Whether anything may be handed to the handler now.
-    var mayHandOut: Bool { gate.state == .open || gate.admitsProbe(at: clock.now()) }
+    var mayHandOut: Bool { (gate.state == .open || gate.admitsProbe(at: clock.now())) && mayHandOutCautiously }
 
     /// The next delivery for the handler; during an outage the probe, when one is due.
     func takeNext() -> (key: LaneKey, item: Delivery)? {
+        if isCautious, !mayHandOutCautiously { return nil }
         // Not isOpen, which copies the gate first: once an event.
         if gate.state == .open { return lanes.next() }
         // What has failed before may fail for reasons of its own: it probes only if there is nothing else.
