@@ -30,7 +30,7 @@ public final class EventPublisher: Sendable {
         self.source = JSONText(source)
         tracer = telemetry.tracer
         sink = TracedSink(
-            producer: try KafkaProducer(kafka, log: logger.kafkaLog), tracer: telemetry.tracer, meter: telemetry.meter,
+            producer: try telemetry.producer(kafka, log: logger.kafkaLog), tracer: telemetry.tracer, meter: telemetry.meter,
             clientID: kafka.clientID
         )
     }

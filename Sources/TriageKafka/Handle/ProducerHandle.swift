@@ -109,6 +109,9 @@ final class ProducerHandle: @unchecked Sendable {
     /// The error after which nothing can be produced any more, if there is one.
     var fatalError: BrokerError? { handle.fatalError }
 
+    /// Raises a fatal error that no broker has caused.
+    func failForGood(code: Int32) { rd_kafka_test_fatal_error(handle.client, rd_kafka_resp_err_t(code), "test") }
+
     private func produce(_ record: OutboundRecord, _ topic: OpaquePointer, _ opaque: UnsafeMutableRawPointer) -> BrokerError? {
         let headers = copyHeaders(record.headers)
         let failure: OpaquePointer? = withUnsafeTemporaryAllocation(of: rd_kafka_vu_t.self, capacity: 7) { values in

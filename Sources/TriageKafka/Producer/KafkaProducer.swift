@@ -8,7 +8,7 @@ public import TriageEvents
 ///
 /// The queue holds 100,000 records or 1 GiB unless `queue.buffering.max.messages` or `queue.buffering.max.kbytes` say
 /// otherwise. After a fatal error (``BrokerError/isFatal``) the producer takes nothing more; records that it then fails
-/// may have been written all the same.
+/// may have been written all the same. ``RestartingProducer`` goes on with a new one.
 public final class KafkaProducer: RecordProducer {
     private let loop: ProducerLoop
 
@@ -60,6 +60,9 @@ public final class KafkaProducer: RecordProducer {
     ///
     /// - Returns: whether every record handed over is acknowledged or failed.
     public func flush(timeout: Duration) async -> Bool { await loop.flush(timeout: timeout) }
+
+    /// Makes the client fail for good with Kafka's error `code`, as tests need it.
+    package func failForGood(code: Int32) { loop.handle.failForGood(code: code) }
 
     /// Ends the producer: what is queued or in flight fails with `_PURGE_QUEUE` or `_PURGE_INFLIGHT`, and every
     /// completion has been called when this returns.

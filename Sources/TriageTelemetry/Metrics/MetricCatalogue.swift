@@ -152,6 +152,11 @@ extension Metric {
         "triage.handler.overruns", .counter, unit: "{attempt}", "Attempts whose handler went on after its time-out.",
         attributes: place)
 
+    /// Producers that failed for good and were replaced.
+    public static let producerRestarts = Metric(
+        "triage.producer.restarts", .counter, unit: "{restart}",
+        "Kafka producers replaced after a fatal error, by that error.", attributes: ["error.type"])
+
     // MARK: HTTP conventions
 
     /// Time of one request that was answered.
@@ -317,7 +322,7 @@ extension Metric {
         retries, retryWaitDuration, retryLateness, retryWaiting, retryOldestAge,
         deadLetters, deadLetterSize, deadLetterOldestAge,
         consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, commits, rebalances,
-        handlerOverruns,
+        handlerOverruns, producerRestarts,
         httpServerRequestDuration, httpClientRequestDuration,
         sdkSpanStarted, sdkSpanLive, spanUnsampled, failureTraceFlagged, failureTraceDropped, failureTraceBufferSize,
         failureTraceBufferSpans, sdkProcessorSpanQueueSize, sdkProcessorSpanQueueCapacity, sdkProcessorSpanProcessed,
