@@ -193,3 +193,90 @@ extension OffsetLedgerTests {
         #expect(ledger.oldest == nil)
     }
 }
+
+extension OffsetLedgerTests {
+    @Test("what a predecessor completed is complete when it is delivered, and rides on in the commits until then")
+    func succession() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 10, completed: [12..<14, 20..<21])
+        #expect(ledger.isComplete(9) && ledger.isComplete(13) && ledger.isComplete(20))
+        #expect(!ledger.isComplete(10) && !ledger.isComplete(14) && ledger.position == 10)
+        #expect(ledger.completedBeyond() == [12..<14, 20..<21])
+        let tenth = ledger.deliver(10)
+        let isKnown = ledger.deliveredComplete(11)
+        #expect(!isKnown)
+        let eleventh = ledger.deliver(11)
+        let both = [ledger.deliveredComplete(12), ledger.deliveredComplete(13)]
+        #expect(both == [true, true] && ledger.position == 14)
+        #expect(ledger.completedBeyond() == [12..<14, 20..<21])
+        ledger.complete(eleventh)
+        #expect(ledger.completedBeyond() == [11..<14, 20..<21] && ledger.watermark == 10)
+        ledger.complete(tenth)
+        #expect(ledger.watermark == 14 && ledger.completedBeyond() == [20..<21] && ledger.incomplete == 0)
+        ledger.reachedEnd(30)
+        #expect(ledger.completedBeyond().isEmpty && !ledger.expectsCompleted && ledger.position == 30)
+    }
+
+    @Test("a commit is due when the watermark moved, or what lies beyond it")
+    func versions() {
+        var ledger = OffsetLedger()
+        ledger.started(at: 0)
+        #expect(ledger.toCommit() == 0)
+        ledger.didCommit(0)
+        let first = ledger.deliver(0)
+        let second = ledger.deliver(1)
+        #expect(!ledger.needsCommit)
+        ledger.complete(second)
+        #expect(ledger.toCommit() == 0 && ledger.completedBeyond() == [1..<2])
+        let version = ledger.version
+        ledger.didCommit(0, version: version)
+        #expect(!ledger.needsCommit)
+        ledger.complete(first)
+        #expect(ledger.toCommit() == 2)
+        #expect(ledger.incompleteOffsets(before: 9, atMost: 5).isEmpty)
+    }
+
+    @Test("a successor knows what was complete, whenever the commit was made, over 2,000 seeds")
+    func successors() {
+        for seed in UInt64(1)...2000 {
+            var random = SeededGenerator(seed)
+            var offsets: [Int64] = []
+            var next: Int64 = 5
+            for _ in 0..<Int.random(in: 1...40, using: &random) {
+                if Int.random(in: 0..<5, using: &random) == 0 { next += Int64.random(in: 1...4, using: &random) }
+                offsets.append(next)
+                next += 1
+            }
+            var done: Set<Int64> = []
+            var start: Int64 = 5
+            var completed: [Range<Int64>] = []
+            // Owner after owner, each with what the last one's commit said.
+            for owner in 0..<4 {
+                var ledger = OffsetLedger()
+                ledger.started(at: start, completed: completed)
+                var open: [(Int64, Int)] = []
+                for offset in offsets where offset >= start {
+                    let isKnown = ledger.expectsCompleted && ledger.deliveredComplete(offset)
+                    #expect(isKnown == done.contains(offset), "seed \(seed), owner \(owner), offset \(offset)")
+                    if !isKnown { open.append((offset, ledger.deliver(offset))) }
+                    if Int.random(in: 0..<2, using: &random) == 0, !open.isEmpty {
+                        let (offset, ticket) = open.remove(at: Int.random(in: 0..<open.count, using: &random))
+                        ledger.complete(ticket)
+                        done.insert(offset)
+                    }
+                    if Int.random(in: 0..<15, using: &random) == 0 { break }
+                }
+                start = ledger.watermark ?? 5
+                completed = ledger.completedBeyond()
+                #expect(offsets.filter { $0 < start }.allSatisfy(done.contains), "seed \(seed)")
+                for range in completed {
+                    #expect(offsets.filter(range.contains).allSatisfy(done.contains), "seed \(seed)")
+                }
+                #expect(
+                    offsets.filter { offset in done.contains(offset) && offset >= start }
+                        .allSatisfy { offset in completed.contains { $0.contains(offset) } }, "seed \(seed)")
+                #expect(zip(completed, completed.dropFirst()).allSatisfy { $0.upperBound < $1.lowerBound }, "seed \(seed)")
+            }
+        }
+    }
+}
