@@ -135,6 +135,9 @@ public final class InMemoryBroker: Sendable {
         state.withLock { $0.commitFaults += Array(repeating: error, count: count) }
     }
 
+    /// Commits succeed again, whatever was left of ``failNextCommits(_:with:)``.
+    public func clearCommitFaults() { state.withLock { $0.commitFaults.removeAll() } }
+
     /// The largest record that is accepted, in bytes: key, value and headers. Default 1,000,000. A larger one fails with
     /// `MSG_SIZE_TOO_LARGE`.
     public func setMaximumRecordSize(_ bytes: Int) { state.withLock { $0.maximumRecordSize = bytes } }

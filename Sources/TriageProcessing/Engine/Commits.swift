@@ -12,8 +12,10 @@ struct CommitMark {
     var pending: (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?, version: Int)?
     /// The offset that runs alone, if one does.
     var alone: Int64?
-    /// The offset that ran alone when the process crashed.
+    /// The offset that ran alone when the process crashed, and runs alone once more.
     var crashedAlone: Int64?
+    /// The offset that ran alone at two crashes.
+    var condemned: Int64?
     /// Offsets before this one run alone: they may have been in flight at each of the last crashes.
     var suspectBelow: Int64?
 }
@@ -54,7 +56,10 @@ extension Engine {
         if !gate.isOpen { flags.insert(.isGateClosed) }
         if intake.paused.contains(state.id) { flags.insert(.isPaused) }
         var crashes = state.mark.crashes
-        if let alone = state.mark.alone { crashes?.alone = alone }
+        if let alone = state.mark.alone {
+            crashes?.alone = alone
+            if alone == state.mark.crashedAlone { flags.insert(.isAloneAgain) }
+        }
         return (flags, crashes)
     }
 

@@ -5,11 +5,12 @@ internal import TriageTelemetry
 /// to be counted.
 ///
 /// Each commit says that its owner is at work, the last one of a clean end says that no more. Whoever finds the former counts
-/// a crash. After three in a row what may have been in flight runs alone, its offset committed before it begins; an event that was
-/// running alone at a crash is given up without another attempt.
+/// a crash. After two in a row what may have been in flight runs alone, its offset committed before it begins, so that a third
+/// crash names the event. It runs alone once more, and after a fourth crash it is given up without another attempt: kills that
+/// have nothing to do with an event hit one twice only if it is at work all the time.
 extension Engine {
-    /// Crashes in a row after which what was in flight runs alone (design §3).
-    static var crashLimit: Int { 3 }
+    /// Crashes in a row after which what may have been in flight runs alone.
+    static var crashLimit: Int { 2 }
 
     /// Takes over what the commit of a predecessor says.
     func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64) {
@@ -20,7 +21,11 @@ extension Engine {
         var crashes = CommitMetadata.Crashes(count: 1, base: start)
         if let known = metadata.crashes, start - known.base < span {
             crashes = CommitMetadata.Crashes(count: known.count + 1, base: known.base)
-            state.mark.crashedAlone = known.alone
+            if metadata.flags.contains(.isAloneAgain) {
+                state.mark.condemned = known.alone
+            } else {
+                state.mark.crashedAlone = known.alone
+            }
         }
         state.mark.crashes = crashes
     }
@@ -50,17 +55,15 @@ extension Engine {
         commitNow([state])
     }
 
-    /// Whether the process crashed while this delivery ran alone.
-    func crashedAlone(_ delivery: Delivery) -> Bool {
-        guard let offset = delivery.partition.mark.crashedAlone else { return false }
-        return offset == delivery.record.offset
-    }
+    /// Whether the process crashed twice while this delivery ran alone.
+    func isCondemned(_ delivery: Delivery) -> Bool { delivery.partition.mark.condemned == delivery.record.offset }
 
     /// A delivery's offset is complete.
     func noteSuspect(_ delivery: Delivery) {
         let state = delivery.partition
         if state.mark.alone == delivery.record.offset { state.mark.alone = nil }
         if state.mark.crashedAlone == delivery.record.offset { state.mark.crashedAlone = nil }
+        if state.mark.condemned == delivery.record.offset { state.mark.condemned = nil }
     }
 
     /// Ends the suspicion of partitions whose suspects are through: their crashes are no longer counted.
@@ -82,7 +85,7 @@ extension Engine {
     }
 }
 
-/// An event was in flight, alone, when the process crashed, and had been at three crashes before.
+/// An event was in flight, alone, at two crashes of the process, after two at which it may have been in flight too.
 struct ProcessCrash: ClassifiedError {
     var errorClass: ErrorClass { .system }
     var code: SafeText? { "crashed" }

@@ -147,7 +147,7 @@ extension Engine {
         }
 
         if isCautious {
-            if crashedAlone(delivery) {
+            if isCondemned(delivery) {
                 if delivery === probe { probeSaidNothing(at: start) }
                 let failure = ErrorClassification.failure(ProcessCrash(), step: "handle")
                 step.failed(failure, tracer: tracer, at: start)

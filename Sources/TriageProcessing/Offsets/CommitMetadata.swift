@@ -16,6 +16,8 @@ public struct CommitMetadata: Sendable, Hashable {
         public static let isPaused = Flags(rawValue: 4)
         /// The storm breaker has stopped intake.
         public static let isStormy = Flags(rawValue: 8)
+        /// What runs alone was running alone at an earlier crash too.
+        public static let isAloneAgain = Flags(rawValue: 16)
     }
 
     /// Owners in a row that didn't end cleanly, and where the first of them stood.
