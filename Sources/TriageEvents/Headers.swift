@@ -239,4 +239,6 @@ public enum HeaderName {
     public static let writer: StaticString = "triage-writer"
     /// The replay that put the record there.
     public static let replay: StaticString = "triage-replay"
+    /// On a dead letter without a value: the error that refused its bytes, and how many there are; they stand at the origin.
+    public static let pointer: StaticString = "triage-pointer"
 }

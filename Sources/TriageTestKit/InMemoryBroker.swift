@@ -18,7 +18,7 @@ public import TriageTelemetry
 /// | ``failNextCommits(_:with:)`` | the error | nothing |
 /// | ``loseNextCommitAnswers(_:with:)`` | the error | stored the offsets |
 /// | ``holdReads()``, ``failNextReads(_:with:)`` | a late answer, the error | nothing |
-/// | ``setMaximumRecordSize(_:)``, ``setMaximumMetadataSize(_:)`` | too large | nothing |
+/// | ``setMaximumRecordSize(_:of:)``, ``setMaximumMetadataSize(_:)`` | too large | nothing |
 public final class InMemoryBroker: Sendable {
     struct Partition {
         /// What read-committed consumers are given, by ascending offset.
@@ -65,6 +65,7 @@ public final class InMemoryBroker: Sendable {
         var heldReads: [@Sendable () -> Void] = []
         var holdsReads = false
         var maximumRecordSize = 1_000_000
+        var maximumRecordSizes: [String: Int] = [:]
         var maximumMetadataSize = 4096
 
         func partition(_ id: TopicPartition) -> Partition? {
@@ -140,7 +141,13 @@ public final class InMemoryBroker: Sendable {
 
     /// The largest record that is accepted, in bytes: key, value and headers. Default 1,000,000. A larger one fails with
     /// `MSG_SIZE_TOO_LARGE`.
-    public func setMaximumRecordSize(_ bytes: Int) { state.withLock { $0.maximumRecordSize = bytes } }
+    ///
+    /// - Parameter topic: the one it is about; nil for all that have none of their own.
+    public func setMaximumRecordSize(_ bytes: Int, of topic: String? = nil) {
+        state.withLock { state in
+            if let topic { state.maximumRecordSizes[topic] = bytes } else { state.maximumRecordSize = bytes }
+        }
+    }
 
     /// From now on acknowledgements wait for ``releaseAcknowledgements()``; records are stored all the same.
     public func holdAcknowledgements() { state.withLock { if $0.held == nil { $0.held = [] } } }
@@ -181,7 +188,7 @@ public final class InMemoryBroker: Sendable {
             if !state.produceFaults.isEmpty { return .failure(state.produceFaults.removeFirst()) }
             var size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
             record.headers.forEachRaw { size += $0.count + ($1?.count ?? 0) }
-            guard size <= state.maximumRecordSize else {
+            guard size <= state.maximumRecordSizes[record.topic] ?? state.maximumRecordSize else {
                 return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce \(record.topic)"))
             }
             let stored = store(record, in: &state, isAborted: false)

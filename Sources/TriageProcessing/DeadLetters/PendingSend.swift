@@ -19,10 +19,14 @@ final class PendingSend {
     let failure: Failure?
     /// What it becomes or goes on as; nil for a dead letter.
     let open: OpenRetry?
+    /// The attempts that it tells.
+    let attempts: AttemptLedger
+    /// It is a dead letter without the event's bytes, since they were refused.
+    let isPointer: Bool
 
     init(
         _ kind: Kind, delivery: Delivery, lane: LaneKey, record: OutboundRecord, headers: [Header], attributes: [Attribute],
-        step: ProcessStep, failure: Failure?, open: OpenRetry? = nil
+        step: ProcessStep, failure: Failure?, attempts: AttemptLedger, open: OpenRetry? = nil, isPointer: Bool = false
     ) {
         self.kind = kind
         self.delivery = delivery
@@ -32,7 +36,9 @@ final class PendingSend {
         self.attributes = attributes
         self.step = step
         self.failure = failure
+        self.attempts = attempts
         self.open = open
+        self.isPointer = isPointer
     }
 }
 
@@ -57,29 +63,34 @@ extension Engine {
             PendingSend(
                 .retry(strategy), delivery: delivery, lane: lane,
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes, step: step, failure: failure, open: opened(delivery, lane: lane, retries: count)
+                attributes: attributes, step: step, failure: failure, attempts: attempts,
+                open: opened(delivery, lane: lane, retries: count)
             )
         )
     }
 
     /// Sends a dead letter to the partition of the dead letter topic with the same number.
+    ///
+    /// - Parameter refusal: why its retry record wasn't taken, if that is why it is given up.
     func giveUp(
-        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey
+        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey,
+        refusal: BrokerError? = nil
     ) {
         let headers =
             FailureHeaders.deadLetter(
                 delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),
-                group: configuration.group, processTraceparent: traceparent(step)
+                group: configuration.group, processTraceparent: traceparent(step), refusal: refusal?.name
             ) + (failure.step == "decode" ? [] : contentType(of: delivery))
         let attributes = [
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
             Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
         ]
+        let refused = refusal.map { [Attribute("triage.retry.refused", .text(SafeText(vetted: $0.name)))] } ?? []
         begin(
             PendingSend(
                 .deadLetter(failure), delivery: delivery, lane: lane,
                 record: outbound(delivery, to: TopicName.deadLetter(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes, step: step, failure: failure
+                attributes: attributes + refused, step: step, failure: failure, attempts: attempts
             )
         )
     }
@@ -164,6 +175,7 @@ extension Engine {
     /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again later.
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
+        if error.isTooLarge, shrink(send, error) { return }
         notify(.produceFailed(error, send.step.context))
         noteProduce(failed: true)
         if error.isFatal {
@@ -208,6 +220,7 @@ extension Engine {
             if let first = delivery.history.originTimestamp {
                 metrics.deadLetteredEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
             }
+            if send.isPointer { metrics.deadLetterPointers.add(1, in: context, at: now) }
             send.step.end(.deadLettered, tracer: tracer, at: now)
             closeRetry(delivery, now)
         }

@@ -139,6 +139,7 @@ struct PartitionMetrics {
     let lateness: Histogram
     let duplicates: Counter
     let overruns: Counter
+    let deadLetterPointers: Counter
     private let outcomes: [Outcome: Counter]
     private let retryCounters: [Retry: Counter]
     private let meter: Meter
@@ -161,6 +162,7 @@ struct PartitionMetrics {
         )
         duplicates = meter.counter(Metric.duplicates, MetricAttributes(attributes))
         overruns = meter.counter(Metric.handlerOverruns, MetricAttributes(attributes))
+        deadLetterPointers = meter.counter(Metric.deadLetterPointers, MetricAttributes(attributes))
         lateness = meter.histogram(Metric.retryLateness, MetricAttributes(attributes))
         // All outcomes and kinds of retries that there can be, so that each counter starts at 0 and its first increase shows.
         var outcomes: [Outcome: Counter] = [:]

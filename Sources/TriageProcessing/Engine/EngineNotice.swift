@@ -23,6 +23,9 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case commitFailed(BrokerError)
     /// A retry record or dead letter couldn't be produced; it is tried again, its offset stays incomplete.
     case produceFailed(BrokerError, TraceContext? = nil)
+    /// A record was refused for its size: the event goes into the dead letters instead of the retry topic, or its dead letter
+    /// becomes a pointer to where it stands.
+    case refusedAsTooLarge(BrokerError, origin: RecordPosition, asPointer: Bool, TraceContext? = nil)
     /// An event was given up: where it came from first, why, and the process span that tells the rest.
     case deadLettered(RecordPosition, reason: SafeText, TraceContext? = nil)
     /// An attempt took longer than its time-out and was cancelled.
@@ -60,6 +63,8 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .clientError(let error): "Kafka client: \(error)"
         case .commitFailed(let error): "commit failed, will be tried again: \(error)"
         case .produceFailed(let error, _): "a retry or dead letter was not acknowledged, will be tried again: \(error)"
+        case .refusedAsTooLarge(let error, let origin, let asPointer, _):
+            "\(origin): \(error), \(asPointer ? "its dead letter points there instead of carrying it" : "it can't be retried")"
         case .deadLettered(let origin, let reason, _): "\(origin) is dead-lettered: \(reason)"
         case .attemptOverdue(let position, _): "the attempt at \(position) exceeded its time-out and was cancelled"
         case .gateClosed(.row(let keys)):
@@ -82,7 +87,9 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     public var context: TraceContext? {
         let context: TraceContext? =
             switch self {
-            case .produceFailed(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context): context
+            case .produceFailed(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context),
+                .refusedAsTooLarge(_, _, _, let context):
+                context
             default: nil
             }
         return context?.isValid == true ? context : nil

@@ -33,7 +33,7 @@ extension Engine {
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)),
                 headers: headers + contentType(of: delivery),
                 attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
-                open: opened(delivery, lane: lane, retries: delivery.history.retries)
+                attempts: delivery.history.attempts, open: opened(delivery, lane: lane, retries: delivery.history.retries)
             ))
     }
 

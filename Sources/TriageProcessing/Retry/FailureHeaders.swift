@@ -114,14 +114,25 @@ public enum FailureHeaders {
     }
 
     /// The headers of a dead letter.
+    ///
+    /// - Parameter refusal: the name of the broker's error that kept it from being retried, if one did; `error` says so.
     public static func deadLetter(
         _ history: EventHistory, failure: Failure, attempts: AttemptLedger, count: Int, at now: Timestamp, group: String,
-        processTraceparent: ByteSlice?
+        processTraceparent: ByteSlice?, refusal: String? = nil
     ) -> [Header] {
-        common(history, failure, attempts, count, now, group, processTraceparent) + [
+        var headers = common(history, failure, attempts, count, now, group, processTraceparent)
+        if let refusal { headers[1] = Header("error", text: "\(failure.message.text), retry refused: \(refusal)") }
+        return headers + [
             Header("triage-due-at", nil), Header("triage-writer", nil), Header("triage-parked-behind", nil),
-            Header("triage-wait-reason", nil),
+            Header("triage-wait-reason", nil), Header("triage-pointer", nil),
         ]
+    }
+
+    /// What makes a dead letter's headers those of a pointer: it has no value, since one of `bytes` bytes was refused with the
+    /// error of this name. The event stands where `triage-origin` says.
+    public static func pointer(_ headers: [Header], refusal: String, bytes: Int) -> [Header] {
+        headers.filter { $0.name != "triage-pointer" && $0.name != "content-type" }
+            + [Header("triage-pointer", text: "\(refusal) \(bytes)")]
     }
 
     private static func common(

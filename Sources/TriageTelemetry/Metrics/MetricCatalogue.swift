@@ -101,6 +101,10 @@ extension Metric {
     public static let deadLetters = Metric(
         "triage.dead_letters", .counter, unit: "{record}", "Dead letters written, by error class and fingerprint.",
         attributes: ["triage.error.class", "triage.error.fingerprint"] + place)
+    /// Dead letters whose event was too large for the topic: they say where it stands.
+    public static let deadLetterPointers = Metric(
+        "triage.dead_letter.pointers", .counter, unit: "{record}",
+        "Dead letters without their event's bytes, which were refused as too large.", attributes: place)
     /// Dead letters that nobody has replayed or discarded; each instance reports the partitions it owns, so sum() is right.
     public static let deadLetterSize = Metric(
         "triage.dead_letter.size", .upDownCounter, unit: "{record}", "Open dead letters.", attributes: place)
@@ -320,7 +324,7 @@ extension Metric {
         clientOperationDuration, processDuration, sentMessages, consumedMessages,
         deliveries, eventsProcessed, endToEndDuration, duplicates, stale, eventsCaptured,
         retries, retryWaitDuration, retryLateness, retryWaiting, retryOldestAge,
-        deadLetters, deadLetterSize, deadLetterOldestAge,
+        deadLetters, deadLetterPointers, deadLetterSize, deadLetterOldestAge,
         consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, commits, rebalances,
         handlerOverruns, producerRestarts,
         httpServerRequestDuration, httpClientRequestDuration,
