@@ -50,7 +50,7 @@ public final class Processor: Service, Sendable {
         var kafka = configuration.kafka
         kafka.groupID = configuration.group
         let consumer = try KafkaConsumer(kafka, log: logger.kafkaLog)
-        let producer = try telemetry.producer(kafka, log: logger.kafkaLog)
+        let producer = try telemetry.producer(kafka, splitsBatches: true, log: logger.kafkaLog)
         inspector = try KafkaInspector(kafka, log: logger.kafkaLog)
         reader = try KafkaRecordReader(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)

@@ -202,3 +202,66 @@ struct RestartTests {
         #expect(backoff.pause(at: now + .seconds(200)) == .seconds(1))
     }
 }
+
+/// A batch that was refused as too large is sent again record by record.
+@Suite(.serialized, .timeLimit(.minutes(3)))
+struct SplittingTests {
+    private func answers(
+        _ producer: any RecordProducer, _ records: [OutboundRecord]
+    ) throws -> [Result<Acknowledgement, BrokerError>] {
+        let results = Gathered<(Int, Result<Acknowledgement, BrokerError>)>()
+        for (index, record) in records.enumerated() { try producer.produce(record) { results.append((index, $0)) } }
+        return try results.wait(for: records.count, "answers").sorted { $0.0 < $1.0 }.map(\.1)
+    }
+
+    @Test func aBatchThatIsRefusedIsSentRecordByRecord() async throws {
+        let cluster = try EmbeddedCluster()
+        defer { cluster.close() }
+        try cluster.createTopic("batches", partitions: 1)
+        let configuration = KafkaConfiguration(
+            bootstrapServers: cluster.bootstrapServers, additional: ["linger.ms": "50", "max.in.flight": "1"])
+        let records = (0..<50).map { OutboundRecord(topic: "batches", partition: 0, key: nil, value: ByteSlice("\($0)")) }
+        // MSG_SIZE_TOO_LARGE. Without splitting every record of the batch fails.
+        let plain = try RestartingProducer(configuration)
+        defer { plain.close() }
+        cluster.pushRequestErrors(.produce, [10])
+        let failed = try answers(plain, records).filter { if case .failure = $0 { true } else { false } }
+        #expect(failed.count > 1)
+        let producer = try RestartingProducer(configuration, splitsBatches: true)
+        defer { producer.close() }
+        cluster.pushRequestErrors(.produce, [10])
+        #expect(try answers(producer, records).allSatisfy { if case .success = $0 { true } else { false } })
+        // One that is refused alone as well fails; the next is taken.
+        cluster.pushRequestErrors(.produce, [10, 10])
+        let alone = try answers(producer, [records[0]])
+        let error = #expect(throws: BrokerError.self) { try alone[0].get() }
+        #expect(error?.isTooLarge == true)
+        #expect(try answers(producer, records).allSatisfy { if case .success = $0 { true } else { false } })
+        #expect(await producer.flush(timeout: patience))
+        #expect(producer.restarts == 0)
+    }
+
+    @Test func aRealBrokersLimitFailsOnlyWhatIsLarger() async throws {
+        guard let servers = TestBroker.address else { return }
+        let admin = try KafkaAdmin(KafkaConfiguration(bootstrapServers: servers))
+        defer { admin.close() }
+        let topic = unique("small")
+        let made = NewTopic(topic, partitions: 1, configuration: ["max.message.bytes": "5000"])
+        #expect(try await admin.createTopics([made]) == [topic: .created])
+        let producer = try RestartingProducer(
+            KafkaConfiguration(bootstrapServers: servers, additional: ["linger.ms": "50"]), splitsBatches: true)
+        defer { producer.close() }
+        let small = ByteSlice(String(repeating: "s", count: 400))
+        let large = ByteSlice(String(repeating: "l", count: 20_000))
+        let records = (0..<100).map {
+            OutboundRecord(topic: topic, partition: 0, key: nil, value: $0 == 50 ? large : small)
+        }
+        for (index, answer) in try answers(producer, records).enumerated() {
+            switch answer {
+            case .success: #expect(index != 50)
+            case .failure(let error): #expect(index == 50 && error.isTooLarge, "\(index): \(error)")
+            }
+        }
+        #expect(producer.restarts == 0)
+    }
+}

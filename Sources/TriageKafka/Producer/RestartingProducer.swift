@@ -23,14 +23,18 @@ public final class RestartingProducer: RecordProducer {
     ///
     /// - Parameters:
     ///   - configuration: where and how to connect; the group is ignored.
+    ///   - splitsBatches: sends records whose batch was refused as too large again, each alone, so that only those fail that
+    ///     are too large themselves. They may be overtaken by later ones of their partition.
     ///   - log: receives librdkafka's log lines, and one of facility `RESTART` for each new client; nil drops them.
     ///   - restarted: told why a client was replaced, on a thread of the producer's.
     /// - Throws: a ``KafkaConfigurationError`` that names the property that can't be used.
     public convenience init(
-        _ configuration: KafkaConfiguration, log: KafkaLog? = nil, restarted: (@Sendable (BrokerError) -> Void)? = nil
+        _ configuration: KafkaConfiguration, splitsBatches: Bool = false, log: KafkaLog? = nil,
+        restarted: (@Sendable (BrokerError) -> Void)? = nil
     ) throws(KafkaConfigurationError) {
         try self.init(log: log, restarted: restarted) { failed throws(KafkaConfigurationError) in
-            try KafkaProducer(configuration, log: log, failed: failed)
+            if splitsBatches { return try SplittingProducer(configuration, log: log, failed: failed) }
+            return try KafkaProducer(configuration, log: log, failed: failed)
         }
     }
 
