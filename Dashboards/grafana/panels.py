@@ -268,6 +268,9 @@ PIPELINE = [
         series("Gate", "1 for the state that the outage gate of an instance is in.", "none",
                (f"max by (instance, triage_gate_state) (triage_gate_state{{{G}}})", "{{instance}} "
                    "{{triage_gate_state}}"), maximum=1),
+        series("Storm breaker", "1 for the state that the storm breaker of an instance is in.", "none",
+               (f"max by (instance, triage_storm_state) (triage_storm_state{{{G}}})", "{{instance}} "
+                   "{{triage_storm_state}}"), maximum=1),
         series("Partitions paused by instance", "Assigned partitions that are not fetched from.", "short",
                (f"sum by (instance) (triage_partitions_paused{{{G}}})", "{{instance}}")),
         series("Rebalances", "Changes of the assignment since the processes started, by kind.", "short",
@@ -279,6 +282,12 @@ PIPELINE = [
         series("Duplicates", "Records voided each second, because another copy of the event counts.", "ops",
                (f"sum by (messaging_destination_name) (rate(triage_duplicates_total{{{T}}}{RATE}))",
                 "{{messaging_destination_name}}")),
+        series("Same event again, stale versions", "Events each second that were skipped since one with their id was completed "
+               "before, and events older than one already handled.", "ops",
+               (f"sum by (messaging_destination_name) (rate(triage_events_deduplicated_total{{{T}}}{RATE}))",
+                "again {{messaging_destination_name}}"),
+               (f"sum by (messaging_destination_name) (rate(triage_stale_total{{{T}}}{RATE}))",
+                "stale {{messaging_destination_name}}")),
         bars("Deliveries since start", "What became of deliveries since the processes started.",
              f"sum by (triage_outcome) (triage_deliveries_total{{{T}}})", "{{triage_outcome}}"),
     ]),

@@ -14,10 +14,25 @@ public struct Configuration: Sendable {
     /// The topics to work on; their `.retry` and `.dlq` topics come along. Default the hybrid pattern's three; `TRIAGE_TOPICS`.
     public var topics = TopicPattern.hybrid.patientTopics
     /// When and how often a failed event is tried again. Default exponential, 3 retries from 1 s to 60 s; `TRIAGE_RETRY`.
-    public var retry = RetryPolicy()
+    public var retry: RetryPolicy {
+        get { retries.standard }
+        set { retries.standard = newValue }
+    }
+    /// The same with policies of their own for topics and classes of errors; ``retry`` is its standard one. `TRIAGE_RETRY_BY_CLASS`,
+    /// `TRIAGE_RETRY_BY_TOPIC`.
+    public var retries = RetryPolicies()
+    /// A wait for a retry that is longer than this begins a new trace, linked to the old one; nil for never. Default 1 h;
+    /// `TRIAGE_NEW_TRACE_AFTER`.
+    public var newTraceAfter: Duration? = .seconds(3600)
     /// When an outage of what the handler calls stops everything but probes; nil for never. Default 20 patients in a row, or
     /// half of at least 100 attempts within 60 s; `TRIAGE_OUTAGE_GATE`.
     public var outage: OutagePolicy? = OutagePolicy()
+    /// When so many events are dead-lettered that intake stops but for probes; nil for never. Default half of at least 200 events
+    /// within 60 s; `TRIAGE_STORM_BREAKER`.
+    public var storm: StormPolicy? = StormPolicy()
+    /// Completed events that are remembered so that their duplicates are skipped, by event id, version id, resource and action; 0 to
+    /// 10,000,000, each takes up to 72 bytes. Default 0: none; `TRIAGE_DEDUPE_WINDOW`.
+    public var dedupeWindow = 0
     /// Whether a patient's later events wait while an earlier one waits for its retry. Default per key; `TRIAGE_ORDERING`.
     public var ordering = EventOrdering.perKey
     /// Handlers that may be suspended at the same time, 1 to 10,000. Default 64; `TRIAGE_CONCURRENCY`. One patient's events

@@ -4,7 +4,7 @@ internal import Synchronization
 internal import SystemPackage
 internal import TriageEvents
 internal import TriageKafka
-public import TriageProcessing
+internal import TriageProcessing
 public import TriageTelemetry
 
 /// Reads a ``Configuration`` from flags over `TRIAGE_*` environment variables over a YAML file over the defaults.
@@ -16,9 +16,17 @@ public struct ConfigurationLoader: Sendable {
         ("brokers", "brokers to ask first, host:port separated by commas"),
         ("group", "consumer group"),
         ("topics", "topics to work on, separated by commas"),
-        ("retry", "none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2"),
+        (
+            "retry",
+            "none, immediate:N, or exponential:N,immediate=0,base=1s,cap=60s,jitter=0.2; ,limit=1h bounds the time altogether"
+        ),
+        ("retry-by-class", "CLASS=POLICY for transient or system failures, separated by semicolons"),
+        ("retry-by-topic", "TOPIC=POLICY or TOPIC/CLASS=POLICY, separated by semicolons; goes before retry-by-class"),
+        ("new-trace-after", "waits for a retry that are longer begin a new trace, such as 1h; 0 for never"),
         ("ordering", "perKey or none"),
         ("outage-gate", "off, or row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s; what is left out is as here"),
+        ("storm-breaker", "off, or share=0.5,events=200,window=60s,pause=10s,pause-cap=5m; what is left out is as here"),
+        ("dedupe-window", "completed events remembered to skip duplicates, 0 to 10000000; 0 for none"),
         ("concurrency", "handlers that may be suspended at the same time, 1 to 10000"),
         ("attempt-timeout", "time for one attempt, such as 60s; 0 for no limit"),
         ("grace-period", "time for a stop to finish what is in flight, such as 30s"),
@@ -59,18 +67,24 @@ public struct ConfigurationLoader: Sendable {
             EnvironmentVariablesProvider(environmentVariables: environment.filter { !$0.value.isEmpty }),
         ]
         if let file {
+            let (provider, nested) = try await ConfigurationLoader.provider(of: file)
             layers.append(
-                KeyMappingProvider(upstream: try await ConfigurationLoader.provider(of: file)) { key in
+                KeyMappingProvider(upstream: provider) { key in
                     AbsoluteConfigKey(Array(key.components.dropFirst()), context: key.context)
                 }
             )
+            layers.append(InMemoryProvider(name: "file, nested", values: nested))
         }
         reader = ConfigReader(providers: layers)
         prometheusAddress = TelemetryConfiguration(environment: environment, exportsByDefault: false).prometheusAddress
     }
 
     /// The file's layer; a key in it that nobody asks for would be a setting that silently does nothing, so it is refused.
-    private static func provider(of file: String) async throws(ConfigurationError) -> FileProvider<YAMLSnapshot> {
+    ///
+    /// - Returns: the layer, and another with what stands in the file in several lines and in the environment in one.
+    private static func provider(
+        of file: String
+    ) async throws(ConfigurationError) -> (FileProvider<YAMLSnapshot>, [AbsoluteConfigKey: ConfigValue]) {
         let found = FoundKeys()
         let provider: FileProvider<YAMLSnapshot>
         do {
@@ -94,12 +108,19 @@ public struct ConfigurationLoader: Sendable {
                 key: "--config", value: file, expected: "YAML with a mapping at the top\(place ?? "")")
         }
         let known = Set(keys.map(\.key))
+        var nested = NestedPolicies()
         for key in found.all.withLock({ $0 }).sorted() where !known.contains(key) {
+            let parts = key.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+            let value = try? provider.value(forKey: AbsoluteConfigKey(parts), type: .string).value?.content
+            if case .string(let text)? = value, try nested.take(key, text) { continue }
             throw ConfigurationError(
                 key: key, value: "(in \(file))", expected: "one of the keys \(keys.map(\.key).joined(separator: ", "))"
             )
         }
-        return provider
+        let texts = nested.texts.map {
+            (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false))
+        }
+        return (provider, Dictionary(uniqueKeysWithValues: texts))
     }
 
     private final class FoundKeys: Sendable {
@@ -131,7 +152,17 @@ public struct ConfigurationLoader: Sendable {
                 .filter { !$0.isEmpty && seen.insert($0).inserted }
             try ConfigurationLoader.check(topics: configuration.topics)
         }
-        if let retry = text("retry") { configuration.retry = try ConfigurationLoader.retryPolicy(retry) }
+        configuration.retries = try retryPolicies(topics: configuration.topics)
+        if let limit = try duration("new-trace-after") { configuration.newTraceAfter = limit == .zero ? nil : limit }
+        if let breaker = text("storm-breaker") { configuration.storm = try ConfigurationLoader.stormPolicy(breaker) }
+        if let window = text("dedupe-window") {
+            guard let number = Int(window), (0...DuplicateWindow.maximumCapacity).contains(number) else {
+                throw ConfigurationError(
+                    key: "dedupe-window", value: window,
+                    expected: "a number of events from 0 to \(DuplicateWindow.maximumCapacity), 0 for none")
+            }
+            configuration.dedupeWindow = number
+        }
         if let gate = text("outage-gate") { configuration.outage = try ConfigurationLoader.outagePolicy(gate) }
         if let ordering = text("ordering") {
             guard let known = EventOrdering(rawValue: ordering) else {
@@ -173,48 +204,6 @@ public struct ConfigurationLoader: Sendable {
             throw ConfigurationError(key: key, value: text, expected: "a duration such as 500ms, 30s, 5m or 2h, at most a year")
         }
         return duration
-    }
-
-    /// Parses `none`, `immediate:N`, `exponential:N,base=1s,cap=60s,jitter=0.2`.
-    ///
-    /// - Throws: ``ConfigurationError`` naming the part that can't be used.
-    public static func retryPolicy(_ text: String) throws(ConfigurationError) -> RetryPolicy {
-        func refuse(_ value: String, _ expected: String) -> ConfigurationError {
-            ConfigurationError(key: "retry", value: value, expected: expected)
-        }
-        if text == "none" { return .none }
-        let parts = text.split(separator: ",")
-        let head = (parts.first ?? "").split(separator: ":", maxSplits: 1)
-        guard let name = head.first, let strategy = RetryPolicy.Strategy(rawValue: String(name)), strategy != .scheduled else {
-            throw refuse(text, "none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2")
-        }
-        var policy = RetryPolicy(strategy)
-        if head.count == 2 {
-            guard let retries = Int(head[1]), (0...100).contains(retries) else {
-                throw refuse(String(head[1]), "a number of retries from 0 to 100")
-            }
-            policy.retries = retries
-        }
-        for part in parts.dropFirst() {
-            let pair = part.split(separator: "=", maxSplits: 1).map(String.init)
-            guard pair.count == 2, strategy == .exponential else {
-                throw refuse(String(part), "base=…, cap=… or jitter=… of exponential")
-            }
-            switch pair[0] {
-            case "base", "cap":
-                guard let duration = Duration(triage: pair[1]), duration > .zero else {
-                    throw refuse(String(part), "a duration such as 500ms, 1s or 5m")
-                }
-                if pair[0] == "base" { policy.base = duration } else { policy.cap = duration }
-            case "jitter":
-                guard let jitter = Double(pair[1]), (0...1).contains(jitter) else {
-                    throw refuse(String(part), "a number from 0 to 1")
-                }
-                policy.jitter = jitter
-            default: throw refuse(String(part), "base=…, cap=… or jitter=…")
-            }
-        }
-        return policy
     }
 
     /// Refuses topics that can't be worked on: empty, with characters Kafka doesn't allow, or retry and dead letter topics.

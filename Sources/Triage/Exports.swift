@@ -8,10 +8,15 @@
 @_exported public import struct TriageEvents.Timestamp
 @_exported public import enum TriageEvents.TopicPattern
 @_exported public import struct TriageKafka.KafkaConfiguration
+@_exported public import struct TriageProcessing.BatchFailure
+@_exported public import struct TriageProcessing.BatchPolicy
 @_exported public import protocol TriageProcessing.ClassifiedError
 @_exported public import struct TriageProcessing.EngineSummary
+@_exported public import struct TriageProcessing.EventBatch
 @_exported public import struct TriageProcessing.HandlerContext
+@_exported public import struct TriageProcessing.RetryPolicies
 @_exported public import struct TriageProcessing.RetryPolicy
+@_exported public import struct TriageProcessing.StormPolicy
 @_exported public import struct TriageTelemetry.Attribute
 @_exported public import enum TriageTelemetry.AttributeValue
 @_exported public import struct TriageTelemetry.SafeText

@@ -39,9 +39,19 @@ public final class Processor: Service, Sendable {
     ///   - handler: what is done with each event. Returning means done; ``RetryableError`` and ``RejectedError`` say what
     ///     kind of failure it is; any other error is *system* and retried.
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
-    public init(
+    public convenience init(
         _ configuration: Configuration, telemetry: Telemetry, logger: Logger = Logger(label: "triage"),
         onListening: @escaping @Sendable (Int) -> Void = { _ in }, handler: @escaping EventHandler
+    ) throws(KafkaConfigurationError) {
+        try self.init(
+            configuration, telemetry: telemetry, logger: logger, onListening: onListening, executor: PollingExecutor(),
+            handler: handler)
+    }
+
+    /// The handler runs on `executor`, which is this processor's alone.
+    init(
+        _ configuration: Configuration, telemetry: Telemetry, logger: Logger, onListening: @escaping @Sendable (Int) -> Void,
+        executor: PollingExecutor, handler: @escaping EventHandler
     ) throws(KafkaConfigurationError) {
         self.configuration = configuration
         self.telemetry = telemetry
@@ -55,9 +65,12 @@ public final class Processor: Service, Sendable {
         reader = try KafkaRecordReader(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
-        settings.retry = configuration.retry
+        settings.retries = configuration.retries
+        settings.newTraceAfter = configuration.newTraceAfter
         settings.outage = configuration.outage
         settings.ordering = configuration.ordering
+        settings.storm = configuration.storm
+        settings.dedupeWindow = configuration.dedupeWindow
         settings.concurrency = configuration.concurrency
         settings.attemptTimeout = configuration.attemptTimeout
         settings.drainTimeout = configuration.gracePeriod
@@ -68,6 +81,7 @@ public final class Processor: Service, Sendable {
         settings.clientID = kafka.clientID
         engine = Engine(
             settings, consumer: consumer, reader: reader, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
+            executor: executor,
             log: { logger.log(level: Processor.level(of: $0.weight), safe: $0.text, in: $0.context) }, handler: handler
         )
     }

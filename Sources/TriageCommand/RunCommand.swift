@@ -41,8 +41,21 @@ struct RunCommand: AsyncParsableCommand {
     var topics: [String] = []
     @Option(help: "What is done with each event: log writes one line on stderr, none does nothing.")
     var handler: BuiltInHandler = .log
-    @Option(help: ArgumentHelp("none, immediate:N, or exponential:N,base=1s,cap=60s,jitter=0.2.", valueName: "policy"))
+    @Option(
+        help: ArgumentHelp(
+            "none, immediate:N, or exponential:N,immediate=0,base=1s,cap=60s,jitter=0.2; ,limit=1h bounds the time altogether.",
+            valueName: "policy"))
     var retry: String?
+    @Option(help: ArgumentHelp("Policies for a class: transient=POLICY;system=POLICY.", valueName: "policies"))
+    var retryByClass: String?
+    @Option(
+        help: ArgumentHelp(
+            "Policies for a topic: TOPIC=POLICY;TOPIC/system=POLICY; they go before those for a class.", valueName: "policies"))
+    var retryByTopic: String?
+    @Option(
+        help: ArgumentHelp(
+            "Waits for a retry that are longer begin a new trace; 0 for never (default: 1h).", valueName: "duration"))
+    var newTraceAfter: String?
     @Option(
         help: ArgumentHelp(
             """
@@ -56,6 +69,15 @@ struct RunCommand: AsyncParsableCommand {
             "Whether a patient's later events wait for an earlier one's retry: perKey or none (default: perKey).",
             valueName: "how"))
     var ordering: String?
+    @Option(
+        help: ArgumentHelp(
+            "When dead letters stop intake: off, or share=0.5,events=200,window=60s,pause=10s,pause-cap=5m.", valueName: "policy")
+    )
+    var stormBreaker: String?
+    @Option(
+        help: ArgumentHelp(
+            "Completed events that are remembered to skip duplicates, 0 to 10000000 (default: 0, none).", valueName: "events"))
+    var dedupeWindow: String?
     @Option(help: "Handlers that may be suspended at the same time (default: 64).")
     var concurrency: String?
     @Option(help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
@@ -83,6 +105,8 @@ struct RunCommand: AsyncParsableCommand {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
+                "retry-by-class": retryByClass, "retry-by-topic": retryByTopic, "new-trace-after": newTraceAfter,
+                "storm-breaker": stormBreaker, "dedupe-window": dedupeWindow,
                 "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
                 "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,

@@ -53,6 +53,11 @@ public struct PatientEvent: Sendable {
     public var resourceIDBytes: ByteSlice? { fields[.resourceID] }
     /// `meta.versionId` of the resource.
     public var versionID: String? { fields.text(.versionID) }
+    /// The version id's bytes.
+    public var versionIDBytes: ByteSlice? { fields[.versionID] }
+    /// The version id as a number, if it is one: up to 18 decimal digits. FHIR says only that versions differ (R4 §3.1.0.1.6);
+    /// numbers are compared where a server gives them.
+    public var versionNumber: UInt64? { fields.number(.versionID) }
     /// `meta.lastUpdated` of the resource: a FHIR instant.
     public var lastUpdated: String? { fields.text(.lastUpdated) }
     /// The event's own id, `metadata.eventId`.
@@ -108,6 +113,22 @@ struct DecodedFields: Sendable {
     }
 
     func text(_ field: Field) -> String? { self[field]?.utf8Text }
+
+    /// The field as a number without sign, if it has 1 to 18 bytes and all are decimal digits; copies nothing.
+    func number(_ field: Field) -> UInt64? {
+        block.withUnsafeBytes { bytes in
+            let start = Int(bytes.loadUnaligned(fromByteOffset: field.rawValue * 4, as: Int16.self))
+            let count = Int(bytes.loadUnaligned(fromByteOffset: field.rawValue * 4 + 2, as: Int16.self))
+            guard start >= 0, (1...18).contains(count) else { return nil }
+            var number: UInt64 = 0
+            for index in start..<start + count {
+                let digit = bytes[index] &- 0x30
+                guard digit < 10 else { return nil }
+                number = number &* 10 &+ UInt64(digit)
+            }
+            return number
+        }
+    }
 }
 
 /// Why an event was refused: always *persistent*. The rule's name and an index-free path, never a value from the event.

@@ -50,6 +50,7 @@ struct EngineBench: Sendable {
         configuration.seed = 42
         // Handlers here fail for their events' own reasons, many in a row.
         configuration.outage = nil
+        configuration.storm = nil
     }
 
     var retryTopic: String { TopicName.retry(of: topic) }
@@ -79,11 +80,12 @@ struct EngineBench: Sendable {
 
     /// Starts an engine on a thread of its own.
     func start(
-        _ configure: (inout EngineConfiguration) -> Void = { _ in }, handler: @escaping EventHandler
+        _ configure: (inout EngineConfiguration) -> Void = { _ in }, executor: PollingExecutor = PollingExecutor(),
+        handler: @escaping EventHandler
     ) -> RunningEngine {
         var configuration = configuration
         configure(&configuration)
-        return RunningEngine(self, configuration, handler)
+        return RunningEngine(self, configuration, executor, handler)
     }
 
     /// Runs an engine until everything is done.
@@ -149,10 +151,14 @@ final class RunningEngine: Sendable {
     let notices = Watched<[EngineNotice]>([])
     private let outcome = Watched<Result<EngineSummary, any Error>?>(nil)
 
-    init(_ bench: EngineBench, _ configuration: EngineConfiguration, _ handler: @escaping EventHandler) {
+    init(
+        _ bench: EngineBench, _ configuration: EngineConfiguration, _ executor: PollingExecutor = PollingExecutor(),
+        _ handler: @escaping EventHandler
+    ) {
         engine = Engine(
             configuration, consumer: bench.broker.consumer(group: configuration.group), sink: bench.sink, tracer: bench.tracer,
-            meter: bench.meter, log: { [notices] notice in notices.change { $0.append(notice) } }, handler: handler
+            meter: bench.meter, executor: executor, log: { [notices] notice in notices.change { $0.append(notice) } },
+            handler: handler
         )
         var thread = pthread_t()
         let context = Unmanaged.passRetained(self).toOpaque()

@@ -52,6 +52,8 @@ struct ConfigurationLoaderTests {
         arguments: [
             ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("ordering", "none"),
             ("outage-gate", "row=5"),
+            ("retry-by-class", "system=none;transient=immediate:2"), ("retry-by-topic", "fhir.Patient.created=none"),
+            ("new-trace-after", "2h"), ("storm-breaker", "share=0.2"), ("dedupe-window", "1000"),
             ("concurrency", "9"),
             ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
             ("log-format", "json"), ("log-level", "debug"), ("log-export-labels", "a,b"), ("log-export-metadata", "k"),
@@ -68,7 +70,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 18) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 23) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {
@@ -86,8 +88,8 @@ struct ConfigurationLoaderTests {
             #expect(error?.key == "concurency")
             #expect(error?.expected.hasPrefix("one of the keys brokers, group, topics") == true)
         }
-        try await withFile("retry:\n  base: 1s\n") { path in
-            #expect(await refusal { _ = try await load(file: path) }?.key == "retry.base")
+        try await withFile("outage-gate:\n  row: 5\n") { path in
+            #expect(await refusal { _ = try await load(file: path) }?.key == "outage-gate.row")
         }
     }
 
@@ -116,6 +118,14 @@ struct ConfigurationLoaderTests {
             ("outage-gate", "window=10ms"), ("outage-gate", "probe=0"), ("outage-gate", "probe-cap=soon"),
             ("outage-gate", "rows=3"), ("outage-gate", "row=3,,ratio=1"), ("retry", "sometimes"), ("ordering", "some"),
             ("retry", "scheduled:3"),
+            ("retry-by-class", "none"), ("retry-by-class", "persistent=none"), ("retry-by-class", "system=linear"),
+            ("retry-by-class", "system=none;system=none"), ("retry-by-topic", "a.topic=none"),
+            ("retry-by-topic", "fhir.Patient.created/persistent=none"), ("retry-by-topic", "fhir.Patient.created/=none"),
+            ("retry-by-topic", "fhir.Patient.created=exponential:3,base=soon"), ("new-trace-after", "soon"),
+            ("storm-breaker", "on"), ("storm-breaker", "share=0"), ("storm-breaker", "share=1.1"),
+            ("storm-breaker", "events=0"), ("storm-breaker", "window=10ms"), ("storm-breaker", "pause=0"),
+            ("storm-breaker", "pause-cap=x"), ("storm-breaker", "shares=1"), ("storm-breaker", "share=1,"),
+            ("dedupe-window", "-1"), ("dedupe-window", "10000001"), ("dedupe-window", "1k"),
             ("concurrency", "0"), ("concurrency", "10001"),
             ("concurrency", "many"),
             ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
@@ -169,6 +179,8 @@ struct ConfigurationLoaderTests {
                 RetryPolicy(retries: 100, base: .seconds(2), cap: .seconds(300), jitter: 0)
             ),
             ("exponential,jitter=1", RetryPolicy(jitter: 1)),
+            ("exponential:5,immediate=2,limit=1h", RetryPolicy(retries: 5, immediate: 2, limit: .seconds(3600))),
+            ("immediate:3,limit=10s", RetryPolicy(.immediate, retries: 3, limit: .seconds(10))),
         ])
     func retryPolicy(text: String, policy: RetryPolicy) throws {
         #expect(try ConfigurationLoader.retryPolicy(text) == policy)
@@ -183,7 +195,8 @@ struct ConfigurationLoaderTests {
             ("exponential:3,base", "base"),
             ("exponential:3,base=0", "base=0"), ("exponential:3,base=1", "base=1"), ("exponential:3,cap=x", "cap=x"),
             ("exponential:3,jitter=1.5", "jitter=1.5"), ("exponential:3,jitter=nan", "jitter=nan"),
-            ("exponential:3,factor=2", "factor=2"),
+            ("exponential:3,factor=2", "factor=2"), ("exponential:3,immediate=-1", "immediate=-1"),
+            ("exponential:3,limit=0", "limit=0"), ("immediate:3,immediate=1", "immediate=1"),
         ])
     func badRetryPolicy(text: String, part: String) async {
         let error = await refusal { _ = try ConfigurationLoader.retryPolicy(text) }

@@ -26,7 +26,25 @@ func serve(_ service: any PatientService, brokers: String, environment: [String:
 }
 // README ↑
 
+// README batch ↓
+func serve(_ database: any PatientDatabase, _ configuration: Configuration, _ telemetry: Telemetry) async throws {
+    let policy = BatchPolicy(size: 100, delay: .milliseconds(20))  // up to 100 events, of which none waits longer
+    let processor = try Processor(configuration, telemetry: telemetry, batch: policy) { batch in
+        // No patient is in a batch twice. What is thrown here fails all of it.
+        let refused = try await database.upsert(batch.map { ($0.event.resourceID ?? "", $0.event.resource) })
+        if refused.isEmpty { return }  // all done
+        throw BatchFailure(refused.mapValues { _ in RejectedError("refused") })  // these fail, the others are done
+    }
+    try await processor.run()
+}
+// README batch ↑
+
 /// What the example calls: the reader's own service.
 protocol PatientService: Sendable {
     func put(_ id: String, _ resource: ByteSlice?) async throws -> Int
+}
+
+/// A database that writes many rows at once, and tells by their places which it refused.
+protocol PatientDatabase: Sendable {
+    func upsert(_ rows: [(id: String, resource: ByteSlice?)]) async throws -> [Int: String]
 }

@@ -32,6 +32,46 @@ struct READMETests {
         #expect(code.split(separator: "\n").count <= 24)
     }
 
+    @Test("The README's batch handler is the code that is compiled here, and does what its comments say")
+    func batches() async throws {
+        let source = try text("Tests/TriageTests/READMEExampleTests.swift")
+        let begin = try #require(source.range(of: "// README batch ↓\n"))
+        let end = try #require(source.range(of: "// README batch ↑"))
+        #expect(try text("README.md").contains("```swift\n\(source[begin.upperBound..<end.lowerBound])```\n"))
+
+        final class Database: PatientDatabase {
+            let batches = Mutex<[[String]]>([])
+            struct Down: Error {}
+            func upsert(_ rows: [(id: String, resource: ByteSlice?)]) async throws -> [Int: String] {
+                let isFirst = batches.withLock { batches in
+                    batches.append(rows.map(\.id))
+                    return batches.count == 1
+                }
+                if isFirst { throw Down() }
+                let refused = rows.enumerated().filter { $0.element.id == "refused" }
+                return Dictionary(uniqueKeysWithValues: refused.map { ($0.offset, "why") })
+            }
+        }
+        let cluster = try makeCluster()
+        defer { cluster.close() }
+        let telemetry = makeTelemetry([])
+        let ids = ["refused", "a", "b", "c"]
+        try await publish(
+            ids.map { #"{"resourceType":"Patient","id":"\#($0)"}"# }, action: .created, to: cluster, telemetry: telemetry)
+        let database = Database()
+        var configuration = makeConfiguration(cluster)
+        configuration.endsWhenIdle = true
+        // The example's processor is its own; so its end is, too.
+        try await serve(database, configuration, telemetry)
+        let batches = database.batches.withLock { $0 }
+        #expect(batches.allSatisfy { Set($0).count == $0.count })
+        // All of the first batch failed and came again.
+        let calls = Dictionary(grouping: batches.flatMap(\.self), by: \.self).mapValues(\.count)
+        #expect(calls == Dictionary(uniqueKeysWithValues: ids.map { ($0, (batches.first ?? []).contains($0) ? 2 : 1) }))
+        let dead = try await records(of: ["fhir.Patient.created.dlq"], in: cluster)
+        #expect(dead.compactMap { $0.headers.text("error") } == ["RejectedError refused"])
+    }
+
     @Test("The README's handler does what its comments say")
     func handler() async throws {
         final class Service: PatientService {

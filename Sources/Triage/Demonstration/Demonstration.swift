@@ -125,6 +125,8 @@ public final class Demonstration: Sendable {
         configuration.retry = RetryPolicy(base: .milliseconds(200), cap: .seconds(2))
         // So many injected failures are no outage, and they heal by being tried again.
         if options.transient >= 0.25 { configuration.outage = nil }
+        // Nor are so many rejections a storm that anybody would have to see to.
+        if options.persistent >= 0.25 { configuration.storm = nil }
         configuration.commitInterval = .milliseconds(200)
         configuration.http = nil
         let processor = try Processor(configuration, telemetry: telemetry, logger: logger) { event, context in

@@ -23,6 +23,8 @@ final class PendingSend {
     let attempts: AttemptLedger
     /// It is a dead letter without the event's bytes, since they were refused.
     let isPointer: Bool
+    /// What its span links to if it begins a new trace.
+    var linksOfNewTrace: [SpanLink]?
 
     init(
         _ kind: Kind, delivery: Delivery, lane: LaneKey, record: OutboundRecord, headers: [Header], attributes: [Attribute],
@@ -59,14 +61,14 @@ extension Engine {
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
             Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
         ]
-        begin(
-            PendingSend(
-                .retry(strategy), delivery: delivery, lane: lane,
-                record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes, step: step, failure: failure, attempts: attempts,
-                open: opened(delivery, lane: lane, retries: count)
-            )
+        let send = PendingSend(
+            .retry(strategy), delivery: delivery, lane: lane,
+            record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
+            attributes: attributes, step: step, failure: failure, attempts: attempts,
+            open: opened(delivery, lane: lane, retries: count)
         )
+        send.linksOfNewTrace = linksOfNewTrace(delivery, attempts: attempts, step: step, due: due, at: clock.now())
+        begin(send)
     }
 
     /// Sends a dead letter to the partition of the dead letter topic with the same number.
@@ -76,6 +78,8 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey,
         refusal: BrokerError? = nil
     ) {
+        var step = step
+        noteDeadLetter(failure, of: delivery, step: &step, at: clock.now())
         let headers =
             FailureHeaders.deadLetter(
                 delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),
@@ -132,7 +136,10 @@ extension Engine {
         let parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
         do {
             let context = try sink.send(
-                send.record, replacing: send.headers, parent: parent, attributes: send.attributes
+                send.record, replacing: send.headers, parent: send.linksOfNewTrace == nil ? parent : nil,
+                links: send.linksOfNewTrace ?? [],
+                isSampled: send.linksOfNewTrace.flatMap { _ in send.step.context.isSampled ? true : nil },
+                attributes: send.attributes
             ) { [executor, self] result in
                 executor.post { self.answered(id, result) }
             }

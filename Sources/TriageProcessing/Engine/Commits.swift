@@ -54,6 +54,7 @@ extension Engine {
     private func mark(of state: PartitionState) -> (CommitMetadata.Flags, CommitMetadata.Crashes?) {
         var flags: CommitMetadata.Flags = [.isOpen]
         if !gate.isOpen { flags.insert(.isGateClosed) }
+        if !storm.isOpen { flags.insert(.isStormy) }
         if intake.paused.contains(state.id) { flags.insert(.isPaused) }
         var crashes = state.mark.crashes
         if let alone = state.mark.alone {

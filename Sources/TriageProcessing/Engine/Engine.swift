@@ -76,6 +76,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     let readings: PipelineReadings
     let backlog: DeadLetterBacklog
     var gate: OutageGate
+    let storm: StormWatch
+    let memory: EventMemory
     /// The delivery that probes whether an outage is over.
     var probe: Delivery?
     /// The last probe had failed before: something else is to be fetched for the next one.
@@ -111,7 +113,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         self.executor = executor
         self.handler = handler
         self.log = log
-        plan = RetryPlan(configuration.retry)
+        plan = RetryPlan(configuration.retries)
         attemptTemplate = AttemptStep.template(tracer: tracer)
         commitTemplate = CommitStep.template(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
         pollStep = PollStep(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
@@ -121,11 +123,15 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             meter: meter, group: configuration.group, topics: configuration.topics, clock: tracer.clock)
         backlog = DeadLetterBacklog(meter: meter, group: configuration.group, clock: tracer.clock)
         gate = OutageGate(configuration.outage)
+        storm = StormWatch(configuration.storm, group: configuration.group, meter: meter)
         intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
         wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         random = SplitMix64(seed: seed)
         laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
+        memory = EventMemory(
+            duplicates: configuration.dedupeWindow, topics: configuration.topics, group: configuration.group, meter: meter,
+            seed: seed ^ 0xD1B5_4A32_D192_ED03)
     }
 
     /// Asks the loop to finish what is in flight, commit and end; returns at once. May be called on any thread, repeatedly.
@@ -209,7 +215,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         var wait = Duration.milliseconds(configuration.endsWhenIdle ? 50 : 200)
         let dues = [
             mayRelease ? waiting.nextDue : nil, mayFetch ? absent.nextDue : nil, resends.nextDue,
-            lanes.hasReady ? gate.nextProbe : nil,
+            lanes.hasReady ? nextProbe : nil,
         ]
         for due in dues {
             if let due { wait = min(wait, max(.zero, due - now)) }
@@ -333,7 +339,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         load.records = inFlight
         holdBackFarAhead()
         // During an outage no more is taken in than a probe needs.
-        intake.hold(!gate.isOpen && load.records > 0 && !wantsFresh)
+        intake.hold(isHeld && load.records > 0 && !wantsFresh)
         guard let change = intake.balance(load, assigned: partitions.keys) else { return }
         do { if !change.pause.isEmpty { try consumer.pause(change.pause) } } catch {
             intake.refused(paused: change.pause)
@@ -364,7 +370,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if failure != nil { _ = dropWaiting(of: Array(partitions.values)) }
         while clock.now() < deadline {
             // During an outage nothing can be finished that hasn't begun.
-            if !gate.isOpen { _ = dropWaiting(of: Array(partitions.values)) }
+            if isHeld { _ = dropWaiting(of: Array(partitions.values)) }
             work(until: clock.now())
             if lanes.waiting == 0, sends.isEmpty, unsent.isEmpty, resends.count == 0,
                 partitions.values.allSatisfy({ $0.busy == 0 })

@@ -7,10 +7,21 @@ public struct EngineConfiguration: Sendable {
     public var group: String
     /// The topics to work on; their retry topics come along.
     public var topics: [String]
-    /// When and how often to try again.
-    public var retry = RetryPolicy()
+    /// When and how often to try again, by topic and class.
+    public var retries = RetryPolicies()
+    /// When and how often to try again where ``retries`` has nothing for a topic or class.
+    public var retry: RetryPolicy {
+        get { retries.standard }
+        set { retries.standard = newValue }
+    }
+    /// A wait for a retry that is longer than this begins a new trace; nil for never. Default 1 h.
+    public var newTraceAfter: Duration? = .seconds(3600)
     /// When an outage of what the handler calls stops everything but probes; nil for never.
     public var outage: OutagePolicy? = OutagePolicy()
+    /// When so many dead letters stop everything but probes; nil for never.
+    public var storm: StormPolicy? = StormPolicy()
+    /// Completed events that are remembered to skip duplicates, at most ``DuplicateWindow/maximumCapacity``; 0, the default, for none.
+    public var dedupeWindow = 0
     /// Handlers that may be suspended at the same time, 1 or more. Default 64.
     public var concurrency = 64
     /// Whether a patient's events are kept in order across retries. Default per key.
@@ -73,7 +84,7 @@ public struct EngineSummary: Sendable, Hashable {
     public var deadLettered = 0
     /// Deliveries whose attempt failed during an outage: not charged, tried again after it.
     public var deferred = 0
-    /// Records skipped: another group's retries, and void ones.
+    /// Records skipped: another group's retries, void ones, and events that had been completed before.
     public var skipped = 0
     /// Deliveries of an offset that had been delivered before in the same assignment.
     public var duplicates = 0
@@ -116,10 +127,13 @@ public struct HandlerContext: Sendable {
     public let attempt: Int
     /// Where the event was delivered first.
     public let origin: RecordPosition
-    /// Whether the event may have been delivered before: after a crash, what was in flight is delivered again.
+    /// Whether the handler may have seen the event before: an attempt was charged or deferred, or its record lies where an owner of
+    /// the partition that didn't end cleanly was at work. False says that it is new, but for copies that its producer wrote.
     public let isRedelivery: Bool
     /// The attempt's span, to be annotated.
     public let span: Span
+    /// Whether a higher version of the patient was handled before, as far as this instance remembers: best effort, by numbers.
+    public internal(set) var isStale = false
     /// Whether the record came through the retry topic.
     public var isRetry: Bool { TopicName.isRetry(record.topic) }
 }

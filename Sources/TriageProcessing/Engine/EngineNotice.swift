@@ -34,6 +34,10 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case gateClosed(OutageGate.Cause)
     /// A probe succeeded, so long after the gate had closed: everything goes on.
     case gateOpened(after: Duration)
+    /// The storm breaker stopped intake: so many of the last final outcomes were dead letters for persistent failures.
+    case stormStopped(deadLetters: Int, events: Int)
+    /// A probe was completed, so long after the breaker had stopped intake: everything goes on.
+    case stormOpened(after: Duration)
     /// How many dead letters stand open can't be read any more; told once until it can be again.
     case backlogUnknown(BrokerError)
     /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
@@ -74,6 +78,9 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
             outage: \(failures) of the last \(attempts) attempts failed; only probes go on, nothing is charged or dead-lettered
             """
         case .gateOpened(let time): "the outage is over after \(Int(time.inSeconds.rounded())) s: everything goes on"
+        case .stormStopped(let deadLetters, let events):
+            "storm: \(deadLetters) of the last \(events) events were dead-lettered; nothing more is taken in, only probes go on"
+        case .stormOpened(let time): "the storm is over after \(Int(time.inSeconds.rounded())) s: everything goes on"
         case .backlogUnknown(let error): "the number of open dead letters can't be read: \(error)"
         case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
@@ -109,7 +116,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     public var weight: Weight {
         switch self {
         case .assigned, .revoked, .rebuilt, .stopping: .information
-        case .deadLettered, .gateOpened: .notable
+        case .deadLettered, .gateOpened, .stormOpened: .notable
         default: .warning
         }
     }

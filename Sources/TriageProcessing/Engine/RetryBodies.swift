@@ -60,6 +60,7 @@ extension Engine {
                 record: record, partition: partition, ticket: open.ticket, context: tracer.propagators.extract(record.headers))
             delivery.knownHistory = EventHistory(of: record)
             delivery.lane = open.lane
+            delivery.isRedelivery = record.offset < partition.redeliveredBelow
             delivery.open = open
             open.delivery = delivery
             load.waitingBytes += open.size

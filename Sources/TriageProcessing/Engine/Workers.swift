@@ -54,6 +54,7 @@ extension Engine {
                 worker.current = delivery
                 delivery.partition.busy += 1
                 await handle(delivery, lane: lane, by: worker)
+                probeEnded(delivery)
                 worker.current = nil
                 if worker.isAbandoned { return }
                 if worker.isOverdue {
@@ -145,6 +146,12 @@ extension Engine {
             park(delivery, behind: head, step: step, lane: lane)
             return
         }
+        if let first = memory.completion(of: event, in: record) {
+            skip(delivery, step: step, first: first, lane: lane, at: start)
+            return
+        }
+        let isStale = memory.isStale(event, lane: lane, topic: partition.mainTopic)
+        if isStale { step.markStale() }
 
         if isCautious {
             if isCondemned(delivery) {
@@ -176,7 +183,7 @@ extension Engine {
             if let timeout = configuration.attemptTimeout { worker.deadline = attemptStart + timeout }
             let context = HandlerContext(
                 record: record, attempt: retries + 1, origin: delivery.knownHistory?.origin ?? record.position,
-                isRedelivery: delivery.isRedelivery, span: attempt.span
+                isRedelivery: delivery.isRedelivery || retries > 0 || deferral != nil, span: attempt.span, isStale: isStale
             )
             var thrown: (any Error)?
             do {
@@ -189,6 +196,8 @@ extension Engine {
                 attempt.end(nil, tracer: tracer, at: end)
                 let isProbe = gate.state != .open && delivery === probe
                 if let change = gate.succeeded(isProbe: isProbe, at: end) { gateChanged(change, step: &step, at: end) }
+                noteCompletion(of: delivery, step: &step, at: end)
+                memory.completed(event, lane: lane, origin: context.origin, in: step.context)
                 completed(delivery, step: step, lane: lane, start: start, at: end)
                 return
             }
@@ -207,7 +216,10 @@ extension Engine {
             }
             deferredAttempt = nil
             attempts.append(AttemptLedger.Entry(failure, at: end, in: attempt.span.context))
-            switch plan.failed(failure.errorClass, retries: retries, retryAt: failure.retryAt, now: end, unit: random.unit()) {
+            switch plan.failed(
+                failure.errorClass, retries: retries, retryAt: failure.retryAt, topic: partition.mainTopic,
+                origin: delivery.history.originTimestamp, now: end, unit: random.unit())
+            {
             case .again where !worker.isOverdue:
                 retries += 1
                 counts.retries += 1

@@ -4,16 +4,22 @@ internal import TriageTelemetry
 /// How the loop acts on the outage gate, and what it publishes for collection.
 extension Engine {
     /// Whether anything may be handed to the handler now.
-    var mayHandOut: Bool { (gate.state == .open || gate.admitsProbe(at: clock.now())) && mayHandOutCautiously }
+    var mayHandOut: Bool {
+        guard isHeld else { return mayHandOutCautiously }
+        let now = clock.now()
+        return (gate.state == .open || gate.admitsProbe(at: now)) && storm.admits(at: now) && mayHandOutCautiously
+    }
 
-    /// The next delivery for the handler; during an outage the probe, when one is due.
+    /// The next delivery for the handler; during an outage or a storm the probe, when one is due.
     func takeNext() -> (key: LaneKey, item: Delivery)? {
         if isCautious, !mayHandOutCautiously { return nil }
         // Not isOpen, which copies the gate first: once an event.
-        if gate.state == .open { return lanes.next() }
+        if !isHeld { return lanes.next() }
         // What has failed before may fail for reasons of its own: it probes only if there is nothing else.
         func isFresh(_ delivery: Delivery) -> Bool { delivery.deferral == nil && !delivery.partition.isRetry }
-        guard gate.admitsProbe(at: clock.now()), let next = lanes.next(preferring: isFresh) else { return nil }
+        guard mayHandOut, let next = lanes.next(preferring: isFresh) else { return nil }
+        storm.began(next.item)
+        guard gate.state != .open else { return next }
         gate.probeBegan()
         wantsFresh = !isFresh(next.item)
         probe = next.item

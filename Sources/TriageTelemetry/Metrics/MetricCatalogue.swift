@@ -65,6 +65,11 @@ extension Metric {
     public static let duplicates = Metric(
         "triage.duplicates", .counter, unit: "{record}", "Records voided because another copy of the event counts.",
         attributes: place)
+    /// Events that were completed before and came again: skipped, where a dedupe window is configured.
+    public static let eventsDeduplicated = Metric(
+        "triage.events.deduplicated", .counter, unit: "{event}",
+        "Events skipped since an event with the same id was completed before.",
+        attributes: place)
     /// Events with a version older than one already handled.
     public static let stale = Metric(
         "triage.stale", .counter, unit: "{event}", "Events whose version is older than one already handled.", attributes: place)
@@ -143,6 +148,10 @@ extension Metric {
     public static let gateState = Metric(
         "triage.gate.state", .upDownCounter, unit: "1", "1 for the state that the outage gate is in, 0 for the others.",
         attributes: ["triage.gate.state"] + place)
+    /// A state metric as the conventions have it: one point for each state.
+    public static let stormState = Metric(
+        "triage.storm.state", .upDownCounter, unit: "1", "1 for the state that the storm breaker is in, 0 for the others.",
+        attributes: ["triage.storm.state", "messaging.consumer.group.name"])
     /// Commits of offsets.
     public static let commits = Metric(
         "triage.commits", .counter, unit: "{commit}", "Offset commits; those with an error type failed.",
@@ -322,11 +331,11 @@ extension Metric {
     /// Every metric there is, in the order in which they are exported.
     public static let all: [Metric] = [
         clientOperationDuration, processDuration, sentMessages, consumedMessages,
-        deliveries, eventsProcessed, endToEndDuration, duplicates, stale, eventsCaptured,
+        deliveries, eventsProcessed, endToEndDuration, duplicates, eventsDeduplicated, stale, eventsCaptured,
         retries, retryWaitDuration, retryLateness, retryWaiting, retryOldestAge,
         deadLetters, deadLetterPointers, deadLetterSize, deadLetterOldestAge,
-        consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, commits, rebalances,
-        handlerOverruns, producerRestarts,
+        consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, stormState,
+        commits, rebalances, handlerOverruns, producerRestarts,
         httpServerRequestDuration, httpClientRequestDuration,
         sdkSpanStarted, sdkSpanLive, spanUnsampled, failureTraceFlagged, failureTraceDropped, failureTraceBufferSize,
         failureTraceBufferSpans, sdkProcessorSpanQueueSize, sdkProcessorSpanQueueCapacity, sdkProcessorSpanProcessed,

@@ -65,6 +65,18 @@ public struct ProcessStep: Sendable {
         if let context, context.isValid { span.add(SpanLink(context)) }
     }
 
+    /// Says that an event with the same id was completed before, with a link to the span that did it.
+    ///
+    /// - Parameter origin: where that event was delivered first.
+    public mutating func duplicates(_ first: TraceContext, origin: SafeText) {
+        span.append("triage.duplicate", .bool(true))
+        span.append("triage.duplicate.origin", .text(origin))
+        if first.isValid { span.add(SpanLink(first)) }
+    }
+
+    /// Says that a higher version of the resource was handled before.
+    public mutating func markStale() { span.append("triage.stale", .bool(true)) }
+
     /// Notes something that this delivery brought about beside its own outcome.
     public mutating func add(_ event: SpanEvent) { span.add(event) }
 

@@ -27,6 +27,7 @@ public final class TracedSink: Sendable {
     ///   - record: its trace headers are replaced by the span's context; its other headers stay but for `replacing`.
     ///   - headers: headers to be replaced or, with a nil value, removed.
     ///   - parent: the span it belongs under; nil begins a new trace.
+    ///   - isSampled: whether a span that begins a new trace is sampled; nil leaves it to the sampler.
     ///   - attributes: what else the span says.
     ///   - completion: called once, on a thread of the producer's, with the broker's answer.
     /// - Returns: the context that the record carries.
@@ -34,10 +35,10 @@ public final class TracedSink: Sendable {
     @discardableResult
     public func send(
         _ record: OutboundRecord, replacing headers: [Header] = [], parent: TraceContext?, links: [SpanLink] = [],
-        attributes: [Attribute] = [],
+        isSampled: Bool? = nil, attributes: [Attribute] = [],
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) -> TraceContext {
-        var step = SendStep(template: template(for: record.topic), parent: parent, tracer: tracer)
+        var step = SendStep(template: template(for: record.topic), parent: parent, isSampled: isSampled, tracer: tracer)
         for attribute in attributes { step.span.set(attribute.key.literal, attribute.value) }
         for link in links { step.span.add(link) }
         if record.value == nil { step.span.append("messaging.kafka.message.tombstone", .bool(true)) }
@@ -146,8 +147,8 @@ extension Result {
 struct SendStep: Sendable {
     var span: SpanData
 
-    init(template: SpanTemplate, parent: TraceContext?, tracer: Tracer) {
-        span = tracer.start(template, parent: parent, at: tracer.clock.now())
+    init(template: SpanTemplate, parent: TraceContext?, isSampled: Bool? = nil, tracer: Tracer) {
+        span = tracer.start(template, parent: parent, at: tracer.clock.now(), isSampled: isSampled)
     }
 
     func end(_ result: Result<Acknowledgement, BrokerError>, tracer: Tracer, at end: Timestamp) {
