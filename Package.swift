@@ -121,6 +121,17 @@ let package = Package(
             path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "throughput.sh"], swiftSettings: strict
         ),
 
+        // A service as a user would write it, to be killed and watched by Tests/Integration.
+        .executableTarget(
+            name: "FaultWorker",
+            dependencies: [
+                "Triage", .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            path: "Tests/FaultWorker", swiftSettings: strict
+        ),
+
         // Tests, one target for each room.
         .testTarget(
             name: "TriageEventsTests", dependencies: ["TriageEvents"], resources: [.copy("Fixtures")], swiftSettings: strict

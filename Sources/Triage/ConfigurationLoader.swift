@@ -15,6 +15,7 @@ public struct ConfigurationLoader: Sendable {
     public static let keys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
         ("group", "consumer group"),
+        ("instance-id", "name of this instance in the group, so that its restart moves no partition; different for each instance"),
         ("topics", "topics to work on, separated by commas"),
         (
             "retry",
@@ -146,6 +147,13 @@ public struct ConfigurationLoader: Sendable {
         }
         var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: brokers))
         if let group = text("group") { configuration.group = group }
+        if let id = text("instance-id") {
+            guard ConfigurationLoader.isLegalName(id, maximum: 249) else {
+                throw ConfigurationError(
+                    key: "instance-id", value: id, expected: "up to 249 letters, digits, dots, dashes or underscores")
+            }
+            configuration.kafka.groupInstanceID = id
+        }
         if let topics = text("topics") {
             var seen: Set<String> = []
             configuration.topics = topics.split(separator: ",").map { $0.trimmingSpaces() }
@@ -210,13 +218,7 @@ public struct ConfigurationLoader: Sendable {
     public static func check(topics: [String]) throws(ConfigurationError) {
         guard !topics.isEmpty else { throw ConfigurationError(key: "topics", value: "", expected: "at least one topic") }
         for topic in topics {
-            let isLegal =
-                topic.utf8.count <= 243 && topic != "." && topic != ".."
-                && topic.utf8.allSatisfy {
-                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
-                        || ".-_".utf8.contains($0)
-                }
-            guard isLegal, !topic.isEmpty else {
+            guard isLegalName(topic, maximum: 243) else {
                 throw ConfigurationError(
                     key: "topics", value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
             }
@@ -226,6 +228,15 @@ public struct ConfigurationLoader: Sendable {
                 )
             }
         }
+    }
+
+    /// What brokers take as the name of a topic or of a static member (Kafka's `Topic.validate`).
+    private static func isLegalName(_ text: String, maximum: Int) -> Bool {
+        !text.isEmpty && text.utf8.count <= maximum && text != "." && text != ".."
+            && text.utf8.allSatisfy {
+                (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
+                    || ".-_".utf8.contains($0)
+            }
     }
 
     private static func isBroker(_ text: Substring) -> Bool {

@@ -36,6 +36,10 @@ struct RunCommand: AsyncParsableCommand {
         name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
     var group: String?
     @Option(
+        help: ArgumentHelp(
+            "Name of this instance in the group: a restart within the session time-out then moves no partition.", valueName: "name"))
+    var instanceID: String?
+    @Option(
         name: [.customShort("t"), .customLong("topic")],
         help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
     var topics: [String] = []
@@ -104,7 +108,7 @@ struct RunCommand: AsyncParsableCommand {
         try await reported {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
-                "group": group, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
+                "group": group, "instance-id": instanceID, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
                 "retry-by-class": retryByClass, "retry-by-topic": retryByTopic, "new-trace-after": newTraceAfter,
                 "storm-breaker": stormBreaker, "dedupe-window": dedupeWindow,
                 "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,

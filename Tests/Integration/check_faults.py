@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Nothing lost, nothing out of order: real processes that are killed, brokers that fail, and a verdict from outside.
+
+    check_faults.py [--events N] [--faults M] [--seed S] [--workers W] [--unordered]
+
+runs the group `faults` alone, in other sizes than continuous integration does.
+"""
+
+import argparse
+import collections
+import random
+import secrets
+import sys
+import time
+
+from fault_verdict import History, Verdict, trimmed
+from faults import TOPICS, Cluster, Feed, Injector, Workers
+from harness import Report, wait_until
+from parts import Kcat
+
+# A member that was killed is missed after this; the mock's first assignment takes three seconds.
+SESSION = ["-X", "session.timeout.ms=3500", "-X", "heartbeat.interval.ms=500", "-X", "max.poll.interval.ms=20000"]
+PACE = [
+    "--retry", "exponential:3,base=200ms,cap=800ms,jitter=0.2", "--attempt-timeout", "1s", "--commit-interval", "100ms",
+    "--grace-period", "10s", "--concurrency", "16",
+]
+# Share of each fault, those that end processes first; a member that was expelled is like one that was killed.
+PROCESS = ["kill", "term"]
+BROKER = ["broker-down", "commit-errors", "produce-errors", "leader", "coordinator", "heartbeat-errors", "round-trip"]
+HARMLESS = ["commit-errors", "produce-errors", "leader", "round-trip"]
+
+
+def faults(report, room):
+    """20,000 events, 60 faults, three processes."""
+    run(report, room, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
+
+
+def run(report, room, events, count, seed, slots=3, ordered=True):
+    report.note(f"seed {seed}: check_faults.py --events {events} --faults {count} --seed {seed}")
+    # A partition of the mock keeps 5 MiB; a record with its headers and its copies in the retry topic is well below 1 KiB.
+    partitions = max(6, events // 8000)
+    cluster = Cluster(room, partitions=partitions)
+    kcat = Kcat(cluster.address)
+    workers = Workers(room, cluster.address, "faults", seed, SESSION + PACE)
+    history = History(workers.record)
+    feed = Feed(kcat, room, seed)
+    injector = Injector(cluster, workers, seed, partitions)
+
+    feed.add(events * 15 // 100)
+    feed.wait(30)
+    for slot in range(slots):
+        workers.start(slot)
+    calm = events // 10
+    wait_until("the first events are done", lambda: history.read() >= 0 and len(history.done) >= calm, 60)
+    harmless = count // 5
+    schedule = [HARMLESS[index % len(HARMLESS)] for index in range(harmless)]
+    turns(feed, injector, workers, history, schedule, events * 10 // 100, 0.5)
+    time.sleep(1)
+    mixed = count - harmless
+    ends = [PROCESS[index % len(PROCESS)] for index in range(mixed // 3)]
+    others = [BROKER[index % len(BROKER)] for index in range(mixed - len(ends))]
+    dice = random.Random(seed)
+    dice.shuffle(ends)
+    dice.shuffle(others)
+    # Each end of a process is followed by two other faults, while the group is still busy with it.
+    schedule = []
+    while ends or others:
+        schedule += ends[:1] + others[:2]
+        ends, others = ends[1:], others[2:]
+    turns(feed, injector, workers, history, schedule, events * 60 // 100, 1.3)
+    injector.settle(60)
+    for slot in range(slots):
+        if slot not in workers.running:
+            workers.start(slot)
+            injector.note("join")
+    feed.add(events - events * 85 // 100)
+    feed.wait(60)
+    report.note(f"{len(injector.faults)} faults: {dict(collections.Counter(f.kind for f in injector.faults))}")
+    records, dead = drain(report, kcat, workers, history)
+    workers.stop()
+    finish(report, room, kcat, workers, history, records, dead, injector, ordered)
+    report.check(f"at least {count} faults", len(injector.faults) >= count, len(injector.faults))
+
+
+def turns(feed, injector, workers, history, schedule, events, pause):
+    """Faults one after the other, with events between them."""
+    for index, kind in enumerate(schedule):
+        feed.add(events * (index + 1) // len(schedule) - events * index // len(schedule))
+        injector.inject(kind)
+        until = time.monotonic() + pause * injector.random.uniform(0.5, 1.5)
+        while time.monotonic() < until:
+            injector.step()
+            workers.reap(40)
+            time.sleep(0.02)
+        history.read()
+
+
+def drain(report, kcat, workers, history, seconds=60):
+    """Waits until each event is done or has a dead letter; gives the events and the dead letters."""
+    begin = time.monotonic()
+    records = [record for topic in TOPICS for record in kcat.read(topic)]
+    expected = {record.position for record in records}
+    dead, looked, missing = [], 0.0, expected
+    while time.monotonic() - begin < seconds:
+        workers.reap(40)
+        history.read()
+        missing = expected - history.done - {letter.text("triage-origin") for letter in dead}
+        if not missing:
+            break
+        if len(missing) < len(expected) // 20 and time.monotonic() - looked > 1:
+            dead = dead_letters(kcat)
+            looked = time.monotonic()
+        time.sleep(0.05)
+    report.check(
+        f"{len(records)} events drain within {seconds} s of the last fault", not missing,
+        f"{len(missing)} are missing, such as {sorted(missing)[:5]}",
+    )
+    report.note(f"drained {time.monotonic() - begin:.1f} s after the last event was written")
+    return records, dead_letters(kcat)
+
+
+def dead_letters(kcat):
+    return [letter for topic in TOPICS for letter in kcat.read(topic + ".dlq")]
+
+
+def finish(report, room, kcat, workers, history, records, dead, injector, ordered):
+    """After a clean stop nothing is left to do; then the verdict."""
+    report.none("no worker ended by itself, and each that was asked did, with 0", workers.wrong)
+    before = history.read() and 0 or len(history.lines)
+    last = workers.start("last", "--exit-at-end")
+    last.wait(60)
+    workers.running.pop("last", None)
+    report.equal("a worker that runs to the end exits with", last.process.returncode, 0)
+    history.read()
+    report.none("after a clean stop of all nothing is handled again", history.lines[before:])
+    report.none("no line of the history is broken", history.strange)
+    verdict = Verdict(history.lines, records, dead, injector.faults, workers.seed, ordered)
+    verdict.report(report)
+    retried = [record for topic in TOPICS for record in kcat.read(topic + ".retry")]
+    report.none("no record was trimmed away", trimmed(records + dead + retried))
+    report.note(
+        f"{len(records)} events, {len(history.lines)} lines, {len(retried)} retry records, {len(dead)} dead letters; "
+        f"{dict(verdict.counts)}"
+    )
+    return verdict
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Run the checks under faults in any size.")
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=None, help="as a run before printed it (default: a new one)")
+    parser.add_argument("--unordered", action="store_true", help="don't check the order")
+    arguments = parser.parse_args()
+    seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
+    report = Report()
+    report.run(
+        "faults",
+        lambda report, room: run(report, room, arguments.events, arguments.faults, seed, arguments.workers, not arguments.unordered),
+    )
+    print(f"{report.passed} passed, {len(report.failures)} failed")
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
