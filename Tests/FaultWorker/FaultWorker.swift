@@ -14,15 +14,11 @@ import Triage
 @main
 struct FaultWorker {
     static func main() async {
-        LoggingSystem.bootstrap { label in
-            var handler = StreamLogHandler.standardError(label: label)
-            handler.logLevel = .info
-            return handler
-        }
         do {
             try await serve(Options(CommandLine.arguments.dropFirst()))
         } catch {
-            Logger(label: "worker").error("\(error)")
+            var text = "worker: \(error)\n"
+            _ = text.withUTF8 { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
             exit(1)
         }
     }
@@ -30,6 +26,12 @@ struct FaultWorker {
     private static func serve(_ options: Options) async throws {
         let environment = Options.environment
         let loader = try await ConfigurationLoader(flags: options.settings, environment: environment)
+        let level = try loader.logSettings(level: .info).level
+        LoggingSystem.bootstrap { label in
+            var handler = StreamLogHandler.standardError(label: label)
+            handler.logLevel = level
+            return handler
+        }
         var configuration = try loader.configuration()
         configuration.kafka.additional = options.properties
         configuration.endsWhenIdle = options.exitsAtEnd

@@ -13,10 +13,11 @@ import secrets
 import sys
 import time
 
-from fault_verdict import History, Verdict, trimmed
+import fault_verdict
+from fault_verdict import Fault, History, Verdict, trimmed
 from faults import TOPICS, Cluster, Feed, Injector, Workers
 from harness import Report, wait_until
-from parts import Kcat
+from parts import Kcat, real_broker
 
 # A member that was killed is missed after this; the mock's first assignment takes three seconds.
 SESSION = ["-X", "session.timeout.ms=3500", "-X", "heartbeat.interval.ms=500", "-X", "max.poll.interval.ms=20000"]
@@ -28,6 +29,19 @@ PACE = [
 PROCESS = ["kill", "term"]
 BROKER = ["broker-down", "commit-errors", "produce-errors", "leader", "coordinator", "heartbeat-errors", "round-trip"]
 HARMLESS = ["commit-errors", "produce-errors", "leader", "round-trip"]
+
+
+def verdict(report, room):
+    """The judge itself: a history in which all is well, and what it says when one thing in it is wrong."""
+    seed = 7
+    records, lines, dead, at = fault_verdict.example(seed)
+    kill = [Fault("kill", at, at, 5.0, 1, at / 1e9)]
+    sound = Verdict(lines, records, dead, kill, seed)
+    report.none("a sound history has no finding", [name for name, found in sound.findings.items() if found])
+    report.equal("in it, events of each kind", sorted(kind for kind in sound.counts if kind in fault_verdict.KINDS), sorted(fault_verdict.KINDS))
+    for name, rule, (events, history, letters) in fault_verdict.broken(records, lines, dead, seed):
+        found = [rule for rule, offenders in Verdict(history, events, letters, kill, seed).findings.items() if offenders]
+        report.check(f"found: {name}", any(rule in name for name in found), found)
 
 
 def faults(report, room):
@@ -82,12 +96,118 @@ def run(report, room, events, count, seed, slots=3, ordered=True):
     report.check(f"at least {count} faults", len(injector.faults) >= count, len(injector.faults))
 
 
-def turns(feed, injector, workers, history, schedule, events, pause):
+def rebalance(report, room):
+    """Three instances on the real broker: they join, leave, are killed, and are all stopped in mid-work."""
+    seed = secrets.randbelow(1 << 31)
+    report.note(f"seed {seed}")
+    brokers = real_broker(room)
+    room.finish("topics", "create", "-b", brokers)
+    kcat = Kcat(brokers)
+    feed = Feed(kcat, room, seed)
+    # This broker never misses a dead member, so only static ones, which come back, are killed.
+    come_and_go(report, room, brokers, kcat, feed, seed)
+    come_back(report, room, brokers, kcat, feed, seed)
+
+
+REAL = ["-X", "session.timeout.ms=10000", "-X", "heartbeat.interval.ms=500", "-X", "max.poll.interval.ms=10000"]
+
+
+def come_and_go(report, room, brokers, kcat, feed, seed):
+    workers = Workers(room, brokers, "dynamic", seed, REAL + PACE)
+    history = History(workers.record)
+    injector = Injector(None, workers, seed, 6)
+    for slot, what in [(0, "join"), (1, "join"), (2, "join"), (0, "term"), (0, "join"), (1, "term"), (1, "join"), (2, "term")]:
+        if what == "join":
+            injector.note("join")
+            workers.start(slot)
+        else:
+            fault = injector.note("term", end=False)
+            workers.terminate(slot).wait(20)
+            fault.end = time.monotonic_ns()
+        feed.add(300)
+        pause(workers, 2)
+        history.read()
+    records, dead = drain(report, kcat, workers, history)
+    workers.stop()
+    report.check("each of three instances had partitions", len({line.process for line in history.lines}) >= 3)
+    finish(report, room, kcat, workers, history, records, dead, injector)
+
+
+def come_back(report, room, brokers, kcat, feed, seed):
+    """Static members: who comes back within the session time-out gets its partitions again, and nobody else notices."""
+    workers = Workers(room, brokers, "static", seed, REAL + PACE, static=True)
+    history = History(workers.record)
+    injector = Injector(None, workers, seed, 6)
+    for slot in range(3):
+        injector.note("join")
+        workers.start(slot)
+        settled(workers)
+    feed.add(900)
+    wait_until("the work has begun", lambda: history.read() >= 0 and len(history.done) > 300, 30)
+    for slot, what in [(1, "kill"), (2, "term")]:
+        others = {other: assignments(child) for other, child in workers.running.items() if other != slot}
+        if what == "kill":
+            fault = injector.note("kill", end=False)
+            fault.process, fault.end = workers.kill(slot)
+        else:
+            workers.terminate(slot).wait(20)
+        feed.add(300)
+        child = workers.start(slot)
+        wait_until("it has its partitions again", lambda child=child: assignments(child), 20)
+        pause(workers, 1)
+        history.read()
+        report.equal(
+            f"a static member comes back after a {what}: its partitions", assignments(child), ["12 partitions assigned"])
+        report.equal(
+            "and nobody else's move", {other: assignments(workers.running[other]) for other in others}, others)
+    # All at once in mid-work: nothing is done again, retries that wait included.
+    feed.add(900)
+    wait_until("there is work", lambda: history.read() > 200, 30, 0.01)
+    workers.stop()
+    history.read()
+    tried = {line.origin for line in history.lines if line.phase == "transient"}
+    waiting = tried - history.done
+    report.check(f"all were stopped while {len(waiting)} events waited for another attempt", len(waiting) > 3, waiting)
+    before = {(line.origin, line.attempt) for line in history.lines if line.phase != "begin"}
+    stopped = len(history.lines)
+    for slot in range(3):
+        workers.start(slot)
+    records, dead = drain(report, kcat, workers, history)
+    workers.stop()
+    report.none(
+        "what was done or tried before a clean stop of all isn't after it",
+        [line for line in history.lines[stopped:] if (line.origin, line.attempt) in before],
+    )
+    finish(report, room, kcat, workers, history, records, dead, injector)
+
+
+def pause(workers, seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        workers.reap(40)
+        time.sleep(0.02)
+
+
+def assignments(child):
+    """What a worker's log says of its partitions."""
+    return [line.rsplit("] ", 1)[-1] for line in child.err().splitlines() if "partitions " in line]
+
+
+def settled(workers):
+    """Waits until the running workers have all partitions among them, each the same share."""
+    share = 36 // len(workers.running)
+    wait_until(
+        f"each worker has {share} partitions",
+        lambda: all((assignments(child) or [""])[-1] == f"{share} partitions assigned" for child in workers.running.values()), 30,
+    )
+
+
+def turns(feed, injector, workers, history, schedule, events, seconds):
     """Faults one after the other, with events between them."""
     for index, kind in enumerate(schedule):
         feed.add(events * (index + 1) // len(schedule) - events * index // len(schedule))
         injector.inject(kind)
-        until = time.monotonic() + pause * injector.random.uniform(0.5, 1.5)
+        until = time.monotonic() + seconds * injector.random.uniform(0.5, 1.5)
         while time.monotonic() < until:
             injector.step()
             workers.reap(40)
@@ -108,7 +228,7 @@ def drain(report, kcat, workers, history, seconds=60):
         if not missing:
             break
         if len(missing) < len(expected) // 20 and time.monotonic() - looked > 1:
-            dead = dead_letters(kcat)
+            dead = dead_letters(kcat, workers.group)
             looked = time.monotonic()
         time.sleep(0.05)
     report.check(
@@ -116,28 +236,41 @@ def drain(report, kcat, workers, history, seconds=60):
         f"{len(missing)} are missing, such as {sorted(missing)[:5]}",
     )
     report.note(f"drained {time.monotonic() - begin:.1f} s after the last event was written")
-    return records, dead_letters(kcat)
+    return records, dead_letters(kcat, workers.group)
 
 
-def dead_letters(kcat):
-    return [letter for topic in TOPICS for letter in kcat.read(topic + ".dlq")]
+def dead_letters(kcat, group):
+    """Those of the group alone."""
+    return [
+        letter for topic in TOPICS for letter in kcat.read(topic + ".dlq") if letter.text("triage-group") == group
+    ]
 
 
-def finish(report, room, kcat, workers, history, records, dead, injector, ordered):
+def finish(report, room, kcat, workers, history, records, dead, injector, ordered=True):
     """After a clean stop nothing is left to do; then the verdict."""
     report.none("no worker ended by itself, and each that was asked did, with 0", workers.wrong)
-    before = history.read() and 0 or len(history.lines)
-    last = workers.start("last", "--exit-at-end")
-    last.wait(60)
-    workers.running.pop("last", None)
-    report.equal("a worker that runs to the end exits with", last.process.returncode, 0)
+    history.read()
+    before = len(history.lines)
+    if workers.static:
+        # Their partitions wait for them and for nobody else.
+        for slot in range(3):
+            workers.start(slot)
+        wait_until("they have their partitions", lambda: all(assignments(child) for child in workers.running.values()), 30)
+        pause(workers, 2)
+        workers.stop()
+    else:
+        last = workers.start("last", "--exit-at-end")
+        last.wait(60)
+        workers.running.pop("last", None)
+        report.equal("a worker that runs to the end exits with", last.process.returncode, 0)
     history.read()
     report.none("after a clean stop of all nothing is handled again", history.lines[before:])
     report.none("no line of the history is broken", history.strange)
     verdict = Verdict(history.lines, records, dead, injector.faults, workers.seed, ordered)
     verdict.report(report)
     retried = [record for topic in TOPICS for record in kcat.read(topic + ".retry")]
-    report.none("no record was trimmed away", trimmed(records + dead + retried))
+    if injector.cluster:
+        report.none("no record was trimmed away", trimmed(records + dead + retried))
     report.note(
         f"{len(records)} events, {len(history.lines)} lines, {len(retried)} retry records, {len(dead)} dead letters; "
         f"{dict(verdict.counts)}"

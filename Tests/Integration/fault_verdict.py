@@ -11,6 +11,7 @@ LIMIT = 4  # attempts: three retries
 MASK = (1 << 64) - 1
 
 DONE, PERSISTENT, ALWAYS, AGAIN, BUSY, UNKNOWN, HANG = "done", "persistent", "always", "again", "busy", "unknown", "hang"
+KINDS = (DONE, PERSISTENT, ALWAYS, AGAIN, BUSY, UNKNOWN, HANG)
 DEAD = (PERSISTENT, ALWAYS)
 
 
@@ -107,23 +108,27 @@ class Fault:
 
 # After these the group may rebalance, or a member find that it was expelled: what was handled and not committed comes again.
 REBALANCING = {"kill", "term", "broker-down", "coordinator", "heartbeat-errors", "join"}
+# What was done longer before a fault is committed.
+BEFORE = 3_000_000_000
 
 
-def excused(faults, since, until):
-    """A fault that explains why something of `since` is done again at `until`."""
-    return any(f.kind in REBALANCING and f.begin <= until and f.last >= since for f in faults)
+def excused(faults, since, until, before=BEFORE):
+    """A fault that explains why something of `since` is done again at `until`: it wasn't committed when the fault began, or
+    was done while the fault showed."""
+    return any(f.kind in REBALANCING and f.begin <= until and f.begin - before <= since <= f.last for f in faults)
 
 
 class Verdict:
     """Judges a history. Each check goes into `findings` with the offenders, which should be none."""
 
-    def __init__(self, lines, records, dead_letters, faults, seed, ordered=True):
+    def __init__(self, lines, records, dead_letters, faults, seed, ordered=True, before=BEFORE):
         self.lines = lines
         self.records = {record.position: record for record in records}
         self.dead = dead_letters
         self.faults = faults
         self.seed = seed
         self.ordered = ordered
+        self.before = before
         self.findings = {}
         self.counts = collections.Counter()
         self.dead_origins = {letter.text("triage-origin") for letter in dead_letters}
@@ -228,7 +233,7 @@ class Verdict:
                 else:
                     if one[2] == next_one[2]:
                         same.append((key, one, next_one))
-                    elif excused(self.faults, next_one[0], next_one[0]):
+                    elif excused(self.faults, next_one[0], next_one[0], 0):
                         self.counts["handled by two processes around a rebalance"] += 1
                     else:
                         other.append((key, one, next_one))
@@ -246,7 +251,7 @@ class Verdict:
             if key in seen:
                 name = "done again" if line.phase == "done" else "tried again"
                 self.counts[name] += 1
-                if not excused(self.faults, seen[key].time, line.time):
+                if not excused(self.faults, seen[key].time, line.time, self.before):
                     (twice if line.phase == "done" else tried).append((seen[key], line))
             seen[key] = line
         self.findings["nothing is done again but after a kill or a rebalance"] = twice
@@ -257,8 +262,7 @@ class Verdict:
         for letter in self.dead:
             by_origin[letter.text("triage-origin")].append(letter)
         wrong = []
-        walls = [(f.wall, f.wall + (f.last - f.begin) / 1e9) for f in self.faults if f.kind in REBALANCING]
-        cut = [(begin, end) for f in self.faults for begin, end in [(f.wall, f.wall + (f.last - f.begin) / 1e9)] if f.kind == "broker-down"]
+        walls = [(f.kind, f.wall, f.wall + (f.last - f.begin) / 1e9) for f in self.faults if f.kind in REBALANCING]
         for letters in by_origin.values():
             letters.sort(key=lambda letter: letter.timestamp)
             for one, again in zip(letters, letters[1:]):
@@ -266,11 +270,15 @@ class Verdict:
                 # One send that arrived twice: the mock doesn't look at the sequence numbers of idempotent producers.
                 if one.headers == again.headers:
                     self.counts["dead letters sent once that arrived twice"] += 1
-                    allowed = cut
+                    allowed = {"broker-down"}
                 else:
                     self.counts["second dead letters"] += 1
-                    allowed = walls
-                if not any(since <= end + 0.05 and until >= begin - 0.05 for since, until in allowed):
+                    allowed = REBALANCING
+                # The topic's clock is the wall's, to the millisecond.
+                if not any(
+                    kind in allowed and since <= end + 0.05 and since - self.before / 1e9 <= begin <= until + 0.05
+                    for kind, since, until in walls
+                ):
                     wrong.append((one.position, again.position))
         self.findings["no second dead letter of an event but after a kill or a rebalance"] = wrong
 
@@ -286,3 +294,84 @@ def trimmed(messages):
         place = (message.topic, message.partition)
         first[place] = min(message.offset, first.get(place, message.offset))
     return [(place, offset) for place, offset in first.items() if offset > 0]
+
+
+class Letter:
+    """An event or a dead letter, as far as the verdict looks at it."""
+
+    def __init__(self, topic, partition, offset, key, headers=(), timestamp=0):
+        self.topic, self.partition, self.offset, self.key, self.value = topic, partition, offset, key, b"{}"
+        self.headers, self.timestamp = list(headers), timestamp
+
+    @property
+    def position(self):
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def text(self, name):
+        return next((value for header, value in self.headers if header == name), None)
+
+
+def example(seed, count=2000):
+    """A made-up history in which everything is as it should be: events of five patients in one partition, handled one after the
+    other by process 1, which is killed half-way, then by process 2. Gives the events, lines, dead letters and the kill's time."""
+    records = [Letter("t", 0, offset, f"p{offset % 5}".encode()) for offset in range(count)]
+    lines, dead, time = [], [], 0
+    for record in records:
+        process = 1 if record.offset < count // 2 else 2
+        kind, failures = plan(seed, record.position)
+        for attempt in range(1, failures + 2 if kind not in DEAD else failures + 1):
+            fails = attempt <= failures
+            phase = "persistent" if kind == PERSISTENT else "cancelled" if kind == HANG and fails else "transient" if fails else "done"
+            for what in ("begin", phase):
+                time += 10_000_000
+                lines.append(Line(len(lines), time, process, record.key.decode(), record.position, attempt, what))
+        if kind in DEAD:
+            headers = [("triage-origin", record.position), ("triage-attempts", "e;" * (failures - 1) + "e"), ("retryCount", failures - 1)]
+            dead.append(Letter("t.dlq", 0, len(dead), record.key, headers, time / 1e6))
+    killed = next(line.time for line in lines if line.process == 2) - 5_000_000
+    return records, lines, dead, killed
+
+
+def broken(records, lines, dead, seed):
+    """The example with one thing wrong: what, part of the name of the rule that must find it, events, lines, dead letters."""
+    def numbered(changed):
+        return [dataclasses.replace(line, order=order) for order, line in enumerate(changed)]
+
+    def of(kind, skip=3):
+        return [record.position for record in records if plan(seed, record.position)[0] == kind][skip]
+
+    done, again, always = of(DONE), of(AGAIN), of(ALWAYS)
+    end = next(line for line in lines if line.origin == done and line.phase == "done")
+    later = next(line for line in lines if line.order > end.order + 1 and line.key == end.key and line.phase == "done")
+    yield "an event that nobody finished", "every event is done", (records, [line for line in lines if line.origin != done], dead)
+    yield "an event that nobody wrote", "nothing else was handled", ([record for record in records if record.position != done], lines, dead)
+    yield "a dead letter that is missing", "every event is done", (records, lines, [d for d in dead if d.text("triage-origin") != always])
+    yield "a dead letter of what was done", "what the handler said", (records, lines, [*dead, Letter("t.dlq", 0, 999, end.key.encode(), [("triage-origin", done)])])
+    yield "a dead letter with other bytes", "key and bytes", (records, lines, [*dead[1:], Letter("t.dlq", 0, 0, b"other", dead[0].headers)])
+    moved = [line for line in lines if line.origin != done]
+    place = moved.index(later) + 1
+    own = [dataclasses.replace(line, time=later.time + 1) for line in lines if line.origin == done]
+    yield "an event that was overtaken", "first completions", (records, numbered(moved[:place] + own + moved[place:]), dead)
+    fifth = [dataclasses.replace(line, attempt=LIMIT + 1) for line in lines if line.origin == always and line.attempt == LIMIT]
+    place = max(line.order for line in lines if line.origin == always) + 1
+    yield "a fifth attempt", "no attempt beyond", (records, numbered(lines[:place] + fifth + lines[place:]), dead)
+    first = [line for line in lines if line.origin == again and line.attempt == 1]
+    yield "an attempt that was never made", "at most one more", (records, [line for line in lines if line not in first], dead)
+    yield "a dead letter of five attempts", "no dead letter tells", (
+        records, lines, [Letter(d.topic, 0, d.offset, d.key, [(n, "e;e;e;e;e" if n == "triage-attempts" else v) for n, v in d.headers],
+                                d.timestamp) for d in dead])
+    other = next(line for line in lines if line.order > end.order and line.key == end.key and line.phase == "begin")
+    two = [dataclasses.replace(line, time=end.time - 1) if line is other else line for line in lines]
+    yield "two events of a patient at once in one process", "a process handles", (records, two, dead)
+    three = [dataclasses.replace(line, process=3) if line.origin == other.origin else line for line in two]
+    yield "two events of a patient at once in two processes", "two processes never", (records, three, dead)
+    begun = [dataclasses.replace(end, time=lines[-1].time + 1, attempt=2, phase="begin")]
+    yield "a handler that never came back", "unfinished", (records, numbered(lines + begun), dead)
+    twice = [line for line in lines if line.origin == done]
+    place = max(line.order for line in twice) + 1
+    yield "an event done twice without a fault", "nothing is done again", (
+        records, numbered(lines[:place] + [dataclasses.replace(line, time=line.time + 1) for line in twice] + lines[place:]), dead)
+    tail = [dataclasses.replace(line, time=lines[-1].time + 1 + index, process=2) for index, line in enumerate(twice)]
+    yield "an event done again long after it was committed", "nothing is done again", (records, numbered(lines + tail), dead)
+    yield "a second dead letter without a fault", "no second dead letter", (
+        records, lines, [*dead, Letter("t.dlq", 0, 999, dead[0].key, [*dead[0].headers, ("again", "1")], dead[0].timestamp + 1)])

@@ -14,6 +14,7 @@ import time
 import check_commands
 import check_crash
 import check_dashboards
+import check_faults
 import check_demo
 import check_input
 import check_metrics
@@ -41,6 +42,9 @@ GROUPS = {
     "flush": check_trouble.flush,
     "truth": check_truth.truth,
     "kill9": check_crash.kill9,
+    "verdict": check_faults.verdict,
+    "faults": check_faults.faults,
+    "rebalance": check_faults.rebalance,
     "bad-input": check_input.bad_input,
     "logs": check_logs.logs,
     "signals": check_commands.signals,

@@ -58,7 +58,7 @@ struct ParsingTests {
         #expect(
             run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.log.logLevel == nil
         )
-        #expect(run.group == nil && run.topics == [] && run.handler == .log && run.retry == nil && run.concurrency == nil)
+        #expect(run.group == nil && run.instanceID == nil && run.topics == [] && run.handler == .log && run.retry == nil && run.concurrency == nil)
         #expect(run.attemptTimeout == nil && run.gracePeriod == nil && run.commitInterval == nil && run.http == nil)
         #expect(run.identifiers == nil && run.identifierKeyFile == nil && !run.exitAtEnd && run.output == .text)
     }
@@ -69,13 +69,13 @@ struct ParsingTests {
             RunCommand.self,
             """
             run -b a:1,b:2 -g clinic -t one --topic two --handler none --retry immediate:2 --outage-gate off --concurrency 8 \
-            --attempt-timeout 5s \
+            --attempt-timeout 5s --instance-id pod-0 \
             --grace-period 1m --commit-interval 100ms --http off --identifiers plain --identifier-key-file k -e -o json \
             -X security.protocol=SSL -X client.id=x --config triage.yaml --log-level info
             """
         )
         #expect(run.broker.brokers == "a:1,b:2" && run.group == "clinic" && run.topics == ["one", "two"] && run.handler == .none)
-        #expect(run.retry == "immediate:2" && run.outageGate == "off" && run.concurrency == "8")
+        #expect(run.instanceID == "pod-0" && run.retry == "immediate:2" && run.outageGate == "off" && run.concurrency == "8")
         #expect(run.attemptTimeout == "5s" && run.gracePeriod == "1m")
         #expect(run.commitInterval == "100ms" && run.http == "off" && run.identifiers == "plain" && run.identifierKeyFile == "k")
         #expect(run.exitAtEnd && run.output == .json && run.broker.config == "triage.yaml" && run.broker.log.logLevel == .info)

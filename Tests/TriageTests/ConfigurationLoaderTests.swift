@@ -39,6 +39,12 @@ struct ConfigurationLoaderTests {
         }
     }
 
+    @Test("The instance's name makes the member static; without it the group gives a name")
+    func instance() async throws {
+        #expect(try await load().kafka.groupInstanceID == nil)
+        #expect(try await load(environment: ["TRIAGE_INSTANCE_ID": "triage-0"]).kafka.groupInstanceID == "triage-0")
+    }
+
     @Test("What is empty counts as not set in every layer, so the next one is asked")
     func empty() async throws {
         try await withFile("group: file\n") { path in
@@ -50,7 +56,7 @@ struct ConfigurationLoaderTests {
     @Test(
         "Every key of the list is understood in the environment and in the file",
         arguments: [
-            ("brokers", "a:1,b:2"), ("group", "g"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("ordering", "none"),
+            ("brokers", "a:1,b:2"), ("group", "g"), ("instance-id", "pod-0"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("ordering", "none"),
             ("outage-gate", "row=5"),
             ("retry-by-class", "system=none;transient=immediate:2"), ("retry-by-topic", "fhir.Patient.created=none"),
             ("new-trace-after", "2h"), ("storm-breaker", "share=0.2"), ("dedupe-window", "1000"),
@@ -70,7 +76,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 23) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 24) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {
@@ -86,7 +92,7 @@ struct ConfigurationLoaderTests {
         try await withFile("group: g\nconcurency: 5\n") { path in
             let error = await refusal { _ = try await load(file: path) }
             #expect(error?.key == "concurency")
-            #expect(error?.expected.hasPrefix("one of the keys brokers, group, topics") == true)
+            #expect(error?.expected.hasPrefix("one of the keys brokers, group, instance-id, topics") == true)
         }
         try await withFile("outage-gate:\n  row: 5\n") { path in
             #expect(await refusal { _ = try await load(file: path) }?.key == "outage-gate.row")
@@ -126,6 +132,7 @@ struct ConfigurationLoaderTests {
             ("storm-breaker", "events=0"), ("storm-breaker", "window=10ms"), ("storm-breaker", "pause=0"),
             ("storm-breaker", "pause-cap=x"), ("storm-breaker", "shares=1"), ("storm-breaker", "share=1,"),
             ("dedupe-window", "-1"), ("dedupe-window", "10000001"), ("dedupe-window", "1k"),
+            ("instance-id", "pod 0"), ("instance-id", ".."), ("instance-id", String(repeating: "p", count: 250)),
             ("concurrency", "0"), ("concurrency", "10001"),
             ("concurrency", "many"),
             ("attempt-timeout", "60"), ("attempt-timeout", "-1s"), ("grace-period", "soon"), ("commit-interval", "1ms"),
