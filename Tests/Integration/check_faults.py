@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Nothing lost, nothing out of order: real processes that are killed, brokers that fail, and a verdict from outside.
 
-    check_faults.py [--events N] [--faults M] [--seed S] [--workers W] [--unordered]
+    check_faults.py [--events N] [--faults M] [--seed S] [--workers W] [--unordered] [--keep FOLDER]
 
 runs the group `faults` alone, in other sizes than continuous integration does.
 """
 
 import argparse
 import collections
+import pathlib
 import random
 import secrets
+import shutil
 import sys
 import time
 
@@ -49,7 +51,7 @@ def faults(report, room):
     run(report, room, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
 
 
-def run(report, room, events, count, seed, slots=3, ordered=True):
+def run(report, room, events, count, seed, slots=3, ordered=True, keep=None):
     report.note(f"seed {seed}: check_faults.py --events {events} --faults {count} --seed {seed}")
     # A partition of the mock keeps 5 MiB; a record with its headers and its copies in the retry topic is well below 1 KiB.
     partitions = max(6, events // 8000)
@@ -93,6 +95,11 @@ def run(report, room, events, count, seed, slots=3, ordered=True):
     records, dead = drain(report, kcat, workers, history)
     workers.stop()
     finish(report, room, kcat, workers, history, records, dead, injector, ordered)
+    if keep:
+        shutil.copytree(room.directory, keep, dirs_exist_ok=True)
+        begin = injector.faults[0].begin
+        pathlib.Path(keep, "faults.txt").write_text("".join(
+            f"{f.begin} +{(f.begin - begin) / 1e9:.2f} s {f.kind} process {f.process} until {f.end}\n" for f in injector.faults))
     report.check(f"at least {count} faults", len(injector.faults) >= count, len(injector.faults))
 
 
@@ -284,13 +291,15 @@ def main():
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None, help="as a run before printed it (default: a new one)")
+    parser.add_argument("--keep", default=None, help="a folder for the history, the faults' times and the workers' logs")
     parser.add_argument("--unordered", action="store_true", help="don't check the order")
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
     report = Report()
     report.run(
         "faults",
-        lambda report, room: run(report, room, arguments.events, arguments.faults, seed, arguments.workers, not arguments.unordered),
+        lambda report, room: run(
+            report, room, arguments.events, arguments.faults, seed, arguments.workers, not arguments.unordered, arguments.keep),
     )
     print(f"{report.passed} passed, {len(report.failures)} failed")
     return 1 if report.failures else 0

@@ -365,7 +365,7 @@ def broken(records, lines, dead, seed):
     yield "two events of a patient at once in one process", "a process handles", (records, two, dead)
     three = [dataclasses.replace(line, process=3) if line.origin == other.origin else line for line in two]
     yield "two events of a patient at once in two processes", "two processes never", (records, three, dead)
-    begun = [dataclasses.replace(end, time=lines[-1].time + 1, attempt=2, phase="begin")]
+    begun = [dataclasses.replace(end, time=lines[-1].time + 1, process=2, phase="begin")]
     yield "a handler that never came back", "unfinished", (records, numbered(lines + begun), dead)
     twice = [line for line in lines if line.origin == done]
     place = max(line.order for line in twice) + 1
