@@ -104,6 +104,28 @@ struct EngineRebalanceTests {
         bench.expectAllCommitted()
     }
 
+    @Test("an attempt whose time is over while its partition goes is cancelled then too, and its retry is written")
+    func overdueWhileRevoked() async throws {
+        var bench = EngineBench(partitions: 1)
+        bench.configuration.revocationTimeout = .seconds(50)
+        bench.configuration.attemptTimeout = .milliseconds(500)
+        try bench.put("a", version: 0)
+        let turnstile = Turnstile()
+        let first = bench.start { _, context in
+            guard context.attempt == 1 else { return }
+            await turnstile.enter("a")
+            try await Task.sleep(for: .seconds(1000))
+        }
+        _ = await turnstile.arrivals(1)
+        let second = bench.start { _, _ in }
+        turnstile.open()
+        try await first.finished()
+        try await second.finished()
+        #expect(bench.retries.count == 1)
+        #expect(bench.deadLetters.isEmpty)
+        bench.expectAllCommitted()
+    }
+
     @Test(
         "a handler that doesn't return in time is abandoned, and its event delivered again, to the new owner",
         arguments: Rebalancing.allCases)

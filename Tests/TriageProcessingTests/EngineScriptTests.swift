@@ -98,6 +98,17 @@ struct EngineScriptTests {
         #expect(consumer.commits.filter { $0.topicPartition == main }.map(\.offset).max() == 3)
     }
 
+    @Test("a leader that moves while partitions are assigned is waited for")
+    func leaderless() throws {
+        let consumer = ScriptedConsumer([Script.assign(), Script.records([0, 1]), Script.ends([main: 2, retry: 0])])
+        consumer.leaderless = 4
+        let notices = Watched<[EngineNotice]>([])
+        let engine = makeEngine(consumer, notices: notices)
+        try engine.run()
+        #expect(engine.summary.completed == 2)
+        #expect(notices.value.filter { if case .clientError = $0 { true } else { false } }.count == 4)
+    }
+
     @Test("a fatal error ends the run; what was handled before is committed, what came with it isn't begun")
     func fatal() {
         let error = BrokerError("_FATAL", operation: "consume", isFatal: true)

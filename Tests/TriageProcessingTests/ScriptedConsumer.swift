@@ -19,6 +19,8 @@ final class ScriptedConsumer: RecordConsumer {
     private(set) var paused: Set<TopicPartition> = []
     private(set) var log: [String] = []
     var refusals = 0
+    /// Questions for watermarks that a leader on the move doesn't answer.
+    var leaderless = 0
     /// Where partitions end, if not at 100, or at 0 for retry partitions.
     var ends: [TopicPartition: Int64] = [:]
 
@@ -55,7 +57,11 @@ final class ScriptedConsumer: RecordConsumer {
         }
     }
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> {
-        0..<(ends[partition] ?? (TopicName.isRetry(partition.topic) ? 0 : 100))
+        if leaderless > 0 {
+            leaderless -= 1
+            throw BrokerError("NOT_LEADER_FOR_PARTITION", operation: "watermarks", isRetriable: true)
+        }
+        return 0..<(ends[partition] ?? (TopicName.isRetry(partition.topic) ? 0 : 100))
     }
     func close() {}
 }
