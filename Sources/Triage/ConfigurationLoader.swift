@@ -15,7 +15,10 @@ public struct ConfigurationLoader: Sendable {
     public static let keys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
         ("group", "consumer group"),
-        ("instance-id", "name of this instance in the group, so that its restart moves no partition; different for each instance"),
+        (
+            "instance-id",
+            "name of this instance in the group, so that its restart moves no partition; different for each instance"
+        ),
         ("topics", "topics to work on, separated by commas"),
         (
             "retry",

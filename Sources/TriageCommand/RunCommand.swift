@@ -37,7 +37,8 @@ struct RunCommand: AsyncParsableCommand {
     var group: String?
     @Option(
         help: ArgumentHelp(
-            "Name of this instance in the group: a restart within the session time-out then moves no partition.", valueName: "name"))
+            "Name of this instance in the group: a restart within the session time-out then moves no partition.",
+            valueName: "name"))
     var instanceID: String?
     @Option(
         name: [.customShort("t"), .customLong("topic")],

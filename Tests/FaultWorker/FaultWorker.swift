@@ -2,8 +2,8 @@ import Dispatch
 import Glibc
 import Logging
 import ServiceLifecycle
-import UnixSignals
 import Triage
+import UnixSignals
 
 /// A service on the public library, as its README shows, whose handler tells a file outside of the process what it does.
 ///

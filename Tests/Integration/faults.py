@@ -182,7 +182,7 @@ class Injector:
     """Brings faults about in a random order, each repaired after a while, and notes them."""
 
     # How long after its end a fault may still show: a session that expires, the rebalance behind it, a fetch of the rest.
-    AFTER = 9.0
+    AFTER = 10.0
     COMMIT_CODES = [14, 15, 16, 7, -195]  # loading, not available, not the coordinator, timed out, disconnected
     PRODUCE_CODES = [7, 6, 5, 19, -195]  # timed out, not the leader, no leader, too few replicas, disconnected
 

@@ -23,7 +23,8 @@ struct BrokerControlTests {
     @Test(
         "Anything else is refused",
         arguments: [
-            "", "broker-down", "broker-down one", "broker-sideways 1", "leader t 0", "leader t x 1", "coordinator g", "rtt -1", "rtt",
+            "", "broker-down", "broker-down one", "broker-sideways 1", "leader t 0", "leader t x 1", "coordinator g", "rtt -1",
+            "rtt",
             "commit-errors 16", "commit-errors 16 0", "nonsense-errors 1 1", "-errors 1 1", "topic t 0", "clear-errors now",
         ])
     func refused(line: String) { #expect(BrokerControl(line) == nil) }

@@ -58,7 +58,9 @@ struct ParsingTests {
         #expect(
             run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.log.logLevel == nil
         )
-        #expect(run.group == nil && run.instanceID == nil && run.topics == [] && run.handler == .log && run.retry == nil && run.concurrency == nil)
+        #expect(
+            run.group == nil && run.instanceID == nil && run.topics == [] && run.handler == .log && run.retry == nil
+                && run.concurrency == nil)
         #expect(run.attemptTimeout == nil && run.gracePeriod == nil && run.commitInterval == nil && run.http == nil)
         #expect(run.identifiers == nil && run.identifierKeyFile == nil && !run.exitAtEnd && run.output == .text)
     }
