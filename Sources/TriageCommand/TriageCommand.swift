@@ -14,6 +14,8 @@ struct TriageCommand: AsyncParsableCommand {
               triage topics create -b localhost:9092        the topics for created, updated and deleted Patients
               triage publish -b localhost:9092 --action created patients.ndjson
               triage run -b localhost:9092 --group clinic   the service; Ctrl-C finishes what is in flight and ends
+              triage status -b localhost:9092 -g clinic     lag, owners, gate, retries, dead letters; what is wrong comes first
+              triage patient -b localhost:9092 -g clinic ID why a patient's events wait, and until when
               triage hash-id --identifier-key-file key ID   what to search traces for, given a resource id
 
             Spans and metrics go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Completion for your
@@ -21,7 +23,8 @@ struct TriageCommand: AsyncParsableCommand {
             """,
         version: TriageVersion.current,
         subcommands: [
-            DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, HashIDCommand.self,
+            DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, StatusCommand.self, PatientCommand.self,
+            HashIDCommand.self,
             EmbeddedBrokerCommand.self,
         ]
     )

@@ -119,22 +119,6 @@ public final class KafkaAdmin: Sendable {
         _ operation: String, _ body: @escaping @Sendable (AdminHandle) throws(BrokerError) -> Answer
     ) async throws(BrokerError) -> Answer {
         guard let handle = handle.withLock({ $0 }) else { throw BrokerError.closed(operation) }
-        let result: Result<Answer, BrokerError> = await withCheckedContinuation { continuation in
-            let thread = NativeThread {
-                let result: Result<Answer, BrokerError>
-                do throws(BrokerError) {
-                    result = .success(try body(handle))
-                } catch {
-                    result = .failure(error)
-                }
-                continuation.resume(returning: result)
-            }
-            if let thread {
-                thread.detach()
-            } else {
-                continuation.resume(returning: .failure(BrokerError("_CRIT_SYS_RESOURCE", operation: operation)))
-            }
-        }
-        return try result.get()
+        return try await onThread(operation) { () throws(BrokerError) in try body(handle) }
     }
 }

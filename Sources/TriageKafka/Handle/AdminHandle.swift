@@ -123,6 +123,7 @@ struct AdminHandle: Sendable {
 
     func describe(groups: [String], milliseconds: Int32) throws(BrokerError) -> [ConsumerGroup] {
         guard !groups.isEmpty else { return [] }
+        try checkListing(groups[0], milliseconds)
         let names = groups.map { strdup($0) }
         defer { for name in names { free(name) } }
         var pointers = names.map { UnsafePointer<CChar>($0) }
@@ -132,6 +133,17 @@ struct AdminHandle: Sendable {
             var count = 0
             guard let answers = rd_kafka_DescribeConsumerGroups_result_groups(event, &count) else { return [] }
             return UnsafeBufferPointer(start: answers, count: count).compactMap { answer in answer.map(group) }
+        }
+    }
+
+    /// Asks in the older way first: of brokers that can't describe groups, such as the mock cluster's, it says so, whereas
+    /// DescribeConsumerGroups of librdkafka 2.0.2 then locks the client's main thread up for ever.
+    private func checkListing(_ group: String, _ milliseconds: Int32) throws(BrokerError) {
+        var list: UnsafePointer<rd_kafka_group_list>?
+        let code = rd_kafka_list_groups(handle.client, group, &list, milliseconds)
+        if let list { rd_kafka_group_list_destroy(list) }
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            throw BrokerError(code: code, client: handle.client, operation: "describe groups")
         }
     }
 

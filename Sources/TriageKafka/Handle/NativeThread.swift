@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import TriageEvents
 
 /// A thread of our own, for calls that block: they must never hold up the cooperative pool.
 final class NativeThread: Sendable {
@@ -36,4 +37,27 @@ final class NativeThread: Sendable {
 
     /// Gives up waiting: the thread frees itself when it ends. To be called once, unless ``join()`` was.
     func detach() { pthread_detach(thread) }
+}
+
+/// Makes a call that blocks on a thread of its own, and waits for its end without blocking.
+func onThread<Answer: Sendable>(
+    _ operation: String, _ body: @escaping @Sendable () throws(BrokerError) -> Answer
+) async throws(BrokerError) -> Answer {
+    let result: Result<Answer, BrokerError> = await withCheckedContinuation { continuation in
+        let thread = NativeThread {
+            let result: Result<Answer, BrokerError>
+            do throws(BrokerError) {
+                result = .success(try body())
+            } catch {
+                result = .failure(error)
+            }
+            continuation.resume(returning: result)
+        }
+        if let thread {
+            thread.detach()
+        } else {
+            continuation.resume(returning: .failure(BrokerError("_CRIT_SYS_RESOURCE", operation: operation)))
+        }
+    }
+    return try result.get()
 }
