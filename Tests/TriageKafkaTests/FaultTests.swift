@@ -250,6 +250,11 @@ struct FaultTests {
             await #expect(throws: BrokerError.self) {
                 try await admin.createTopics([NewTopic(missing, partitions: 1)], timeout: .milliseconds(200))
             }
+            // It can't describe groups, which must not keep the client from anything else.
+            await #expect(throws: BrokerError("_UNSUPPORTED_FEATURE", operation: "describe groups")) {
+                try await admin.groups([group])
+            }
+            #expect(try await admin.watermarks(of: [topic], timeout: .seconds(5)).count == 3)
         }
         admin.close()
         await #expect(throws: BrokerError("_DESTROY", operation: "groups")) { try await admin.groups() }
