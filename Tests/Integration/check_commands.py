@@ -33,6 +33,10 @@ USAGE = [
     (["publish", "--action", "merged", "-"], ["action", "merged", "created"]),
     (["topics", "create", "--partitions", "0"], ["--partitions", "0", "1 to 10000"]),
     (["topics", "create", "-t", "a b"], ["a b", "letters"]),
+    (["status", "--watch", "soon"], ["--watch", "soon", "duration"]),
+    (["status", "-t", "fhir.Patient.created.retry"], ["fhir.Patient.created.retry", "main topic"]),
+    (["patient"], ["ID"]),
+    (["patient", "--dead-letters", "-1", "example"], ["dead-letters"]),
     (["nonsense"], ["nonsense"]),
 ]
 
@@ -62,7 +66,7 @@ def usage(report, room):
     report.check("a secret is never printed", "hunter2secret" not in child.err() + child.out() and child.process.returncode == 64, child.err())
     version = room.finish("--version", name="version", seconds=20)
     report.check("--version", re.fullmatch(r"\d+\.\d+\.\d+\S*\n", version.out()), version.out())
-    for command in ([], ["demo"], ["run"], ["publish"], ["topics"]):
+    for command in ([], ["demo"], ["run"], ["publish"], ["topics"], ["status"], ["patient"]):
         child = room.finish(*command, "--help", name="help", seconds=20)
         report.check(f"triage {' '.join([*command, '--help'])}: exit 0, with examples", child.process.returncode == 0 and "EXAMPLES" in child.out(), child.out())
 

@@ -23,6 +23,7 @@ import check_parts
 import check_privacy
 import check_scrape
 import check_sampling
+import check_status
 import check_trouble
 import check_truth
 from harness import Report
@@ -47,6 +48,7 @@ GROUPS = {
     "rebalance": check_faults.rebalance,
     "bad-input": check_input.bad_input,
     "logs": check_logs.logs,
+    "status": check_status.status,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
 }

@@ -77,6 +77,22 @@ struct OpenRetriesTests {
         #expect(offsets(never) == [] && offsets(never, owned: true) == [0])
     }
 
+    @Test("a complete record stands for the others of its origin all the same: a late copy of an earlier retry is void")
+    func completeSupersedes() {
+        var found = open(retry: 5, [7..<8])
+        #expect(found.add(Self.record(7, origin: 1, retries: 2)) == .complete)
+        #expect(found.add(Self.record(8, origin: 1, retries: 1)) == .superseded)
+        #expect(offsets(found, owned: true) == [])
+    }
+
+    @Test("what retention took from main comes from nowhere but the retry topic")
+    func retention() {
+        var found = OpenRetries(group: "g", commits: [:], offsets: [Self.main: 5..<9])
+        found.add(Self.record(0, origin: 4))
+        found.add(Self.record(1, origin: 5))
+        #expect(offsets(found) == [0])
+    }
+
     @Test("an origin in another topic can't be brought again by this one")
     func elsewhere() {
         var found = open(main: nil)
@@ -133,9 +149,9 @@ struct OpenRetriesTests {
         var records: [Retry] = []
 
         func open(_ main: (Int64) -> Bool, _ retry: (Int64) -> Bool, owned: Bool) -> [Int64] {
-            let candidates = records.filter { $0.group == "g" && !retry($0.offset) }
+            let candidates = records.filter { $0.group == "g" }
             return candidates.filter { one in
-                guard owned || main(one.origin) else { return false }
+                guard !retry(one.offset), owned || main(one.origin) else { return false }
                 return !candidates.contains { other in
                     guard other.origin == one.origin else { return false }
                     return other.retries > one.retries || (other.retries == one.retries && other.offset > one.offset)

@@ -59,7 +59,7 @@ extension GroupInspector {
             let retry = TopicPartition(TopicName.retry(of: main.topic), main.partition)
             if let open = survey.open(retry) { ranges[retry] = open }
         }
-        let empty = OpenOfPatient(open: OpenRetries(group: group, commits: survey.commits))
+        let empty = OpenOfPatient(open: OpenRetries(group: group, commits: survey.commits, offsets: survey.offsets))
         return try await read(ranges, into: empty) { found, record in
             if match.matches(record), found.open.add(record) == .open {
                 found.notes[record.position] = FailureNote(record.headers)

@@ -36,7 +36,8 @@ extension GroupInspector {
             let retry = TopicPartition(TopicName.retry(of: main.topic), main.partition)
             if let open = survey.open(retry) { ranges[retry] = open }
         }
-        let found = try await read(ranges, into: OpenRetries(group: group, commits: survey.commits)) { found, record in
+        let found = try await read(ranges, into: OpenRetries(group: group, commits: survey.commits, offsets: survey.offsets)) {
+            found, record in
             found.add(record)
             return true
         }

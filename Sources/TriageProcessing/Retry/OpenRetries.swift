@@ -33,9 +33,15 @@ public struct OpenRetries: Sendable {
         case foreign
     }
 
+    private struct Candidate: Sendable {
+        let entry: Entry
+        /// The group has completed it: only there to void what it supersedes.
+        let isComplete: Bool
+    }
     private let group: String
     private let commits: [TopicPartition: CommittedPartition]
-    private var byOrigin: [RecordPosition: Entry] = [:]
+    private let offsets: [TopicPartition: Range<Int64>]
+    private var byOrigin: [RecordPosition: Candidate] = [:]
     /// Records that another of the same origin stands for.
     public private(set) var superseded = 0
 
@@ -44,43 +50,50 @@ public struct OpenRetries: Sendable {
     /// - Parameters:
     ///   - group: whose retries are asked for.
     ///   - commits: what it has committed of main and retry partitions; one that is missing counts as never committed.
-    public init(group: String, commits: [TopicPartition: CommittedPartition]) {
+    ///   - offsets: the offsets that exist in main partitions: what retention took, main can't bring again.
+    public init(
+        group: String, commits: [TopicPartition: CommittedPartition], offsets: [TopicPartition: Range<Int64>] = [:]
+    ) {
         self.group = group
         self.commits = commits
+        self.offsets = offsets
     }
 
     /// Notes a record of a retry topic.
     @discardableResult
     public mutating func add(_ record: Record) -> Verdict {
-        if commits[record.topicPartition]?.isComplete(record.offset) == true { return .complete }
         let history = EventHistory(of: record)
         if let written = history.group, written != group { return .foreign }
-        let entry = Entry(
-            position: record.position, written: record.timestamp, history: history, isSettled: isSettled(history.origin, record))
+        let isComplete = commits[record.topicPartition]?.isComplete(record.offset) == true
         if let other = byOrigin[history.origin] {
             superseded += 1
-            let isLater = (other.history.retries, other.position) < (history.retries, record.position)
-            guard isLater else { return .superseded }
+            let known = (other.entry.history.retries, other.entry.position)
+            guard known < (history.retries, record.position) else { return isComplete ? .complete : .superseded }
         }
-        byOrigin[history.origin] = entry
-        return .open
+        let entry = Entry(
+            position: record.position, written: record.timestamp, history: history, isSettled: isSettled(history.origin, record))
+        byOrigin[history.origin] = Candidate(entry: entry, isComplete: isComplete)
+        return isComplete ? .complete : .open
     }
 
     /// Whether a record is still open after all that came after it.
-    public func isOpen(_ position: RecordPosition, origin: RecordPosition) -> Bool { byOrigin[origin]?.position == position }
+    public func isOpen(_ position: RecordPosition, origin: RecordPosition) -> Bool {
+        byOrigin[origin].map { !$0.isComplete && $0.entry.position == position } ?? false
+    }
 
     /// What is open, by origin.
     ///
-    /// - Parameter isOwned: whether the one who wrote them lives: then unsettled ones count as well.
+    /// - Parameter isOwned: whether the one who wrote the records of a retry partition lives: then unsettled ones count as well.
     public func entries(isOwned: (TopicPartition) -> Bool) -> [Entry] {
-        byOrigin.values.filter { $0.isSettled || isOwned($0.position.topicPartition) }.sorted {
-            $0.history.origin < $1.history.origin
-        }
+        byOrigin.values.filter { !$0.isComplete }.map(\.entry)
+            .filter { $0.isSettled || isOwned($0.position.topicPartition) }
+            .sorted { $0.history.origin < $1.history.origin }
     }
 
     /// Only the main partition beside the retry partition can bring the event again: any other origin is settled.
     private func isSettled(_ origin: RecordPosition, _ record: Record) -> Bool {
         guard origin.topic == TopicName.main(of: record.topic), origin.partition == record.partition else { return true }
+        if let offsets = offsets[origin.topicPartition], !offsets.contains(origin.offset) { return true }
         return commits[origin.topicPartition]?.isComplete(origin.offset) ?? false
     }
 }

@@ -1,0 +1,209 @@
+import Testing
+import TriageEvents
+import TriageKafka
+import TriageProcessing
+import TriageTelemetry
+
+@testable import Triage
+
+@Suite("See what is stuck")
+struct InspectionTests {
+    /// 2023-11-14T22:13:20Z.
+    static let now = Timestamp(milliseconds: 1_700_000_000_000)
+    static func main(_ offset: Int64, _ topic: String = "t") -> RecordPosition {
+        RecordPosition(topic: topic, partition: 0, offset: offset)
+    }
+
+    /// An item made from the headers of a retry record.
+    static func retry(
+        _ origin: Int64, topic: String = "t", written: Int64 = -60, due: Int64? = nil, retries: Int = 2,
+        parkedBehind: String? = nil
+    ) -> PatientReport.Item {
+        var headers = [
+            Header("triage-origin", text: "\(topic)/0/\(origin)"), Header("retryCount", text: "\(retries)"),
+            Header("triage-origin-timestamp", text: "\(now.milliseconds + written * 1000)"),
+        ]
+        if let due {
+            headers += [
+                Header("triage-due-at", text: "\(now.milliseconds + due * 1000)"),
+                Header("triage-error-class", text: "transient"),
+                Header("error", text: "ConnectionRefused"),
+            ]
+        }
+        if let parkedBehind { headers.append(Header("triage-parked-behind", text: parkedBehind)) }
+        let record = Record(
+            topic: "\(topic).retry", partition: 0, offset: origin, timestamp: now + .seconds(-100), key: nil, value: nil,
+            headers: Headers(headers))
+        var open = OpenRetries(group: "g", commits: [:])
+        open.add(record)
+        let entry = open.entries { _ in true }[0]
+        return PatientReport.Item(entry, note: FailureNote(record.headers), now: now)
+    }
+
+    func report(
+        _ items: [PatientReport.Item], metadata: CommitMetadata = CommitMetadata(), owner: PartitionOwner = .unknown
+    ) -> PatientReport {
+        PatientReport(
+            id: "p", group: "g", now: Self.now, retryLimit: 3, queue: PatientReport.ordered(items),
+            unread: items.count { $0.state == .unread }, lastDeadLetter: nil,
+            places: [
+                PatientReport.Place(
+                    main: TopicPartition("t", 0), committed: 5, metadata: metadata, end: 9, owner: owner, retries: 0..<0,
+                    deadLetters: 0..<0, olderDeadLetters: 0)
+            ], notes: [])
+    }
+
+    @Test("why, in plain words")
+    func explanations() {
+        #expect(report([]).explanation == "nothing is open: no retry waits, nothing is parked, nothing is unread")
+        let parked = (1...4).map { Self.retry(10 + $0, retries: 0, parkedBehind: "t/0/10") }
+        #expect(
+            report([Self.retry(10, due: 190)] + parked).explanation
+                == "waits until 22:16:30Z (in 3 min 10 s) for retry 2 of 3 after transient ConnectionRefused; "
+                + "4 later events are parked behind it")
+        #expect(
+            report([Self.retry(10, due: -5, retries: 7)], owner: .nobody).explanation
+                == "retry 7 after transient ConnectionRefused has been due since 22:13:15Z (5 s). "
+                + "No member of group g reads t/0: start `triage run`.")
+        #expect(
+            report([.init(unread: Self.main(6), at: Self.now + .seconds(-2)), .init(unread: Self.main(7), at: nil)]).explanation
+                == "t/0/6 is unread or being handled, written 2 s ago; 1 later event is unread")
+        let crash = CommitMetadata(flags: .isGateClosed, crashes: .init(count: 3, base: 5, alone: 10))
+        #expect(
+            report([Self.retry(10, due: 86_400)], metadata: crash).explanation
+                == "waits until 2023-11-15T22:13:20Z (in 1 d) for retry 2 of 3 after transient ConnectionRefused. The process "
+                + "crashed 3 times in a row; it runs alone now, since it may be what ends the process. The outage gate is closed: "
+                + "nothing but probes is handled until one succeeds.")
+        #expect(
+            report([Self.retry(11, retries: 0, parkedBehind: "t/0/10")]).explanation
+                == "is next: what t/0/11 was parked behind is done")
+    }
+
+    @Test("within a partition by origin offset, whatever the times; between topics the heads by time")
+    func order() {
+        let items = [
+            Self.retry(9, written: -100), Self.retry(3, written: -10, due: 5), Self.retry(4, topic: "u", written: -50),
+            Self.retry(8, topic: "u", written: -5), .init(unread: Self.main(12), at: Self.now + .seconds(-200)),
+        ]
+        #expect(
+            PatientReport.ordered(items).map { "\($0.origin)" } == ["u/0/4", "t/0/3", "t/0/9", "t/0/12", "u/0/8"])
+        #expect(PatientReport.ordered(items.reversed()).map(\.origin) == PatientReport.ordered(items).map(\.origin))
+    }
+
+    func partition(
+        committed: Int64? = 5, offsets: Range<Int64> = 0..<9, metadata: CommitMetadata = CommitMetadata(),
+        error: CommitMetadataError? = nil, owner: PartitionOwner = .unknown, retries: StatusReport.Backlog? = nil,
+        letters: Int64 = 0
+    ) -> StatusReport.Partition {
+        StatusReport.Partition(
+            main: TopicPartition("t", 0), committed: committed, offsets: offsets, metadata: metadata, metadataError: error,
+            firstOpen: nil, owner: owner, retries: retries, deadLetters: .init(count: letters, newest: nil))
+    }
+
+    func status(_ partitions: StatusReport.Partition..., missing: [String] = []) -> StatusReport {
+        StatusReport(
+            group: "g", description: GroupDescription(.success(nil)), now: Self.now, partitions: partitions, missing: missing,
+            differences: [])
+    }
+
+    @Test("what is wrong comes first; nothing wrong is said as well")
+    func problems() {
+        #expect(
+            status(partition(committed: 9)).summary == "nothing is wrong: everything is read, no retry waits, no dead letters")
+        #expect(
+            status(partition(letters: 2)).summary == "nothing is wrong: 4 records behind, no retry waits, 2 dead letters")
+        #expect(
+            status(missing: ["a", "b"]).summary
+                == "2 topics are missing (a, b): `triage topics create` makes what is missing")
+        #expect(status(partition(owner: .nobody)).problems == ["nobody reads t/0: 4 events wait for `triage run`"])
+        #expect(
+            status(partition(offsets: 7..<9)).problems == ["t/0: retention deleted 2 offsets before they were read"])
+        let bad = CommitMetadata(flags: [.isOpen, .isGateClosed], crashes: .init(count: 1, base: 3))
+        #expect(
+            status(partition(committed: 9, metadata: bad, owner: .nobody)).problems == [
+                "t/0: the process crashed 1 time in a row", "the outage gate is closed: nothing but probes is handled (t/0)",
+                "the last owner of t/0 ended without finishing: what it had in flight is handled again",
+            ])
+        var backlog = StatusReport.Backlog(read: 0..<3)
+        backlog.due = 2
+        backlog.dueSince = Self.now + .seconds(-61)
+        #expect(
+            status(partition(committed: 9, error: .damaged, retries: backlog)).problems == [
+                "2 retries are overdue, the first by 1 min 1 s",
+                "t/0: what rides with its commit is damaged, so records may be handled again",
+            ])
+        backlog.dueSince = Self.now + .seconds(-10)
+        #expect(status(partition(committed: 9, retries: backlog)).problems.isEmpty)
+    }
+
+    @Test("lag: from the committed offset, from the first where there is none or the topic was made anew")
+    func lag() {
+        #expect(partition(committed: nil, offsets: 2..<9).lag == 7)
+        #expect(partition(committed: 9).lag == 0 && partition(committed: 9).lost == 0)
+        #expect(partition(committed: 40).lag == 9 && partition(committed: 40).lost == 0)
+        #expect(partition(committed: 1, offsets: 3..<9).lag == 6 && partition(committed: 1, offsets: 3..<9).lost == 2)
+    }
+
+    @Test("times as they are read at night")
+    func times() {
+        #expect(PlainText.span(.milliseconds(999)) == "999 ms" && PlainText.span(.seconds(-3)) == "0 ms")
+        #expect(PlainText.span(.seconds(59)) == "59 s" && PlainText.span(.seconds(245)) == "4 min 5 s")
+        #expect(PlainText.span(.seconds(3600)) == "1 h" && PlainText.span(.seconds(187_200)) == "2 d 4 h")
+        #expect(
+            PlainText.printable("a\u{1B}[2Jé\n") == "a?[2J??"
+                && PlainText.printable(String(repeating: "x", count: 999)).count == 200)
+    }
+
+    @Test("over an embedded cluster: a head that waits, one parked behind it, and its dead letter")
+    func embedded() async throws {
+        let cluster = try makeCluster(partitions: 2, topics: ["t"])
+        defer { cluster.close() }
+        var configuration = makeConfiguration(cluster, group: "g")
+        configuration.topics = ["t"]
+        let producer = try KafkaProducer(configuration.kafka)
+        defer { producer.close() }
+        let number = JavaPartitioner.partition(of: ByteSlice("p"), count: 2)
+        let due = SystemClock().now().milliseconds + 3_600_000
+        func write(_ topic: String, _ key: String, _ headers: [Header]) async {
+            let record = OutboundRecord(
+                topic: topic, partition: number, key: ByteSlice(key), value: ByteSlice("{}"), headers: Headers(headers))
+            await withCheckedContinuation { done in
+                do throws(BrokerError) {
+                    try producer.produce(record) { _ in done.resume() }
+                } catch {
+                    Issue.record(error)
+                    done.resume()
+                }
+            }
+        }
+        for key in ["p", "other", "p"] { await write("t", key, []) }
+        let origin = { (offset: Int) in Header("triage-origin", text: "other/0/\(offset)") }
+        await write(
+            "t.retry", "p", [origin(2), Header("retryCount", text: "0"), Header("triage-parked-behind", text: "other/0/1")])
+        await write("t.retry", "other", [origin(7), Header("retryCount", text: "1")])
+        await write(
+            "t.retry", "p",
+            [origin(1), Header("retryCount", text: "1"), Header("triage-due-at", text: "\(due)"), Header("error", text: "E")])
+        await write("t.dlq", "p", [origin(0), Header("error", text: "Old")])
+        await write("t.dlq", "p", [origin(0), Header("error", text: "New")])
+        await write("t.dlq", "p", [origin(0), Header("error", text: "Not ours"), Header("triage-group", text: "h")])
+
+        let inspector = GroupInspector(configuration, logger: quiet())
+        let found = try await inspector.patient("p", retryLimit: 3)
+        #expect(found.queue.filter { $0.origin.topic == "other" }.map(\.state) == [.waiting, .parked])
+        #expect(found.unread == 2 && found.queue.count == 4 && found.places.map(\.main.partition) == [number])
+        #expect(found.lastDeadLetter?.failure.error == "New" && found.lastDeadLetter?.position.offset == 1)
+        let without = try await inspector.patient("p", everywhere: true, deadLetters: 0, retryLimit: 3)
+        #expect(without.lastDeadLetter == nil && without.queue.count == 4 && without.places.count == 2)
+        #expect(without.places.map(\.olderDeadLetters).reduce(0, +) == 3)
+        let status = try await inspector.status()
+        #expect(status.lag == 3 && status.description.members == nil && status.missing.isEmpty)
+        let backlog = try #require(status.partitions.first { $0.main.partition == number }?.retries)
+        #expect(backlog.waiting == 1 && backlog.parked == 1 && backlog.due == 1 && backlog.nextDue?.milliseconds == due)
+
+        configuration.topics = ["absent"]
+        let nothing = GroupInspector(configuration, logger: quiet())
+        await #expect(throws: NothingToInspect(topics: ["absent"])) { try await nothing.patient("p", retryLimit: 3) }
+        #expect(try await nothing.status().missing == ["absent", "absent.retry", "absent.dlq"])
+    }
+}
