@@ -10,6 +10,7 @@ import time
 
 import yaml
 
+from check_demo import after_failure
 from collector import Collector
 from harness import REPOSITORY, Failed, free_port, parsed, triage_path, wait_until
 from parts import Kcat, Prometheus, on_path
@@ -318,7 +319,9 @@ class Live:
         """Named panels against what kcat reads from the topics, what the collector received and what the demo says."""
         kcat = Kcat(self.brokers)
         main = [message for topic in TOPICS for message in kcat.read(topic)]
-        retries = [message for topic in TOPICS for message in kcat.read(topic + ".retry")]
+        retry_records = [message for topic in TOPICS for message in kcat.read(topic + ".retry")]
+        retries = [message for message in retry_records if after_failure(message)]
+        parked = [message for message in retry_records if not after_failure(message)]
         dead = [message for topic in TOPICS for message in kcat.read(topic + ".dlq")]
         completed = len(main) - len(dead)
 
@@ -333,7 +336,7 @@ class Live:
             ("overview", "Events since start"): float(len(main)),
             ("overview", "Finished since start"): {"completed": float(completed), "dead_lettered": float(len(dead))},
             ("overview", "Retries"): float(len(retries)),
-            ("overview", "Deliveries per event"): (len(main) + len(retries)) / len(main),
+            ("overview", "Deliveries per event"): (len(main) + len(retry_records)) / len(main),
             ("overview", "Open dead letters"): float(len(dead)),
             ("failures", "Dead letters by class"): by(dead, lambda m: m.text("triage-error-class")),
             ("failures", "Dead letters by fingerprint"): by(dead, lambda m: m.text("triage-error-fingerprint")),
@@ -342,7 +345,10 @@ class Live:
             ("failures", "Retries by topic"): by(retries, topic),
             ("pipeline", "Deliveries since start"): {
                 "completed": float(completed), "dead_lettered": float(len(dead)), "retry_scheduled": float(len(retries)),
+                "parked": float(len(parked)),
             },
+            ("pipeline", "Parked since start"): by(parked, topic),
+            ("pipeline", "Keys blocked"): 0.0,
             ("pipeline", "Records in flight"): 0.0,
             ("pipeline", "Lanes"): 0.0,
             ("pipeline", "Consumer lag"): 0.0,

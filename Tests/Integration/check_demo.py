@@ -8,7 +8,8 @@ from collector import Collector
 from harness import Failed, fetch, parsed, wait_until
 from parts import Kcat, Prometheus, on_path
 from spans import (
-    Forest, context_of_parent_is_first_link, faults_of_chain, faults_of_flags, spans_of, sums_of, total, traceparent,
+    Forest, context_of_parent_is_first_link, faults_of_chain, faults_of_flags, faults_of_parking, is_parked, spans_of, sums_of,
+    total, traceparent,
 )
 
 TOPICS = ["fhir.Patient.created", "fhir.Patient.updated", "fhir.Patient.deleted"]
@@ -52,13 +53,16 @@ def demo_chains(report, forest, summary):
     chains = forest.dead_letters()
     report.equal("chains that end in a dead letter = dead_lettered", len(chains), summary["dead_lettered"])
     report.none(
-        "each chain is send → process → (send retry → process)… → send dlq, with its attempts, waits, links and outcomes",
+        "each chain is send → process → (send retry → process)… → send dlq, by parents and by links, with attempts, waits, outcomes",
         [(chain[0]["traceId"], faults) for chain in chains if (faults := faults_of_chain(forest, chain))],
     )
-    classes = [chain[1]["attributes"].get("triage.error.class") for chain in chains]
-    exhausted = [chain for chain in chains if len(chain) == 9]
-    undecodable = [chain for chain in chains if len(chain) == 3 and not forest.below(chain[1], "attempt")]
-    refused = [chain for chain in chains if len(chain) == 3 and forest.below(chain[1], "attempt")]
+    classes = [chain[-2]["attributes"].get("triage.error.class") for chain in chains]
+    # What was parked first has one send and one process more.
+    lengths = {chain[0]["traceId"]: len(chain) - (2 if is_parked(chain[1]) else 0) for chain in chains}
+    exhausted = [chain for chain in chains if lengths[chain[0]["traceId"]] == 9]
+    once = [chain for chain in chains if lengths[chain[0]["traceId"]] == 3]
+    undecodable = [chain for chain in once if not forest.below(chain[-2], "attempt")]
+    refused = [chain for chain in once if forest.below(chain[-2], "attempt")]
     report.check(
         f"{len(exhausted)} exhausted, {len(undecodable)} undecodable, {len(refused)} refused: some of each, and no others",
         exhausted and undecodable and refused and len(exhausted) + len(undecodable) + len(refused) == len(chains), classes,
@@ -89,8 +93,18 @@ def demo_spans(report, forest, summary):
     )
     first_sends = [span for span in forest.named("send ") if span["name"].removeprefix("send ") in main]
     retry_sends = forest.named("send ", ".retry")
+    parked = [span for span in processes if is_parked(span)]
+    report.check(f"{len(parked)} events were parked", parked)
+    report.none(
+        "each parked process names the open retry that it waits for, links its send, and its wait says parked",
+        [(span["traceId"], faults) for span in parked if (faults := faults_of_parking(forest, span))],
+    )
     report.equal("first sends = produced, each a root", sum(not s["parentSpanId"] for s in first_sends), summary["produced"])
-    report.equal("retry sends = retries", len(retry_sends), summary["retries"])
+    report.equal("retry sends = retries + parked", len(retry_sends), summary["retries"] + len(parked))
+    report.equal(
+        "retry sends that say behind whom they are parked", sum("triage.parked.behind" in s["attributes"] for s in retry_sends),
+        len(parked),
+    )
     report.none(
         "each send has one process below it, each retry send one wait as well, dead letters nothing",
         [
@@ -99,13 +113,16 @@ def demo_spans(report, forest, summary):
             != ([] if span["name"].endswith(".dlq") else ["process", "wait"] if span["name"].endswith(".retry") else ["process"])
         ],
     )
-    report.equal("processes = produced + retries", len(processes), summary["produced"] + summary["retries"])
+    report.equal(
+        "processes = produced + retries + parked", len(processes), summary["produced"] + summary["retries"] + len(parked),
+    )
     outcomes = [span["attributes"].get("triage.outcome") for span in processes]
     report.equal(
         "outcomes of processes",
         {name: outcomes.count(name) for name in sorted(set(outcomes))},
         {
             "completed": summary["completed"], "dead_lettered": summary["dead_lettered"], "retry_scheduled": summary["retries"],
+            "parked": len(parked),
         },
     )
     kinds = {"send": "PRODUCER", "process": "CONSUMER", "attempt": "INTERNAL", "wait": "INTERNAL", "poll": "CLIENT", "commit": "CLIENT"}
@@ -173,14 +190,14 @@ def demo_serve(report, room):
     report.check("promtool check metrics", lint.returncode == 0, (lint.stdout + lint.stderr).decode())
     if lint.stdout + lint.stderr:
         report.note((lint.stdout + lint.stderr).decode().strip())
-    scraped(report, room, metrics, summary)
-    recounted(report, brokers, collector, summary)
+    parked = recounted(report, brokers, collector, summary)
+    scraped(report, room, metrics, summary, parked)
 
     child.signal(signal.SIGINT)
     report.equal("exit status after SIGINT", child.wait(40), 0)
 
 
-def scraped(report, room, metrics, summary):
+def scraped(report, room, metrics, summary, parked):
     prometheus = Prometheus(room, metrics.removeprefix("http://").removesuffix("/metrics"))
     wait_until("Prometheus has scraped the target", lambda: any(t["lastScrape"][:4] > "0001" for t in prometheus.targets()), 30)
     target = prometheus.targets()[0]
@@ -192,27 +209,41 @@ def scraped(report, room, metrics, summary):
         "sum(triage_events_processed_total)": summary["produced"],
         "sum(triage_retries_total)": summary["retries"],
         "sum(triage_dead_letters_total)": summary["dead_lettered"],
-        "sum(triage_deliveries_total)": summary["produced"] + summary["retries"],
+        "sum(triage_deliveries_total)": summary["produced"] + summary["retries"] + parked,
+        'sum(triage_deliveries_total{triage_outcome="parked"})': parked,
+        "sum(triage_retry_wait_duration_seconds_count)": summary["retries"] + parked,
+        'sum(triage_retry_wait_duration_seconds_count{triage_wait_reason="parked"})': parked,
+        "sum(triage_keys_blocked)": 0,
+        "sum(triage_retry_waiting)": 0,
         'sum(triage_deliveries_total{triage_outcome="completed"})': summary["completed"],
         'sum(triage_deliveries_total{triage_outcome="retry_scheduled"})': summary["retries"],
         'sum(triage_deliveries_total{triage_outcome="dead_lettered"})': summary["dead_lettered"],
-        "sum(messaging_process_duration_seconds_count)": summary["produced"] + summary["retries"],
+        "sum(messaging_process_duration_seconds_count)": summary["produced"] + summary["retries"] + parked,
         "sum(triage_event_end_to_end_duration_seconds_count)": summary["produced"],
         'sum(messaging_client_sent_messages_total{messaging_destination_name!~".*(retry|dlq)"})': summary["produced"],
         'sum(messaging_client_sent_messages_total{messaging_destination_name=~".*[.]dlq"})': summary["dead_lettered"],
-        "sum(messaging_client_consumed_messages_total)": summary["produced"] + summary["retries"],
+        "sum(messaging_client_consumed_messages_total)": summary["produced"] + summary["retries"] + parked,
     }
     for expression, value in expected.items():
         report.equal(expression, prometheus.value(expression), float(value))
 
 
+def after_failure(message):
+    """Whether a record was written because of a failure; any other in a retry topic was only parked."""
+    return message.header("error") is not None
+
+
 def recounted(report, brokers, collector, summary):
+    """What kcat reads, against the summary and the spans. Gives the number of parked records."""
     kcat = Kcat(brokers)
     main = [message for topic in TOPICS for message in kcat.read(topic)]
-    retries = [message for topic in TOPICS for message in kcat.read(topic + ".retry")]
+    retry_records = [message for topic in TOPICS for message in kcat.read(topic + ".retry")]
+    retries = [message for message in retry_records if after_failure(message)]
+    parked = [message for message in retry_records if not after_failure(message)]
     dead = [message for topic in TOPICS for message in kcat.read(topic + ".dlq")]
     report.equal("kcat: records of the main topics = produced", len(main), summary["produced"])
-    report.equal("kcat: records of the retry topics = retries", len(retries), summary["retries"])
+    report.equal("kcat: records of the retry topics with an error = retries", len(retries), summary["retries"])
+    report.check(f"kcat: {len(parked)} records of the retry topics without one, of which each is parked", parked)
     report.equal("kcat: records of the dead letter topics = dead_lettered", len(dead), summary["dead_lettered"])
 
     always = {"traceparent", "content-type"}
@@ -220,8 +251,13 @@ def recounted(report, brokers, collector, summary):
         "retryCount", "error", "failedAt", "triage-origin", "triage-origin-timestamp", "triage-origin-traceparent",
         "triage-error-class", "triage-error-fingerprint", "triage-attempts", "triage-group",
     }
+    waiting = always | {
+        "retryCount", "triage-origin", "triage-origin-timestamp", "triage-origin-traceparent", "triage-parked-behind",
+        "triage-group", "triage-writer",
+    }
     for name, messages, expected in [
-        ("main", main, always), ("retry", retries, failed | {"triage-due-at", "triage-writer"}), ("dead letter", dead, failed),
+        ("main", main, always), ("retry", retries, failed | {"triage-due-at", "triage-writer"}), ("parked", parked, waiting),
+        ("dead letter", dead, failed),
     ]:
         report.none(
             f"headers of each {name} record: {len(expected)} names, each once, none else",
@@ -231,15 +267,15 @@ def recounted(report, brokers, collector, summary):
     report.none(
         "each retry record and dead letter names an origin whose key, value and first context it has",
         [
-            m.position for m in retries + dead
+            m.position for m in retry_records + dead
             if (origin := origins.get(m.text("triage-origin"))) is None or origin.value != m.value or origin.key != m.key
             or origin.header("traceparent") != m.header("triage-origin-traceparent")
             or m.text("triage-origin-timestamp") != str(origin.timestamp)
         ],
     )
     report.none(
-        "retries and dead letters are in the partition with their origin's number",
-        [m.position for m in retries + dead if m.text("triage-origin", ).split("/")[1] != str(m.partition)],
+        "retries, parked records and dead letters are in the partition with their origin's number",
+        [m.position for m in retry_records + dead if m.text("triage-origin", ).split("/")[1] != str(m.partition)],
     )
     formats = {
         "failedAt": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "retryCount": r"[0-3]",
@@ -254,6 +290,14 @@ def recounted(report, brokers, collector, summary):
             if not re.fullmatch(pattern, m.text(name) or "")
         ],
     )
+    report.none(
+        "parked records have been retried 0 times, and wait behind an event of their key that was retried or parked itself",
+        [
+            m.position for m in parked if m.text("retryCount") != "0" or m.text("triage-group") != "triage-demo"
+            or m.text("triage-parked-behind") == m.text("triage-origin")
+            or m.text("triage-parked-behind") not in {r.text("triage-origin") for r in retry_records if r.key == m.key}
+        ],
+    )
     classes = {}
     for message in dead:
         classes.setdefault(message.text("triage-error-class"), set()).add(message.text("retryCount"))
@@ -261,7 +305,7 @@ def recounted(report, brokers, collector, summary):
 
     forest = Forest(spans_of(collector.traces()))
     ends = {traceparent(span): span for span in forest.named("send ")}
-    for name, messages in [("main record", main), ("retry record", retries), ("dead letter", dead)]:
+    for name, messages in [("main record", main), ("retry or parked record", retry_records), ("dead letter", dead)]:
         report.none(
             f"the traceparent of each {name} is the context of its send span, which names partition and offset",
             [
@@ -271,3 +315,4 @@ def recounted(report, brokers, collector, summary):
                 or span["attributes"].get("messaging.kafka.offset") != message.offset
             ],
         )
+    return len(parked)

@@ -52,8 +52,9 @@ def otlp_metrics(report, room):
         ]
         report.none(f"{name}: temporality, monotonic, buckets, times are sound", faults(metrics, variables))
         report.equal(f"{name}: kinds", {kind for _, kind in metrics}, {"gauge", "sum", histogram_kind(variables)})
-        counts(report, name, metrics, summary, variables)
-        exemplars(report, name, metrics, spans_of(collector.traces()), variables)
+        spans = spans_of(collector.traces())
+        counts(report, name, metrics, summary, variables, sum(span["attributes"].get("triage.outcome") == "parked" for span in spans))
+        exemplars(report, name, metrics, spans, variables)
 
 
 def histogram_kind(variables):
@@ -128,8 +129,8 @@ def histogram_faults(point, kind):
         yield f"sum {point.sum} of {point.count} from {point.min} to {point.max}"
 
 
-def counts(report, name, metrics, summary, variables):
-    """Sums of counters and counts of histograms, over all deltas or of the last export, are the summary's."""
+def counts(report, name, metrics, summary, variables, parked):
+    """Sums of counters and counts of histograms, over all deltas or of the last export, are the summary's and the spans'."""
     values = {}
     for metric, kind in metrics:
         for point in getattr(metric, kind).data_points:
@@ -142,10 +143,10 @@ def counts(report, name, metrics, summary, variables):
 
     expected = {
         "triage.events.processed": summary["completed"] + summary["dead_lettered"], "triage.dead_letters": summary["dead_lettered"],
-        "triage.retries": summary["retries"], "triage.retry.wait.duration": summary["retries"],
+        "triage.retries": summary["retries"], "triage.retry.wait.duration": summary["retries"] + parked,
         "triage.event.end_to_end.duration": summary["completed"] + summary["dead_lettered"],
-        "messaging.process.duration": summary["produced"] + summary["retries"],
-        "messaging.client.operation.duration": summary["produced"] + summary["retries"] + summary["dead_lettered"],
+        "messaging.process.duration": summary["produced"] + summary["retries"] + parked,
+        "messaging.client.operation.duration": summary["produced"] + summary["retries"] + parked + summary["dead_lettered"],
         "otel.sdk.exporter.span.exported": summary["spans_exported"],
     }
     found = {metric: total(metric) for metric in expected}

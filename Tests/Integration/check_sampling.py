@@ -3,7 +3,7 @@
 import re
 import signal
 
-from check_demo import TOPICS, stub, summary_is_balanced
+from check_demo import TOPICS, after_failure, stub, summary_is_balanced
 from harness import Failed, fetch, parsed, wait_until
 from parts import Kcat
 from spans import Forest, dead_letter_topic, faults_of_flags, retry_topic, spans_of, traceparent
@@ -40,11 +40,15 @@ class Run:
         self.samples = scraped(metrics)
         kcat = Kcat(brokers)
         self.main = [message for topic in TOPICS for message in kcat.read(topic)]
-        self.retries = [message for topic in TOPICS for message in kcat.read(retry_topic(topic))]
+        retry_records = [message for topic in TOPICS for message in kcat.read(retry_topic(topic))]
+        self.retries = [message for message in retry_records if after_failure(message)]
+        self.parked = [message for message in retry_records if not after_failure(message)]
         self.dead = [message for topic in TOPICS for message in kcat.read(dead_letter_topic(topic))]
+        self.spans = spans_of(collector.traces())
         child.signal(signal.SIGINT)
         report.equal("exit status", child.wait(40), 0)
-        self.spans = spans_of(collector.traces())
+        later = [span["name"] for span in spans_of(collector.traces())[len(self.spans):]]
+        report.none("after the summary there is nothing to trace but commits", [name for name in later if name != "commit"])
         self.forest = Forest(self.spans)
         report.equal("spans received = spans_exported", len(self.spans), self.summary["spans_exported"])
         report.equal("spans_dropped", self.summary["spans_dropped"], 0)
@@ -109,6 +113,8 @@ def sampling(report, room):
 def everything_failed(report, run):
     """Ratio 0, no limit: the traces of the failed events, and nothing else."""
     by_origin = {}
+    # Parking alone doesn't trigger: what was only parked is no failure.
+    waited = {message.text("triage-origin"): message for message in run.parked}
     for message in run.written:
         by_origin.setdefault(message.text("triage-origin"), []).append(message)
     report.check("some events failed, most didn't", 0 < len(by_origin) < len(run.main) / 2, len(by_origin))
@@ -119,21 +125,23 @@ def everything_failed(report, run):
     )
     report.none(
         "each is whole from its first failure to its end",
-        [(origin, faults) for origin, messages in by_origin.items() if (faults := faults_of_trace(run, messages))],
+        [(origin, faults) for origin, messages in by_origin.items() if (faults := faults_of_trace(run, messages, waited.get(origin)))],
     )
     rest = [span["name"] for span in run.spans if span["traceId"] not in traces and not span["name"].startswith("poll")]
     report.none("no other span is exported, but the polls that brought retries", rest)
     report.equal("triage.failure_trace.flagged", run.metric("triage_failure_trace_flagged_total"), len(by_origin))
     report.equal("triage.failure_trace.dropped", run.metric("triage_failure_trace_dropped_total"), 0)
-    # A refused send for each event; and process and attempt of those that went well at once.
-    expected = len(run.main) + 2 * (len(run.main) - len(by_origin))
+    report.check(f"{len(run.parked)} events were parked, most of them without a failure", len(waited.keys() - by_origin.keys()) > 0)
+    # A refused send for each event; process and attempt of those that went well at once; process and send where one was parked,
+    # and its wait as well if it went well then.
+    expected = len(run.main) + 2 * (len(run.main) - len(by_origin)) + 2 * len(waited) + len(waited.keys() - by_origin.keys())
     report.equal(
         "unsampled spans", run.metric("triage_span_unsampled_total", triage_unsampled_reason="not_failed"), expected,
     )
     report.equal("unsampled for any reason", run.metric("triage_span_unsampled_total"), expected)
 
 
-def faults_of_trace(run, messages):
+def faults_of_trace(run, messages, parked):
     """Everything in which a failed event's trace is not whole."""
     messages = sorted(messages, key=lambda message: (message.topic.endswith(".dlq"), int(message.text("retryCount"))))
     origin = messages[0].text("triage-origin-traceparent").split("-")
@@ -142,6 +150,10 @@ def faults_of_trace(run, messages):
     faults = []
     expected = 0
     parent = origin[2]
+    if parked:
+        # Its first process and the parked record's send went well: they stay unsampled. The wait belongs to what failed.
+        parent = parked.text("traceparent").split("-")[2]
+        expected += 1
     for index, message in enumerate(messages):
         send = sends.get(message.text("traceparent"))
         process = send and run.forest.parent(send)
@@ -200,7 +212,7 @@ def within_limits(report, run):
 def everything(report, run):
     """Ratio 1: nothing is refused."""
     summary = run.summary
-    report.equal("processes = deliveries", len(run.forest.named("process ")), summary["produced"] + summary["retries"])
+    report.equal("processes = deliveries", len(run.forest.named("process ")), summary["produced"] + summary["retries"] + len(run.parked))
     report.equal("sends of events = produced", len([s for t in TOPICS for s in run.forest.named(f"send {t}")
                                                     if s["name"] == f"send {t}"]), summary["produced"])
     report.none("nothing is partial", [s["name"] for s in run.spans if "triage.trace.partial" in s["attributes"]])

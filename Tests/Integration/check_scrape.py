@@ -269,7 +269,7 @@ def counted(report, families, summary):
         ],
         [
             float(summary[name]) for name in ("completed", "dead_lettered", "retries")
-        ] + [float(summary["produced"] + summary["retries"])],
+        ] + [summary["produced"] + summary["retries"] + sum_of("triage_deliveries_total", triage_outcome="parked")],
     )
 
 

@@ -1,4 +1,4 @@
-"""What can be told from exported spans alone: strict decoding, and the chain of each dead-lettered event by parents."""
+"""What can be told from exported spans alone: strict decoding, and the chain of each dead-lettered event by parents and links."""
 
 import gzip
 
@@ -80,6 +80,9 @@ class Forest:
             self.by_id[key] = span
             if span["parentSpanId"]:
                 self.children.setdefault((span["traceId"], span["parentSpanId"]), []).append(span)
+        processes = [span for span in spans if span["name"].startswith("process ")]
+        self.firsts = {origin_of(span): span for span in processes if not span["name"].endswith(".retry")}
+        self.origins_of_retries = {origin_of(span) for span in processes if span["name"].endswith(".retry")}
 
     def parent(self, span):
         return self.by_id.get((span["traceId"], span["parentSpanId"]))
@@ -109,6 +112,32 @@ class Forest:
                 raise Failed("a chain of more than 100 spans")
         return line
 
+    def chain_by_links(self, span):
+        """From the first produce down to this span without a remote parent: each process leads on by its first link."""
+        line = [span]
+        while len(line) <= 100:
+            local = line[0]["parentSpanId"] and not line[0]["flags"] & IS_REMOTE
+            if line[0]["name"].startswith("process "):
+                link = line[0]["links"][0] if line[0]["links"] else None
+                before = link and self.by_id.get((link["traceId"], link["spanId"]))
+            elif local:
+                before = self.parent(line[0])
+            else:
+                break
+            if before is None:
+                break
+            line.insert(0, before)
+        return line
+
+    def line(self, process):
+        """From a process on to the end: what it sent, what processed that, and so on."""
+        line = [process]
+        while True:
+            after = [child for child in self.below(line[-1]) if child["name"].startswith(("send ", "process "))]
+            if not after:
+                return line
+            line.append(after[-1])
+
     def dead_letters(self):
         """The chain that leads to each dead letter, root first."""
         return [self.chain(span) for span in self.named("send ", ".dlq")]
@@ -129,30 +158,108 @@ def faults_of_chain(forest, chain):
         return [f"by parents it is {[span['name'] for span in chain]}, expected {expected}"]
     if len({span["traceId"] for span in chain}) != 1:
         faults.append("more than one trace id")
+    # An event is parked at most once, before its first attempt: its retry record keeps its place from then on.
+    first = 1 if is_parked(processes[0]) else 0
+    deliveries = len(processes) - first
     error_class = processes[-1]["attributes"].get("triage.error.class")
     decoded_once = any(forest.below(process, "attempt") for process in processes)
     if error_class == "persistent":
-        if len(processes) != 1:
-            faults.append(f"{len(processes)} processes though the failure is persistent")
+        if deliveries != 1:
+            faults.append(f"{deliveries} processes though the failure is persistent")
     elif error_class in ("transient", "system"):
-        if len(processes) != 4:
-            faults.append(f"{len(processes)} processes though retries were exhausted")
+        if deliveries != 4:
+            faults.append(f"{deliveries} processes though retries were exhausted")
         if not decoded_once:
             faults.append("no attempt though retries were exhausted")
     else:
         faults.append(f"triage.error.class is {error_class!r}")
     previous_attempt = None
     for index, process in enumerate(processes):
-        faults += _faults_of_process(forest, process, sends[index], sends[index + 1], index, previous_attempt, decoded_once)
+        if index > 0:
+            reason = "parked" if index == first else "backoff"
+            faults += _faults_of_retry(forest, process, sends[index], index, index - first, previous_attempt, reason)
+        if index < first:
+            continue
+        faults += _faults_of_process(forest, process, sends[index + 1], index, previous_attempt, decoded_once)
         attempts = forest.below(process, "attempt")
         previous_attempt = attempts[-1] if attempts else None
         outcome = "dead_lettered" if index == len(processes) - 1 else "retry_scheduled"
         if process["attributes"].get("triage.outcome") != outcome:
             faults.append(f"process {index} has outcome {process['attributes'].get('triage.outcome')}, expected {outcome}")
+    walked = forest.chain_by_links(chain[-1])
+    if walked != chain:
+        faults.append(f"by links it is {[span['name'] for span in walked]}")
     return faults
 
 
-def _faults_of_process(forest, process, send, next_send, index, previous_attempt, decoded_once):
+def is_parked(process):
+    return process["attributes"].get("triage.outcome") == "parked"
+
+
+def faults_of_parking(forest, process):
+    """Everything in which a parked event's process doesn't show why it waits and behind whom (§3, §4); empty if it does."""
+    faults = []
+    behind = process["attributes"].get("triage.parked.behind")
+    head = forest.firsts.get(behind)
+    if head is None or head is process:
+        return [f"parked behind {behind!r}, which was never processed"]
+    if forest.below(process, "attempt") or process["status"]["code"] != "UNSET" or "error.type" in process["attributes"]:
+        faults.append("an attempt or an error, though it was only parked")
+    if origin_of(process) in forest.origins_of_retries:
+        faults.append("a retry record was parked")
+    key = "messaging.kafka.message.key"
+    if process["attributes"].get(key) is None or head["attributes"].get(key) != process["attributes"].get(key):
+        faults.append(f"behind another patient's event {behind}")
+    topic, partition, offset = origin_of(process).split("/")
+    if behind.split("/")[:2] == [topic, partition] and int(behind.split("/")[2]) >= int(offset):
+        faults.append(f"behind {behind}, which came later")
+    sends = forest.below(process)
+    if [send["name"] for send in sends] != ["send " + retry_topic(topic)]:
+        return faults + [f"below it are {[send['name'] for send in sends]}, expected its retry record's send alone"]
+    if sends[0]["attributes"].get("triage.parked.behind") != behind:
+        faults.append(f"its send says that it is behind {sends[0]['attributes'].get('triage.parked.behind')}")
+    waits = [child["attributes"].get("triage.wait.reason") for child in forest.below(sends[0]) if child["name"].startswith("wait ")]
+    if waits != ["parked"]:
+        faults.append(f"its waits have reasons {waits}")
+    # The retry waited for was open: one of its records had been sent, and its last process had not ended.
+    line = forest.line(head)
+    retries = [span for span in line if span["name"].startswith("send ") and span["name"].endswith(".retry")]
+    last = [span for span in line if span["name"].startswith("process ")][-1]
+    if not retries or retries[0]["start"] > sends[0]["start"] or last["end"] < process["start"]:
+        faults.append(f"{behind} had no open retry at that time")
+    linked = [forest.by_id.get((link["traceId"], link["spanId"])) for link in process["links"][1:]]
+    before = [span for span in retries if span["start"] <= sends[0]["start"]]
+    if linked != before[-1:]:
+        faults.append(f"it links {[span and span['name'] for span in linked]}, expected the last retry's send of {behind}")
+    return faults
+
+
+def origin_of(process):
+    """Where the record of a process stands: `topic/partition/offset`."""
+    pairs = process["attributes"]
+    return "/".join(
+        str(pairs.get(name)) for name in
+        ("messaging.destination.name", "messaging.destination.partition.id", "messaging.kafka.offset")
+    )
+
+
+def _faults_of_retry(forest, process, send, index, count, previous_attempt, reason):
+    """What a process says about the retry record that it is of: how many there were, what it waited for, what it follows."""
+    faults = []
+    waits = [child for child in forest.below(send) if child["name"].startswith("wait ")]
+    if [wait["attributes"].get("triage.wait.reason") for wait in waits] != [reason]:
+        faults.append(f"retry send {index} has waits {[wait['attributes'].get('triage.wait.reason') for wait in waits]}")
+    linked = {link["spanId"] for link in process["links"]}
+    if waits and waits[0]["spanId"] not in linked:
+        faults.append(f"process {index} doesn't link its wait")
+    if previous_attempt and previous_attempt["spanId"] not in linked:
+        faults.append(f"process {index} doesn't link the previous attempt")
+    if str(process["attributes"].get("triage.retry.count")) != str(count):
+        faults.append(f"process {index} has retry count {process['attributes'].get('triage.retry.count')}, expected {count}")
+    return faults
+
+
+def _faults_of_process(forest, process, next_send, index, previous_attempt, decoded_once):
     faults = []
     attempts = forest.below(process, "attempt")
     if len(attempts) != (1 if decoded_once else 0):
@@ -169,15 +276,6 @@ def _faults_of_process(forest, process, send, next_send, index, previous_attempt
         faults.append(f"process {index} has other children: {others}")
     if next_send["start"] < process["start"]:
         faults.append(f"what process {index} sent begins before it")
-    if index > 0:
-        waits = [child for child in forest.below(send) if child["name"].startswith("wait ")]
-        if len(waits) != 1:
-            faults.append(f"retry send {index} has {len(waits)} waits")
-        linked = {link["spanId"] for link in process["links"]}
-        if waits and waits[0]["spanId"] not in linked:
-            faults.append(f"process {index} doesn't link its wait")
-        if previous_attempt and previous_attempt["spanId"] not in linked:
-            faults.append(f"process {index} doesn't link the previous attempt")
     return faults
 
 
