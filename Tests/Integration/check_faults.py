@@ -65,7 +65,9 @@ def run(report, room, events, count, seed, slots=3, ordered=True, keep=None):
     feed.add(events * 15 // 100)
     feed.wait(30)
     for slot in range(slots):
+        # The group begins with whoever is there after three seconds; who is later makes it rebalance.
         workers.start(slot)
+        injector.note("join")
     calm = events // 10
     wait_until("the first events are done", lambda: history.read() >= 0 and len(history.done) >= calm, 60)
     harmless = count // 5
@@ -169,7 +171,8 @@ def come_back(report, room, brokers, kcat, feed, seed):
             "and nobody else's move", {other: assignments(workers.running[other]) for other in others}, others)
     # All at once in mid-work: nothing is done again, retries that wait included.
     feed.add(900)
-    wait_until("there is work", lambda: history.read() > 200, 30, 0.01)
+    at_work = len(history.lines) + 200
+    wait_until("there is work", lambda: history.read() >= 0 and len(history.lines) > at_work, 30, 0.01)
     workers.stop()
     history.read()
     tried = {line.origin for line in history.lines if line.phase == "transient"}

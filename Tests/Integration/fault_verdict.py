@@ -219,6 +219,8 @@ class Verdict:
                 open_calls[call] = line
             elif begin := open_calls.pop(call, None):
                 calls[line.key].append((begin.time, line.time, line.process, line.origin))
+        caught = {origin for (process, origin) in open_calls if process in died}
+        self.counts["given up after crashes, caught by no kill"] = len(self.crashed - caught)
         for (process, origin), begin in open_calls.items():
             if process not in died:
                 unfinished.append((process, origin))
