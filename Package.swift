@@ -118,7 +118,8 @@ let package = Package(
 
         .executableTarget(
             name: "Benchmarks", dependencies: ["TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
-            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "throughput.sh"], swiftSettings: strict
+            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "scale-out.py", "throughput.sh"],
+            swiftSettings: strict
         ),
 
         // A service as a user would write it, to be killed and watched by Tests/Integration.

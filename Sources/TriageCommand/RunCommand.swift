@@ -109,7 +109,8 @@ struct RunCommand: AsyncParsableCommand {
         try await reported {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
             var (configuration, loader) = try await broker.load([
-                "group": group, "instance-id": instanceID, "topics": topics.isEmpty ? nil : topics.joined(separator: ","), "retry": retry,
+                "group": group, "instance-id": instanceID, "topics": topics.isEmpty ? nil : topics.joined(separator: ","),
+                "retry": retry,
                 "retry-by-class": retryByClass, "retry-by-topic": retryByTopic, "new-trace-after": newTraceAfter,
                 "storm-breaker": stormBreaker, "dedupe-window": dedupeWindow,
                 "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,

@@ -56,7 +56,8 @@ struct ConfigurationLoaderTests {
     @Test(
         "Every key of the list is understood in the environment and in the file",
         arguments: [
-            ("brokers", "a:1,b:2"), ("group", "g"), ("instance-id", "pod-0"), ("topics", "t.one,t.two"), ("retry", "immediate:2"), ("ordering", "none"),
+            ("brokers", "a:1,b:2"), ("group", "g"), ("instance-id", "pod-0"), ("topics", "t.one,t.two"), ("retry", "immediate:2"),
+            ("ordering", "none"),
             ("outage-gate", "row=5"),
             ("retry-by-class", "system=none;transient=immediate:2"), ("retry-by-topic", "fhir.Patient.created=none"),
             ("new-trace-after", "2h"), ("storm-breaker", "share=0.2"), ("dedupe-window", "1000"),
