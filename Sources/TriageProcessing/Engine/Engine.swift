@@ -285,10 +285,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
                 known?.end = nil
             }
             guard let partition = known else { continue }
-            if partition.ledger.expectsCompleted, partition.ledger.deliveredComplete(record.offset) {
-                if partition.rebuildEnd != nil { noteCompleted(record, in: partition) }
-                continue
-            }
+            // It says nothing about others of its origin: a predecessor may have completed it because it was void.
+            if partition.ledger.expectsCompleted, partition.ledger.deliveredComplete(record.offset) { continue }
             guard let ticket = partition.ledger.delivered(record.offset, at: record.timestamp) else {
                 counts.duplicates += 1
                 partition.metrics.duplicates.add(1)

@@ -47,19 +47,6 @@ extension Engine {
         }
     }
 
-    /// What was completed by a predecessor is read once more at a rebuild, for what it says about others.
-    func noteCompleted(_ record: Record, in partition: PartitionState) {
-        guard let end = partition.rebuildEnd, record.offset < end else { return }
-        let history = EventHistory(of: record)
-        guard history.group == nil || history.group == configuration.group else { return }
-        partition.rebuild.append(
-            RebuildItem(
-                origin: history.origin, originTime: history.originTimestamp, retries: history.retries, offset: record.offset,
-                size: 0, ticket: 0, due: nil, reason: history.waitReason, lane: LaneKey(0), context: nil, isComplete: true,
-                delivery: nil
-            ))
-    }
-
     /// Completes a record unprocessed: another group's, or void.
     func skip(_ delivery: Delivery) {
         counts.skipped += 1
@@ -75,7 +62,7 @@ extension Engine {
         return RebuildItem(
             origin: history.origin, originTime: history.originTimestamp, retries: history.retries,
             offset: delivery.record.offset, size: delivery.record.size, ticket: delivery.ticket, due: history.dueAt,
-            reason: history.waitReason, lane: delivery.lane, context: delivery.context, isComplete: false,
+            reason: history.waitReason, lane: delivery.lane, context: delivery.context,
             delivery: keeps ? delivery : nil
         )
     }
@@ -93,7 +80,7 @@ extension Engine {
             return !main.ledger.isComplete(origin.offset) && main.available?.contains(origin.offset) != false
         }
         var open = 0
-        for (item, isVoid) in zip(items, voids) where !item.isComplete {
+        for (item, isVoid) in zip(items, voids) {
             if item.delivery != nil { load.waitingBytes -= item.size }
             if isVoid {
                 counts.skipped += 1

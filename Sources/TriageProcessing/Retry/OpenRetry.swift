@@ -53,8 +53,6 @@ struct RebuildItem {
     let reason: WaitReason
     let lane: LaneKey
     let context: TraceContext?
-    /// Completed by a predecessor: only there to void what it supersedes.
-    let isComplete: Bool
     /// Nil if the body is left to the topic.
     var delivery: Delivery?
 }
