@@ -183,10 +183,10 @@ struct KeyQueuesTests {
 
 @Suite("Rebuild")
 struct RebuildTests {
-    private static func item(_ origin: Int64, retries: Int, at offset: Int64, isComplete: Bool = false) -> RebuildItem {
+    private static func item(_ origin: Int64, retries: Int, at offset: Int64) -> RebuildItem {
         RebuildItem(
             origin: RecordPosition(topic: "t", partition: 0, offset: origin), originTime: nil, retries: retries, offset: offset,
-            size: 1, ticket: 0, due: nil, reason: .backoff, lane: LaneKey(1), context: nil, isComplete: isComplete, delivery: nil)
+            size: 1, ticket: 0, due: nil, reason: .backoff, lane: LaneKey(1), context: nil, delivery: nil)
     }
 
     @Test("of one origin the highest retryCount counts, of equal ones the last; what main redelivers counts not at all")
@@ -198,19 +198,6 @@ struct RebuildTests {
             RebuildTests.item(3, retries: 1, at: 5),
         ]
         #expect(Rebuild.voids(items) { $0.offset == 3 } == [true, true, false, true, false, true])
-    }
-
-    @Test("what a predecessor completed voids what stands before it, never what was written later: it may itself have been void")
-    func completed() {
-        let items = [
-            RebuildTests.item(1, retries: 1, at: 0), RebuildTests.item(1, retries: 2, at: 1, isComplete: true),
-            RebuildTests.item(2, retries: 1, at: 2, isComplete: true), RebuildTests.item(2, retries: 2, at: 3),
-            // Void two owners ago, since main redelivered its origin; that was parked then, which the last owner completed in main.
-            RebuildTests.item(3, retries: 1, at: 4, isComplete: true), RebuildTests.item(3, retries: 0, at: 5),
-            RebuildTests.item(4, retries: 2, at: 6, isComplete: true), RebuildTests.item(4, retries: 0, at: 7, isComplete: true),
-            RebuildTests.item(4, retries: 1, at: 8),
-        ]
-        #expect(Rebuild.voids(items) { _ in false } == [true, false, true, false, true, false, true, true, false])
     }
 
     @Test("one of each origin is left, over 2,000 seeds")

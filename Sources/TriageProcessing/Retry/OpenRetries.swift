@@ -33,15 +33,10 @@ public struct OpenRetries: Sendable {
         case foreign
     }
 
-    private struct Candidate: Sendable {
-        let entry: Entry
-        /// The group has completed it: only there to void what it supersedes.
-        let isComplete: Bool
-    }
     private let group: String
     private let commits: [TopicPartition: CommittedPartition]
     private let offsets: [TopicPartition: Range<Int64>]
-    private var byOrigin: [RecordPosition: Candidate] = [:]
+    private var byOrigin: [RecordPosition: Entry] = [:]
     /// Records that another of the same origin stands for.
     public private(set) var superseded = 0
 
@@ -64,28 +59,28 @@ public struct OpenRetries: Sendable {
     public mutating func add(_ record: Record) -> Verdict {
         let history = EventHistory(of: record)
         if let written = history.group, written != group { return .foreign }
-        let isComplete = commits[record.topicPartition]?.isComplete(record.offset) == true
+        // It says nothing about others of its origin: it may have been completed because it was void.
+        if commits[record.topicPartition]?.isComplete(record.offset) == true { return .complete }
         if let other = byOrigin[history.origin] {
             superseded += 1
-            let known = (other.entry.history.retries, other.entry.position)
-            guard known < (history.retries, record.position) else { return isComplete ? .complete : .superseded }
+            let known = (other.history.retries, other.position)
+            guard known < (history.retries, record.position) else { return .superseded }
         }
-        let entry = Entry(
+        byOrigin[history.origin] = Entry(
             position: record.position, written: record.timestamp, history: history, isSettled: isSettled(history.origin, record))
-        byOrigin[history.origin] = Candidate(entry: entry, isComplete: isComplete)
-        return isComplete ? .complete : .open
+        return .open
     }
 
     /// Whether a record is still open after all that came after it.
     public func isOpen(_ position: RecordPosition, origin: RecordPosition) -> Bool {
-        byOrigin[origin].map { !$0.isComplete && $0.entry.position == position } ?? false
+        byOrigin[origin]?.position == position
     }
 
     /// What is open, by origin.
     ///
     /// - Parameter isOwned: whether the one who wrote the records of a retry partition lives: then unsettled ones count as well.
     public func entries(isOwned: (TopicPartition) -> Bool) -> [Entry] {
-        byOrigin.values.filter { !$0.isComplete }.map(\.entry)
+        byOrigin.values
             .filter { $0.isSettled || isOwned($0.position.topicPartition) }
             .sorted { $0.history.origin < $1.history.origin }
     }

@@ -61,8 +61,8 @@ struct RebuildItem {
 enum Rebuild {
     /// - Parameter isOriginOpen: whether main redelivers an origin.
     /// - Returns: by index, whether a record is void: main redelivers its origin, or another record supersedes it, which is one
-    ///   with a higher `retryCount` of the same origin, or with the same and a later place. A completed one supersedes only what
-    ///   stands before it: it may itself have been void, and what main redelivered since counts its retries from 0 again.
+    ///   with a higher `retryCount` of the same origin, or with the same and a later place. What a predecessor completed isn't
+    ///   among them: it may itself have been void, and what main redelivered since counts its retries from 0 again.
     static func voids(_ items: [RebuildItem], isOriginOpen: (RecordPosition) -> Bool) -> [Bool] {
         var last: [RecordPosition: Int] = [:]
         for (index, item) in items.enumerated() {
@@ -70,7 +70,7 @@ enum Rebuild {
                 last[item.origin] = index
                 continue
             }
-            if item.retries >= items[known].retries || items[known].isComplete { last[item.origin] = index }
+            if item.retries >= items[known].retries { last[item.origin] = index }
         }
         return items.enumerated().map { index, item in last[item.origin] != index || isOriginOpen(item.origin) }
     }
