@@ -56,6 +56,7 @@ extension Engine {
                 group: configuration.group, writer: delivery.partition.writer, processTraceparent: traceparent(step),
                 isScheduled: strategy == .scheduled
             ) + contentType(of: delivery)
+        if makes(.completedUnacknowledged) { delivery.partition.ledger.complete(delivery.ticket) }
         let attributes = [
             Attribute("triage.retry.count", .int(Int64(count))), Attribute("triage.retry.strategy", .text(SafeText(strategy))),
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
@@ -229,7 +230,7 @@ extension Engine {
             }
             if send.isPointer { metrics.deadLetterPointers.add(1, in: context, at: now) }
             send.step.end(.deadLettered, tracer: tracer, at: now)
-            closeRetry(delivery, now)
+            if !makes(.deadLetterHolds) { closeRetry(delivery, now) }
         }
         delivery.open = nil
         settle(delivery, lane: send.lane)

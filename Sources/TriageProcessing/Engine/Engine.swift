@@ -60,6 +60,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var load = IntakeControl.Load()
     var random: SplitMix64
     var failure: EngineError?
+    #if DEBUG
+        var plantedFault: PlantedFault?
+    #endif
     private var pollStep: PollStep
     var lastCommit = Timestamp(nanoseconds: .min)
     private var lastPublished = Timestamp(nanoseconds: .min)

@@ -7,7 +7,8 @@ extension Engine {
     @inline(__always)
     func blocker(of delivery: Delivery, lane: LaneKey) -> OpenRetry? {
         if queues.isEmpty || delivery.partition.isRetry || configuration.ordering == .none { return nil }
-        return queues.blocker(of: lane, at: place(of: delivery))
+        let head = queues.blocker(of: lane, at: place(of: delivery))
+        return makes(.unblockedWhileProduced) && head?.offset == nil ? nil : head
     }
 
     private func place(of delivery: Delivery) -> QueuePlace {

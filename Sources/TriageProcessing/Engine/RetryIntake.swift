@@ -19,7 +19,9 @@ extension Engine {
             partition.rebuild.append(item(delivery, history, now))
         } else if let open = partition.expected.removeValue(forKey: delivery.record.offset) {
             arrived(open, delivery, history, now)
-        } else if let writer = delivery.record.headers.text(HeaderName.writer) {
+        } else if let writer = delivery.record.headers.text(HeaderName.writer),
+            writer == partition.writer || !makes(.otherWriterTaken)
+        {
             guard writer == partition.writer else {
                 // Produced under an earlier assignment and landed after this one began: main redelivered its origin since.
                 skip(delivery)
@@ -74,11 +76,14 @@ extension Engine {
         let items = partition.rebuild
         partition.rebuild = []
         let main = partition.twin
-        let voids = Rebuild.voids(items) { origin in
-            guard let main, origin.topicPartition == main.id else { return false }
+        func isOriginOpen(_ origin: RecordPosition) -> Bool {
+            guard let main, origin.topicPartition == main.id, !makes(.redeliveredTaken) else { return false }
             // What retention or a truncation took comes from nowhere but here.
             return !main.ledger.isComplete(origin.offset) && main.available?.contains(origin.offset) != false
         }
+        let voids =
+            makes(.supersededTaken)
+            ? items.map { isOriginOpen($0.origin) } : Rebuild.voids(items, isOriginOpen: isOriginOpen)
         var open = 0
         for (item, isVoid) in zip(items, voids) {
             if item.delivery != nil { load.waitingBytes -= item.size }
@@ -116,8 +121,13 @@ extension Engine {
             aloneSequence += 1
             key = LaneKey(aloneSequence)
         }
+        var offset = open.origin.offset
+        if makes(.queuedByPlace) {
+            aloneSequence += 1
+            offset = .min + Int64(aloneSequence)
+        }
         let place = QueuePlace(
-            source: source(of: open.origin.topicPartition), offset: open.origin.offset, time: time?.nanoseconds ?? .min)
+            source: source(of: open.origin.topicPartition), offset: offset, time: time?.nanoseconds ?? .min)
         open.id = queues.open(open, key: key, place: place)
     }
 
@@ -149,7 +159,9 @@ extension Engine {
         open.reason = reason
         rest(open, body)
         var isBarred = false
-        if configuration.ordering == .perKey, let main = open.partition.twin, open.origin.topicPartition == main.id {
+        if configuration.ordering == .perKey, !makes(.unbarred), let main = open.partition.twin,
+            open.origin.topicPartition == main.id
+        {
             let origin = open.origin.offset
             isBarred = origin >= main.ledger.position ?? 0 && main.available?.contains(origin) != false
         }

@@ -1,0 +1,33 @@
+/// Mistakes about order that a test can have an engine make, to prove that it would notice: one for each rule of design §3.
+///
+/// Only a debug build knows them.
+enum PlantedFault: CaseIterable {
+    /// A key isn't blocked while the retry record is still being produced.
+    case unblockedWhileProduced
+    /// A key's queue is in the order of the retry topic.
+    case queuedByPlace
+    /// A retry record is taken though main redelivers its origin.
+    case redeliveredTaken
+    /// Of several retry records of one origin all are taken.
+    case supersededTaken
+    /// What another writer's assignment left to land late is taken.
+    case otherWriterTaken
+    /// A retry is handled before main has redelivered what lies before its origin.
+    case unbarred
+    /// An offset is complete before its retry record is acknowledged.
+    case completedUnacknowledged
+    /// A head that is dead-lettered doesn't release its successors.
+    case deadLetterHolds
+}
+
+extension Engine {
+    /// Whether a test asked for this mistake.
+    @inline(__always)
+    func makes(_ fault: PlantedFault) -> Bool {
+        #if DEBUG
+            plantedFault == fault
+        #else
+            false
+        #endif
+    }
+}
