@@ -117,7 +117,7 @@ let package = Package(
         ),
 
         .executableTarget(
-            name: "Benchmarks", dependencies: ["TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
+            name: "Benchmarks", dependencies: ["Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
             path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "scale-out.py", "throughput.sh"],
             swiftSettings: strict
         ),

@@ -12,14 +12,16 @@ import TriageTelemetry
 /// instructions and allocations don't depend on what else the machine does.
 @main
 enum Benchmarks {
-    static func main() {
+    static func main() async throws {
         let arguments = CommandLine.arguments.dropFirst()
+        if arguments.first == "retry-path" { return try await RetryPath.run(Array(arguments.dropFirst())) }
         let all: [(name: String, count: Int, make: () -> (Int) -> Void)] =
             [
                 ("decode", 200_000, decode), ("span", 1_000_000, span), ("encode", 500_000, encode),
                 ("span-unsampled", 1_000_000, spanUnsampled), ("event-unsampled", 500_000, eventUnsampled),
                 ("engine", 200_000, { engine(traced: false) }),
-                ("engine-traced", 200_000, { engine(traced: true) }), ("counter", 10_000_000, counter),
+                ("engine-traced", 200_000, { engine(traced: true) }), ("rebuild", 100_000, rebuild),
+                ("counter", 10_000_000, counter),
                 ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
                 ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
             ] + metrics

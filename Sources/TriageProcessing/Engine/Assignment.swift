@@ -79,7 +79,7 @@ extension Engine {
         }
         state.ledger.started(at: start, completed: metadata.completed)
         if start == known.offset { state.ledger.didCommit(start) }
-        succeed(metadata, of: state, at: start)
+        succeed(metadata, of: state, at: start, isOwn: ownCommits[id]?.contains(known) == true)
         return start
     }
 
@@ -186,6 +186,7 @@ extension Engine {
 
     private func forget(_ leaving: [PartitionState]) {
         for partition in leaving {
+            ownCommits[partition.id] = partition.mark.tried
             partition.isRevoked = true
             partitions[partition.id] = nil
             partition.clear()

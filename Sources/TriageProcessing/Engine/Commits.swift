@@ -12,10 +12,10 @@ struct CommitMark {
     var pending: (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?, version: Int)?
     /// The offset that runs alone, if one does.
     var alone: Int64?
-    /// The offset that ran alone when the process crashed, and runs alone once more.
-    var crashedAlone: Int64?
-    /// The offset that ran alone at two crashes.
-    var condemned: Int64?
+    /// The offset that ran alone when the process crashed, and at how many crashes in a row it did.
+    var crashedAlone: (offset: Int64, crashes: Int)?
+    /// The last commits that were tried: one of them is what stands if the closing one was refused.
+    var tried: [OffsetCommit] = []
     /// Offsets before this one run alone: they may have been in flight at each of the last crashes.
     var suspectBelow: Int64?
 }
@@ -47,7 +47,10 @@ extension Engine {
                 return nil
             }
             state.mark.pending = (flags, crashes, state.ledger.version)
-            return OffsetCommit(state.id, offset: offset, metadata: metadata(of: state, at: offset, flags, crashes))
+            let commit = OffsetCommit(state.id, offset: offset, metadata: metadata(of: state, at: offset, flags, crashes))
+            state.mark.tried.append(commit)
+            if state.mark.tried.count > 4 { state.mark.tried.removeFirst() }
+            return commit
         }
     }
 
@@ -59,7 +62,9 @@ extension Engine {
         var crashes = state.mark.crashes
         if let alone = state.mark.alone {
             crashes?.alone = alone
-            if alone == state.mark.crashedAlone { flags.insert(.isAloneAgain) }
+            if let known = state.mark.crashedAlone, known.offset == alone {
+                flags.insert(known.crashes == 1 ? .isAloneAgain : .isAloneOnceMore)
+            }
         }
         return (flags, crashes)
     }

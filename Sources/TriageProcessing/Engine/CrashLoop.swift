@@ -5,27 +5,31 @@ internal import TriageTelemetry
 /// to be counted.
 ///
 /// Each commit says that its owner is at work, the last one of a clean end says that no more. Whoever finds the former counts
-/// a crash. After two in a row what may have been in flight runs alone, its offset committed before it begins, so that a third
-/// crash names the event. It runs alone once more, and after a fourth crash it is given up without another attempt: kills that
-/// have nothing to do with an event hit one twice only if it is at work all the time.
+/// a crash, unless it finds a commit of its own: then only the closing one was refused. After two in a row what may have been in
+/// flight runs alone, its offset committed before it begins, so that the next crash names the event. One that ran alone at three
+/// crashes in a row is given up without another attempt: kills that have nothing to do with an event don't hit the same one
+/// three times, unless it is at work all the time.
 extension Engine {
     /// Crashes in a row after which what may have been in flight runs alone.
     static var crashLimit: Int { 2 }
 
     /// Takes over what the commit of a predecessor says.
-    func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64) {
+    ///
+    /// - Parameter isOwn: this process made it.
+    func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64, isOwn: Bool) {
         guard metadata.flags.contains(.isOpen) else { return }
         // A commit's metadata holds no more than this, and what is in flight is capped by it.
         let span = configuration.maximumOffsetSpan
         state.redeliveredBelow = start + span
+        if isOwn {
+            state.mark.crashes = metadata.crashes.map { CommitMetadata.Crashes(count: $0.count, base: $0.base) }
+            return
+        }
         var crashes = CommitMetadata.Crashes(count: 1, base: start)
         if let known = metadata.crashes, start - known.base < span {
             crashes = CommitMetadata.Crashes(count: known.count + 1, base: known.base)
-            if metadata.flags.contains(.isAloneAgain) {
-                state.mark.condemned = known.alone
-            } else {
-                state.mark.crashedAlone = known.alone
-            }
+            let before = metadata.flags.contains(.isAloneOnceMore) ? 2 : metadata.flags.contains(.isAloneAgain) ? 1 : 0
+            state.mark.crashedAlone = known.alone.map { ($0, before + 1) }
         }
         state.mark.crashes = crashes
     }
@@ -55,15 +59,17 @@ extension Engine {
         commitNow([state])
     }
 
-    /// Whether the process crashed twice while this delivery ran alone.
-    func isCondemned(_ delivery: Delivery) -> Bool { delivery.partition.mark.condemned == delivery.record.offset }
+    /// Whether the process crashed three times in a row while this delivery ran alone.
+    func isCondemned(_ delivery: Delivery) -> Bool {
+        guard let known = delivery.partition.mark.crashedAlone else { return false }
+        return known.offset == delivery.record.offset && known.crashes >= 3
+    }
 
     /// A delivery's offset is complete.
     func noteSuspect(_ delivery: Delivery) {
         let state = delivery.partition
         if state.mark.alone == delivery.record.offset { state.mark.alone = nil }
-        if state.mark.crashedAlone == delivery.record.offset { state.mark.crashedAlone = nil }
-        if state.mark.condemned == delivery.record.offset { state.mark.condemned = nil }
+        if state.mark.crashedAlone?.offset == delivery.record.offset { state.mark.crashedAlone = nil }
     }
 
     /// Ends the suspicion of partitions whose suspects are through: their crashes are no longer counted.
@@ -85,7 +91,7 @@ extension Engine {
     }
 }
 
-/// An event was in flight, alone, at two crashes of the process, after two at which it may have been in flight too.
+/// An event was in flight, alone, at three crashes of the process in a row.
 struct ProcessCrash: ClassifiedError {
     var errorClass: ErrorClass { .system }
     var code: SafeText? { "crashed" }

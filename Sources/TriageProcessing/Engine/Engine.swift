@@ -40,6 +40,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var fetched = 0
     /// The numbers of topic partitions in the queues.
     var sources: [TopicPartition: Int] = [:]
+    /// The last commits that were tried of partitions which left.
+    var ownCommits: [TopicPartition: [OffsetCommit]] = [:]
     /// Something runs alone that may crash the process.
     var isCautious = false
     /// Retry partitions that are being read to their end.

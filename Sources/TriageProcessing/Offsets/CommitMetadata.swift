@@ -16,8 +16,10 @@ public struct CommitMetadata: Sendable, Hashable {
         public static let isPaused = Flags(rawValue: 4)
         /// The storm breaker has stopped intake.
         public static let isStormy = Flags(rawValue: 8)
-        /// What runs alone was running alone at an earlier crash too.
+        /// What runs alone was running alone at the last crash too.
         public static let isAloneAgain = Flags(rawValue: 16)
+        /// What runs alone was running alone at the last two crashes too.
+        public static let isAloneOnceMore = Flags(rawValue: 32)
     }
 
     /// Owners in a row that didn't end cleanly, and where the first of them stood.
