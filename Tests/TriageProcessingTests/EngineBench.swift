@@ -81,11 +81,11 @@ struct EngineBench: Sendable {
     /// Starts an engine on a thread of its own.
     func start(
         _ configure: (inout EngineConfiguration) -> Void = { _ in }, executor: PollingExecutor = PollingExecutor(),
-        handler: @escaping EventHandler
+        prepare: (Engine) -> Void = { _ in }, handler: @escaping EventHandler
     ) -> RunningEngine {
         var configuration = configuration
         configure(&configuration)
-        return RunningEngine(self, configuration, executor, handler)
+        return RunningEngine(self, configuration, executor, prepare, handler)
     }
 
     /// Runs an engine until everything is done.
@@ -153,13 +153,15 @@ final class RunningEngine: Sendable {
 
     init(
         _ bench: EngineBench, _ configuration: EngineConfiguration, _ executor: PollingExecutor = PollingExecutor(),
-        _ handler: @escaping EventHandler
+        _ prepare: (Engine) -> Void = { _ in }, _ handler: @escaping EventHandler
     ) {
         engine = Engine(
-            configuration, consumer: bench.broker.consumer(group: configuration.group), sink: bench.sink, tracer: bench.tracer,
+            configuration, consumer: bench.broker.consumer(group: configuration.group),
+            reader: bench.broker.reader(), sink: bench.sink, tracer: bench.tracer,
             meter: bench.meter, executor: executor, log: { [notices] notice in notices.change { $0.append(notice) } },
             handler: handler
         )
+        prepare(engine)
         var thread = pthread_t()
         let context = Unmanaged.passRetained(self).toOpaque()
         pthread_create(

@@ -173,7 +173,7 @@ extension Engine {
         var waited = 0
         for partition in leaving {
             waited += partition.atRest.count
-            for open in Array(partition.atRest.values) { _ = leaveRest(open) }
+            for open in partition.atRest.sorted(by: { $0.key < $1.key }).map(\.value) { _ = leaveRest(open) }
             for item in partition.rebuild where item.delivery != nil { load.waitingBytes -= item.size }
             partition.rebuild = []
         }

@@ -209,6 +209,9 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         }
     }
 
+    /// In an order that is the same in each run: a dictionary's isn't.
+    var partitionsInOrder: [PartitionState] { partitions.sorted { $0.key < $1.key }.map(\.value) }
+
     var inFlight: Int { lanes.waiting + partitions.values.reduce(0) { $0 + $1.busy } }
 
     private var isIdle: Bool {
@@ -314,7 +317,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
             }
         }
         if deliveredHere > 0 { known?.metrics.consumed.add(Int64(deliveredHere)) }
-        if queues.hasBarred { for partition in partitions.values where !partition.isRetry { advance(partition, now) } }
+        if queues.hasBarred { for partition in partitionsInOrder where !partition.isRetry { advance(partition, now) } }
         wantsFresh = false
         let topic = isMixed ? nil : known?.id.topic
         pollStep.record(topic: topic, count: records.count, contexts: sampled, from: pollStart, to: now)

@@ -17,7 +17,7 @@ extension Engine {
     func requestFetches() {
         guard hasFetches, let reader else { return }
         hasFetches = false
-        for partition in partitions.values where !partition.toFetch.isEmpty {
+        for partition in partitionsInOrder where !partition.toFetch.isEmpty {
             guard !partition.isFetching else {
                 hasFetches = true
                 continue
@@ -86,8 +86,9 @@ extension Engine {
     ///
     /// Only while so few wait that all of them then lie close together: many would only chase one another.
     func rewriteStragglers(_ now: Timestamp) {
-        for partition in partitions.values where partition.isRetry && partition.rebuildEnd == nil {
-            let span = configuration.maximumOffsetSpan
+        let span = configuration.maximumOffsetSpan
+        guard partitions.values.contains(where: { $0.isRetry && $0.ledger.offsetSpan > span }) else { return }
+        for partition in partitionsInOrder where partition.isRetry && partition.rebuildEnd == nil {
             guard partition.ledger.offsetSpan > span, partition.ledger.incomplete <= span / 2, partition.rewriting < 100,
                 let position = partition.ledger.position
             else { continue }

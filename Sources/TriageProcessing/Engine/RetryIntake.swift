@@ -234,7 +234,7 @@ extension Engine {
     /// Ends the rebuilds that are through.
     func finishRebuilds(_ now: Timestamp) {
         isRebuilding = false
-        for partition in partitions.values where partition.rebuildEnd != nil {
+        for partition in partitionsInOrder where partition.rebuildEnd != nil {
             finishRebuild(partition, now)
             if partition.rebuildEnd != nil { isRebuilding = true }
         }

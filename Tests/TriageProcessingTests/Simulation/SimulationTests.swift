@@ -31,7 +31,11 @@ struct SimulationTests {
     }
 
     #if DEBUG
-        @Test("each mistake about order that an engine can be made to make is noticed", arguments: PlantedFault.allCases)
+        /// Two need a state that an engine alone doesn't come into, or whose harm looks like what a rebalance may do:
+        /// `EngineOrderTests` makes them by hand.
+        static let plantable = PlantedFault.allCases.filter { $0 != .unbarred && $0 != .otherWriterTaken }
+
+        @Test("each mistake about order that an engine can be made to make is noticed", arguments: plantable)
         func planted(_ fault: PlantedFault) async {
             let result = await Worlds.run(1..<400, enough: 1) { SimulationStory(seed: $0) { $0.planted = fault } }
             #expect(!result.failures.isEmpty, "\(fault): nobody noticed in \(result.worlds) worlds")
