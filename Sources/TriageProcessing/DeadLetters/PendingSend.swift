@@ -10,7 +10,8 @@ final class PendingSend {
     }
     let kind: Kind
     let delivery: Delivery
-    let lane: LaneKey
+    /// The lane that it occupies; nil if that is free already.
+    let lane: LaneKey?
     let record: OutboundRecord
     let headers: [Header]
     let attributes: [Attribute]
@@ -27,7 +28,7 @@ final class PendingSend {
     var linksOfNewTrace: [SpanLink]?
 
     init(
-        _ kind: Kind, delivery: Delivery, lane: LaneKey, record: OutboundRecord, headers: [Header], attributes: [Attribute],
+        _ kind: Kind, delivery: Delivery, lane: LaneKey?, record: OutboundRecord, headers: [Header], attributes: [Attribute],
         step: ProcessStep, failure: Failure?, attempts: AttemptLedger, open: OpenRetry? = nil, isPointer: Bool = false
     ) {
         self.kind = kind
@@ -76,7 +77,7 @@ extension Engine {
     ///
     /// - Parameter refusal: why its retry record wasn't taken, if that is why it is given up.
     func giveUp(
-        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey,
+        _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey?,
         refusal: BrokerError? = nil
     ) {
         var step = step

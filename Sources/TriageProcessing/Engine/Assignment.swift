@@ -24,6 +24,11 @@ extension Engine {
             }
         } catch {
             notify(.clientError(error))
+            if isStopping, error.isRetriable {
+                // Half an assignment is none: nothing of it is handled before the end.
+                for id in ids { partitions[id] = nil }
+                return [:]
+            }
             failure = .broker(error)
         }
         pair(ids)
@@ -34,14 +39,14 @@ extension Engine {
                 main.available = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
             } catch {
                 notify(.clientError(error))
-                failure = .broker(error)
+                if !isStopping || !error.isRetriable { failure = .broker(error) } else { main.available = nil }
             }
         }
         // What is there of retries is read before anything of main goes on, since it says which keys are blocked.
         for id in ids {
             guard let state = partitions[id], state.isRetry, state.rebuildEnd != nil else { continue }
             isRebuilding = true
-            if configuration.ordering == .perKey { intake.hold(back: state.mainID, true) }
+            intake.hold(back: state.mainID, true)
         }
         intake.invalidate()
         if failure == nil {
@@ -75,6 +80,11 @@ extension Engine {
             let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
             // What retention took is gone; starting below it would let `auto.offset.reset` choose.
             start = max(known.offset, range.lowerBound)
+            if start > range.upperBound {
+                // The topic was made anew: the offset and what rode with it are of another one.
+                start = range.lowerBound
+                metadata.completed = []
+            }
             if start < range.upperBound { state.rebuildEnd = range.upperBound }
         }
         state.ledger.started(at: start, completed: metadata.completed)
@@ -88,7 +98,9 @@ extension Engine {
         for id in ids where !TopicName.isRetry(id.topic) {
             let twinID = TopicPartition(TopicName.retry(of: id.topic), id.partition)
             guard let state = partitions[id], let twin = partitions[twinID] else {
-                if failure == nil, configuration.ordering == .perKey { failure = .notCoPartitioned(id, twin: twinID) }
+                if failure == nil, configuration.ordering == .perKey {
+                    failure = .notCoPartitioned(id, twin: twinID)
+                }
                 continue
             }
             state.twin = twin
@@ -101,7 +113,7 @@ extension Engine {
 
     /// Asks again as long as the error says that it may help: a leader that moves, a coordinator that loads. After 10 ms, 20, 40, …,
     /// at most 200; for 30 s, since nobody polls meanwhile.
-    private func retrying<Answer>(_ ask: () throws(BrokerError) -> Answer) throws(BrokerError) -> Answer {
+    func retrying<Answer>(_ ask: () throws(BrokerError) -> Answer) throws(BrokerError) -> Answer {
         let deadline = clock.now() + .seconds(30)
         for attempt in 0..<160 {
             do throws(BrokerError) {
@@ -186,12 +198,16 @@ extension Engine {
 
     private func forget(_ leaving: [PartitionState]) {
         for partition in leaving {
-            ownCommits[partition.id] = partition.mark.tried
+            ownCommits[partition.id] = partition.mark.tried.map(\.commit)
             partition.isRevoked = true
             partitions[partition.id] = nil
             partition.clear()
         }
         intake.forget(leaving.map(\.id))
+        if !leaving.isEmpty {
+            _ = waiting.remove { $0.partition.isRevoked }
+            _ = absent.remove { $0.partition.isRevoked }
+        }
         if isCautious { reviewSuspects() }
         let orphans = sends.filter { $0.value.delivery.partition.isRevoked }
         for (id, send) in orphans {

@@ -4,18 +4,21 @@ internal import TriageTelemetry
 
 /// What rides in a partition's commits beside what is complete. Confined to the loop's thread.
 struct CommitMark {
+    /// What a commit says beside offsets, and the ledger's version that it is of.
+    typealias Said = (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?, version: Int)
+
     /// Owners in a row that didn't end cleanly.
     var crashes: CommitMetadata.Crashes?
     /// What the last successful commit said.
     var committed: (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?)?
     /// What the commit under way says.
-    var pending: (flags: CommitMetadata.Flags, crashes: CommitMetadata.Crashes?, version: Int)?
+    var pending: Said?
     /// The offset that runs alone, if one does.
     var alone: Int64?
     /// The offset that ran alone when the process crashed, and at how many crashes in a row it did.
     var crashedAlone: (offset: Int64, crashes: Int)?
     /// The last commits that were tried: one of them is what stands if the closing one was refused.
-    var tried: [OffsetCommit] = []
+    var tried: [(commit: OffsetCommit, said: Said)] = []
     /// Offsets before this one run alone: they may have been in flight at each of the last crashes.
     var suspectBelow: Int64?
 }
@@ -42,13 +45,15 @@ extension Engine {
     func offsetsToCommit(_ partitions: some Sequence<PartitionState>, isClosing: Bool = false) -> [OffsetCommit] {
         partitions.compactMap { state in
             guard let offset = state.ledger.watermark else { return nil }
-            let (flags, crashes) = isClosing ? ([], nil) : mark(of: state)
+            // Where not even the assignment was settled, what the predecessor said stays.
+            if isClosing, state.mark.committed == nil, !state.ledger.needsCommit { return nil }
+            let (flags, crashes) = isClosing ? (state.leavesUndone ? [.isUnfinished] : [], nil) : mark(of: state)
             if !state.ledger.needsCommit, let known = state.mark.committed, known.flags == flags, known.crashes == crashes {
                 return nil
             }
             state.mark.pending = (flags, crashes, state.ledger.version)
             let commit = OffsetCommit(state.id, offset: offset, metadata: metadata(of: state, at: offset, flags, crashes))
-            state.mark.tried.append(commit)
+            state.mark.tried.append((commit, (flags, crashes, state.ledger.version)))
             if state.mark.tried.count > 4 { state.mark.tried.removeFirst() }
             return commit
         }
@@ -91,7 +96,8 @@ extension Engine {
     private func noteCommitted(_ offsets: [OffsetCommit]) {
         for offset in offsets {
             guard let state = partitions[offset.topicPartition] else { continue }
-            let pending = state.mark.pending
+            // Which of two that were under way it is, only its text tells.
+            let pending = state.mark.tried.last { $0.commit == offset }?.said ?? state.mark.pending
             state.ledger.didCommit(offset.offset, version: pending?.version)
             if let pending { state.mark.committed = (pending.flags, pending.crashes) }
         }

@@ -17,6 +17,7 @@ extension Engine {
     ///
     /// - Parameter isOwn: this process made it.
     func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64, isOwn: Bool) {
+        if metadata.flags.contains(.isUnfinished) { state.redeliveredBelow = start + configuration.maximumOffsetSpan }
         guard metadata.flags.contains(.isOpen) else { return }
         // A commit's metadata holds no more than this, and what is in flight is capped by it.
         let span = configuration.maximumOffsetSpan
@@ -37,7 +38,8 @@ extension Engine {
     /// Finds how far what may have been in flight reaches, once it has to run alone.
     func suspect(_ state: PartitionState) throws(BrokerError) {
         guard let crashes = state.mark.crashes, crashes.count >= Engine.crashLimit else { return }
-        let end = try consumer.watermarks(state.id, timeout: .seconds(10)).upperBound
+        let id = state.id
+        let end = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }.upperBound
         let start = state.ledger.watermark ?? 0
         guard start < end else { return }
         state.mark.suspectBelow = min(end, start + configuration.maximumOffsetSpan)
@@ -87,7 +89,11 @@ extension Engine {
     private func isThroughSuspects(_ state: PartitionState, _ end: Int64) -> Bool {
         guard state.ledger.position ?? 0 >= end else { return false }
         guard state.isRetry else { return false }
-        return state.ledger.incompleteOffsets(before: end, atMost: .max).allSatisfy { state.atRest[$0] != nil }
+        let now = clock.now()
+        return state.ledger.incompleteOffsets(before: end, atMost: .max).allSatisfy { offset in
+            // What may run now is merely not handed out yet.
+            state.atRest[offset].map { !queues.mayRun($0.id) || $0.due > now } ?? false
+        }
     }
 }
 

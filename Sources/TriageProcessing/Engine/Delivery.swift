@@ -71,6 +71,10 @@ final class PartitionState {
     var source = 0
     /// Offsets before this one may have been delivered before.
     var redeliveredBelow: Int64 = .min
+    /// An outage deferred something of it.
+    var hasDeferred = false
+    /// Whether handlers may have begun what it leaves behind.
+    var leavesUndone: Bool { busy > 0 || hasDeferred }
     /// Its watermark lies so far behind that it isn't fetched from.
     var isFarAhead = false
     /// What rides in its commits beside what is complete.

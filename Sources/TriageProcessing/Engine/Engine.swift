@@ -204,6 +204,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
             rewriteStragglers(now)
+            giveUpExpected(now)
             if isCautious { reviewSuspects() }
             publish()
         }
@@ -223,7 +224,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         var wait = Duration.milliseconds(configuration.endsWhenIdle ? 50 : 200)
         let dues = [
             mayRelease ? waiting.nextDue : nil, mayFetch ? absent.nextDue : nil, resends.nextDue,
-            lanes.hasReady ? nextProbe : nil,
+            lanes.hasReady && mayHandOutCautiously ? nextProbe : nil,
         ]
         for due in dues {
             if let due { wait = min(wait, max(.zero, due - now)) }

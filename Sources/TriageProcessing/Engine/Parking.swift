@@ -25,17 +25,22 @@ extension Engine {
             configuration.topics.contains(head.origin.topic) ? SafeText(vetted: head.origin.description) : "_OTHER"
         step.parked(behind: origin, waitingFor: head.context)
         let traceparent = step.context.isValid ? step.context.traceparent : nil
+        // What was charged before an outage deferred it stays charged.
+        let retries = delivery.deferral?.retries ?? delivery.history.retries
         let headers = FailureHeaders.parked(
-            delivery.history, behind: head.origin, group: configuration.group, writer: delivery.partition.writer,
+            delivery.history, retries: retries, attempts: delivery.deferral?.attempts ?? delivery.history.attempts,
+            behind: head.origin, group: configuration.group, writer: delivery.partition.writer,
             processTraceparent: traceparent)
         begin(
             PendingSend(
-                .parked, delivery: delivery, lane: lane,
+                .parked, delivery: delivery, lane: nil,
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)),
                 headers: headers + contentType(of: delivery),
                 attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
-                attempts: delivery.history.attempts, open: opened(delivery, lane: lane, retries: delivery.history.retries)
+                attempts: delivery.history.attempts, open: opened(delivery, lane: lane, retries: retries)
             ))
+        // Its key is blocked from now on, so what comes behind it needn't wait for the acknowledgement.
+        lanes.finished(lane)
     }
 
     /// The open retry that a delivery becomes or goes on as, from now until it is completed or given up.

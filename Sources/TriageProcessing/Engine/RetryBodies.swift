@@ -67,7 +67,7 @@ extension Engine {
             if open.isRewriting {
                 writeAnew(open, delivery)
             } else {
-                waiting.insert(open, due: open.due)
+                freed(open, now)
             }
         }
         for offset in missing {
@@ -75,8 +75,27 @@ extension Engine {
             // Retention took it while it waited: there is nothing left that could be handled.
             notify(.lostToRetention(RecordPosition(topic: partition.id.topic, partition: partition.id.partition, offset: offset)))
             _ = leaveRest(open)
+            if open.isRewriting {
+                open.isRewriting = false
+                partition.rewriting -= 1
+            }
             partition.ledger.complete(open.ticket)
             if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
+        }
+    }
+
+    /// Gives up retries whose records were acknowledged and never came, though the partition was read past them: retention or a
+    /// truncation took them, and their keys must not wait for ever.
+    func giveUpExpected(_ now: Timestamp) {
+        for partition in partitionsInOrder where !partition.expected.isEmpty {
+            guard let position = partition.ledger.position else { continue }
+            for (offset, open) in partition.expected.filter({ $0.key < position }).sorted(by: { $0.key < $1.key }) {
+                partition.expected[offset] = nil
+                notify(
+                    .lostToRetention(RecordPosition(topic: partition.id.topic, partition: partition.id.partition, offset: offset))
+                )
+                if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
+            }
         }
     }
 
@@ -84,12 +103,14 @@ extension Engine {
 
     /// Rewrites waiting records that hold a retry partition's watermark far behind its end, unchanged, at its end.
     ///
-    /// Only while so few wait that all of them then lie close together: many would only chase one another.
+    /// Only while what is complete among them is more than what waits: then few are written for much that is freed, and the ledger
+    /// stays within twice what is open. Many that wait side by side would only chase one another; as runs they take few bytes.
     func rewriteStragglers(_ now: Timestamp) {
         let span = configuration.maximumOffsetSpan
         guard partitions.values.contains(where: { $0.isRetry && $0.ledger.offsetSpan > span }) else { return }
         for partition in partitionsInOrder where partition.isRetry && partition.rebuildEnd == nil {
-            guard partition.ledger.offsetSpan > span, partition.ledger.incomplete <= span / 2, partition.rewriting < 100,
+            guard partition.ledger.offsetSpan > span, partition.ledger.offsetSpan > 2 * Int64(partition.ledger.incomplete),
+                partition.rewriting < 100,
                 let position = partition.ledger.position
             else { continue }
             let stragglers = partition.ledger.incompleteOffsets(before: position - Int64(span), atMost: 100 - partition.rewriting)
@@ -144,7 +165,7 @@ extension Engine {
             for copy in open.candidates { skip(copy) }
             open.candidates = []
             if !error.isQueueFull { notify(.produceFailed(error)) }
-            if queues.arrived(open.id) != nil { freed(open, now) }
+            if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
         }
     }
 
@@ -152,7 +173,7 @@ extension Engine {
     private func retryRewrite(_ open: OpenRetry, _ now: Timestamp) {
         open.isRewriting = false
         open.partition.rewriting -= 1
-        if queues.arrived(open.id) != nil { freed(open, now) }
+        if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
     }
 
     /// The produce of an open retry's next record was acknowledged.

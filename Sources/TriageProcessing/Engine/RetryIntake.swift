@@ -131,8 +131,9 @@ extension Engine {
         open.id = queues.open(open, key: key, place: place)
     }
 
-    /// The number that queues know a topic partition by.
+    /// The number that queues know a topic partition by. All that aren't of topics of ours, which a header may name, have one.
     func source(of id: TopicPartition) -> Int {
+        let id = configuration.topics.contains(id.topic) ? id : TopicPartition("", 0)
         if let known = sources[id] { return known }
         sources[id] = sources.count
         return sources.count - 1
@@ -158,14 +159,16 @@ extension Engine {
         open.due = due ?? now
         open.reason = reason
         rest(open, body)
-        var isBarred = false
-        if configuration.ordering == .perKey, !makes(.unbarred), let main = open.partition.twin,
+        if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
+    }
+
+    /// Whether main has yet to redeliver something that may lie before it.
+    func isBarred(_ open: OpenRetry) -> Bool {
+        guard configuration.ordering == .perKey, !makes(.unbarred), let main = open.partition.twin,
             open.origin.topicPartition == main.id
-        {
-            let origin = open.origin.offset
-            isBarred = origin >= main.ledger.position ?? 0 && main.available?.contains(origin) != false
-        }
-        if queues.arrived(open.id, isBarred: isBarred) != nil { freed(open, now) }
+        else { return false }
+        let origin = open.origin.offset
+        return origin >= main.ledger.position ?? 0 && main.available?.contains(origin) != false
     }
 
     /// It waits, with its body or without.
@@ -200,19 +203,26 @@ extension Engine {
     /// Nothing is before it any more: it runs when it is due.
     func freed(_ open: OpenRetry, _ now: Timestamp) {
         if open.reason == .parked { open.due = max(open.due, now) }
+        // Once for each time: an open retry may be freed again and again while it waits.
         if open.delivery == nil {
+            guard open.queuedToFetch != open.due else { return }
+            open.queuedToFetch = open.due
             absent.insert(open, due: open.due + (.zero - Engine.fetchLead))
         } else {
+            guard open.queued != open.due else { return }
+            open.queued = open.due
             waiting.insert(open, due: open.due)
         }
     }
 
     /// Hands retries that are due to their lanes, as long as there is room, and has the bodies read of those that soon are.
     func releaseDue(_ now: Timestamp) {
-        while mayRelease, let (open, _) = waiting.popDue(at: now) {
+        while mayRelease, let (open, due) = waiting.popDue(at: now) {
+            if open.queued == due { open.queued = nil }
             if isReady(open), open.delivery != nil { handOut(open) }
         }
         while mayFetch, let (open, _) = absent.popDue(at: now) {
+            open.queuedToFetch = nil
             if isReady(open), open.delivery == nil { fetch(open) }
         }
     }
@@ -253,7 +263,7 @@ extension Engine {
     }
 
     private func holdBack(_ main: PartitionState) {
-        let isRebuilding = configuration.ordering == .perKey && main.twin?.rebuildEnd != nil
+        let isRebuilding = main.twin?.rebuildEnd != nil
         intake.hold(back: main.id, main.isFarAhead || isRebuilding)
     }
 

@@ -83,6 +83,13 @@ extension Engine {
             }
             worker.isOverdue = true
             worker.task?.cancel()
+            if delivery === probe {
+                // It may never return: the outage's end must not depend on it.
+                _ = gate.failed(
+                    .transient, key: delivery.lane, isFirst: false, isProbe: true, at: now, unit: random.unit())
+                probe = nil
+            }
+            probeEnded(delivery)
             delivery.partition.metrics.overruns.add(1)
             notify(.attemptOverdue(delivery.record.position, worker.attempt))
         }
@@ -284,19 +291,19 @@ extension Engine {
     }
 
     /// Gives a delivery up without effect: its offset stays incomplete.
-    func abandon(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey, at now: Timestamp) {
+    func abandon(_ delivery: Delivery, step: consuming ProcessStep, lane: LaneKey?, at now: Timestamp) {
         step.end(.abandoned, tracer: tracer, at: now)
         delivery.partition.metrics.deliveries(.abandoned).add(1)
         delivery.partition.busy -= 1
         load.bytes -= delivery.record.size
-        lanes.finished(lane)
+        if let lane { lanes.finished(lane) }
     }
 
-    /// The delivery's effect is acknowledged: its offset is complete and its lane free.
-    func settle(_ delivery: Delivery, lane: LaneKey) {
+    /// The delivery's effect is acknowledged: its offset is complete and its lane free, if it wasn't already.
+    func settle(_ delivery: Delivery, lane: LaneKey?) {
         delivery.partition.busy -= 1
         complete(delivery)
-        lanes.finished(lane)
+        if let lane { lanes.finished(lane) }
     }
 }
 

@@ -151,13 +151,27 @@ public struct KeyQueues<Item> {
     /// - Returns: the items, and what may run now.
     public mutating func remove(where shouldRemove: (Item) -> Bool) -> (items: [Item], runnable: [OpenID]) {
         var items: [Item] = []
-        var touched: Set<LaneKey> = []
+        var touched: [LaneKey] = []
+        var gone: Set<Int32> = []
         for slot in entries.indices {
             guard let item = entries[slot].item, shouldRemove(item) else { continue }
             items.append(item)
-            touched.insert(entries[slot].key)
-            remove(Int32(truncatingIfNeeded: slot))
+            gone.insert(Int32(truncatingIfNeeded: slot))
+            if touched.last != entries[slot].key { touched.append(entries[slot].key) }
         }
+        // Each queue is gone through once, however long it is.
+        touched = Array(Set(touched)).sorted { $0.value < $1.value }
+        for key in touched {
+            guard var queues = keys.removeValue(forKey: key) else { continue }
+            for index in queues.indices { queues[index].slots.removeAll { gone.contains($0) } }
+            queues.removeAll(where: \.slots.isEmpty)
+            if !queues.isEmpty { keys[key] = queues }
+        }
+        barred = barred.compactMapValues { slots in
+            let left = slots.filter { !gone.contains($0) }
+            return left.isEmpty ? nil : left
+        }
+        for slot in gone.sorted(by: >) { free(slot) }
         return (items, touched.compactMap { runnable($0) })
     }
 
@@ -197,6 +211,10 @@ public struct KeyQueues<Item> {
             barred[entry.place.source]?.removeAll { $0 == slot }
             if barred[entry.place.source]?.isEmpty == true { barred[entry.place.source] = nil }
         }
+        free(slot)
+    }
+
+    private mutating func free(_ slot: Int32) {
         entries[Int(slot)].item = nil
         entries[Int(slot)].generation &+= 1
         free.append(slot)

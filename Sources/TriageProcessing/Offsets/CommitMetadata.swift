@@ -20,6 +20,8 @@ public struct CommitMetadata: Sendable, Hashable {
         public static let isAloneAgain = Flags(rawValue: 16)
         /// What runs alone was running alone at the last two crashes too.
         public static let isAloneOnceMore = Flags(rawValue: 32)
+        /// The owner ended cleanly, but handlers had begun what it left undone.
+        public static let isUnfinished = Flags(rawValue: 64)
     }
 
     /// Owners in a row that didn't end cleanly, and where the first of them stood.

@@ -66,6 +66,7 @@ extension Engine {
         at now: Timestamp
     ) {
         delivery.deferral = deferral
+        delivery.partition.hasDeferred = true
         counts.deferred += 1
         let metrics = delivery.partition.metrics
         step.lastAttemptFailed(failure, tracer: tracer)

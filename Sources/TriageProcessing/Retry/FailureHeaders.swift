@@ -96,10 +96,11 @@ public enum FailureHeaders {
 
     /// The headers of a record that is parked behind the record from `behind`: no attempt was made, none is charged.
     public static func parked(
-        _ history: EventHistory, behind: RecordPosition, group: String, writer: String, processTraceparent: ByteSlice?
+        _ history: EventHistory, retries: Int, attempts: AttemptLedger, behind: RecordPosition, group: String, writer: String,
+        processTraceparent: ByteSlice?
     ) -> [Header] {
         [
-            Header("retryCount", text: "\(history.retries)"),
+            Header("retryCount", text: "\(retries)"),
             Header("triage-origin", text: history.origin.description),
             Header("triage-origin-timestamp", history.originTimestamp.map { ByteSlice("\($0.milliseconds)") }),
             Header("triage-origin-traceparent", history.originTraceparent ?? processTraceparent),
@@ -107,7 +108,7 @@ public enum FailureHeaders {
             Header("triage-group", text: group),
             Header("triage-writer", text: writer),
             Header("triage-replay", history.replay.map { ByteSlice($0) }),
-            Header("triage-attempts", history.attempts.entries.isEmpty ? nil : ByteSlice(history.attempts.text)),
+            Header("triage-attempts", attempts.entries.isEmpty ? nil : ByteSlice(attempts.text)),
             Header("error", nil), Header("failedAt", nil), Header("triage-error-class", nil),
             Header("triage-error-fingerprint", nil), Header("triage-due-at", nil), Header("triage-wait-reason", nil),
         ]

@@ -29,6 +29,9 @@ final class OpenRetry {
     var reason = WaitReason.backoff
     /// The context of the send of its record, for those that wait behind it.
     var context: TraceContext?
+    /// The times at which it stands in the heaps.
+    var queued: Timestamp?
+    var queuedToFetch: Timestamp?
     var isFetching = false
     /// Its body was read again for it to be handed out.
     var isFetched = false
