@@ -220,6 +220,7 @@ struct RunSummary: Encodable {
     let completed: Int
     let retries: Int
     let deadLettered: Int
+    let parked: Int
     let skipped: Int
     let duplicates: Int
     /// From the first record to the end, export of the last span included.
@@ -237,6 +238,7 @@ struct RunSummary: Encodable {
         completed = summary.completed
         retries = summary.retries
         deadLettered = summary.deadLettered
+        parked = summary.parked
         skipped = summary.skipped
         duplicates = summary.duplicates
         durationSeconds = (telemetry.tracer.clock.now() - (summary.firstRecord ?? started)).inSeconds
@@ -249,7 +251,8 @@ struct RunSummary: Encodable {
     var table: String {
         Table.rows([
             ("consumed", "\(consumed)"), ("completed", "\(completed)"), ("retries", "\(retries)"),
-            ("dead-lettered", "\(deadLettered)"), ("skipped", "\(skipped)"), ("duplicates", "\(duplicates)"),
+            ("dead-lettered", "\(deadLettered)"), ("parked", "\(parked)"), ("skipped", "\(skipped)"),
+            ("duplicates", "\(duplicates)"),
             ("duration", Table.seconds(durationSeconds)), ("CPU time", Table.seconds(cpuSeconds)),
             ("peak memory", "\(maxRssBytes / 1_048_576) MiB"), ("spans exported", "\(spansExported)"),
             ("spans dropped", "\(spansDropped)"),

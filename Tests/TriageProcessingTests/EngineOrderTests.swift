@@ -138,6 +138,18 @@ struct EngineOrderTests {
         bench.expectAllCommitted()
     }
 
+    @Test("ordering none: retries of one patient that are due together come in the order in which they are due")
+    func noneInOrder() async throws {
+        for origin in Int64(0)..<6 { try putRetry(Int(origin), origin: origin, retries: 0, writer: nil) }
+        let journal = Journal()
+        try await bench.run {
+            $0.ordering = .none
+        } handler: { event, context in
+            journal.note(event, context)
+        }
+        #expect(journal.all.map(\.version) == Array(0..<6))
+    }
+
     @Test("bodies beyond the bound are left to the topic, and read again when it is their turn")
     func bodies() async throws {
         for version in 0..<60 { try bench.put("p\(version % 3)", version: version) }

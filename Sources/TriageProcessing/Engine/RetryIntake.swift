@@ -271,6 +271,11 @@ extension Engine {
         guard let delivery = leaveRest(open) else { return }
         delivery.due = open.due
         load.bytes += open.size
+        if configuration.ordering == .none {
+            // In the order in which they are due: several of one lane would otherwise overtake one another.
+            lanes.enqueue(delivery, key: delivery.lane)
+            return
+        }
         // Before what came to main after it, but never before what main redelivered and stands before it.
         let place = QueuePlace(source: source(of: open.origin.topicPartition), offset: open.origin.offset, time: .min)
         lanes.enqueueFirst(delivery, key: delivery.lane) { other in
