@@ -17,7 +17,7 @@ internal import TriageTelemetry
 /// try await processor.run()
 /// ```
 ///
-/// Delivery is at-least-once: after a crash some events are handled again.
+/// Delivery is at-least-once: after a crash some events are handled again, after a clean stop none.
 public final class Processor: Service, Sendable {
     /// What it was told.
     public let configuration: Configuration
