@@ -1,0 +1,42 @@
+/// A part `name=value` of a setting that is `off` or a list of such parts: what the outage gate and the storm breaker are told by.
+struct PolicySetting {
+    /// The setting.
+    let key: String
+    /// The part as it was written.
+    let text: String
+    let name: String
+    let value: String
+
+    /// The parts of a setting; one that is empty is refused.
+    ///
+    /// - Parameter known: the names that there are, as they are told to whoever wrote another.
+    static func parts(of text: String, key: String, known: String) throws(ConfigurationError) -> [PolicySetting] {
+        var parts: [PolicySetting] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false).map(String.init) {
+            let pair = part.split(separator: "=", maxSplits: 1).map(String.init)
+            guard pair.count == 2 else {
+                throw ConfigurationError(key: key, value: part, expected: "off, or \(known), separated by commas")
+            }
+            parts.append(PolicySetting(key: key, text: part, name: pair[0], value: pair[1]))
+        }
+        return parts
+    }
+
+    /// The part can't be used.
+    func refused(_ expected: String) -> ConfigurationError { ConfigurationError(key: key, value: text, expected: expected) }
+
+    func count(_ range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
+        guard let number = Int(value), range.contains(number) else {
+            throw refused("a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// A duration of at least `least`, which `said` says.
+    func time(_ least: Duration, _ said: String) throws(ConfigurationError) -> Duration {
+        guard let time = Duration(triage: value), time >= least else {
+            throw refused("a duration of at least \(said), such as 500ms, 1s or 5m")
+        }
+        return time
+    }
+}
