@@ -167,7 +167,7 @@ struct EngineOrderTests {
             #expect(firsts == firsts.sorted(), "\(key)")
         }
         bench.expectAllCommitted()
-        #expect(running.engine.load.waitingBytes == 0 && running.engine.fetched == 0)
+        #expect(running.engine.load.waitingBytes == 0 && running.engine.fetchedBodies == 0)
     }
 
     @Test("a record that waits far behind the end is written anew there, unchanged and uncharged, so that the watermark goes on")

@@ -39,7 +39,7 @@ extension Engine {
                 main.available = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
             } catch {
                 notify(.clientError(error))
-                if !isStopping || !error.isRetriable { failure = .broker(error) } else { main.available = nil }
+                if !isStopping || !error.isRetriable { failure = .broker(error) }
             }
         }
         // What is there of retries is read before anything of main goes on, since it says which keys are blocked.

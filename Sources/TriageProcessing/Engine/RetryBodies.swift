@@ -8,7 +8,7 @@ extension Engine {
         guard !open.isFetching, let offset = open.offset else { return }
         open.isFetching = true
         open.isFetched = true
-        fetched += 1
+        fetchedBodies += 1
         open.partition.toFetch.append(offset)
         hasFetches = true
     }
@@ -46,7 +46,7 @@ extension Engine {
                 guard let open = partition.atRest[offset] else { continue }
                 open.isFetching = false
                 open.isFetched = false
-                fetched -= 1
+                fetchedBodies -= 1
                 open.isRewriting ? retryRewrite(open, now) : absent.insert(open, due: now + configuration.produceRetryDelay)
             }
             return
@@ -133,7 +133,6 @@ extension Engine {
             headers: record.headers)
         let box = Confined(open)
         do {
-            // A group of the same name isn't implied by a record without one: it stays without.
             open.retries = delivery.history.retries
             partition.producing[open.origin] = open
             try sink.send(

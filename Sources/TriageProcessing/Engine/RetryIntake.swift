@@ -15,20 +15,23 @@ extension Engine {
         let partition = delivery.partition
         if let group = history.group, group != configuration.group {
             skip(delivery)
-        } else if let end = partition.rebuildEnd, delivery.record.offset < end {
-            partition.rebuild.append(item(delivery, history, now))
-        } else if let open = partition.expected.removeValue(forKey: delivery.record.offset) {
+            return
+        }
+        if let end = partition.rebuildEnd, delivery.record.offset < end {
+            partition.rebuild.append(item(delivery, history))
+            return
+        }
+        if let open = partition.expected.removeValue(forKey: delivery.record.offset) {
             arrived(open, delivery, history, now)
-        } else if let writer = delivery.record.headers.text(HeaderName.writer),
-            writer == partition.writer || !makes(.otherWriterTaken)
-        {
-            guard writer == partition.writer else {
-                // Produced under an earlier assignment and landed after this one began: main redelivered its origin since.
-                skip(delivery)
-                return
-            }
+            return
+        }
+        switch delivery.record.headers.text(HeaderName.writer) {
+        case partition.writer:
             ingestOwn(delivery, history, now)
-        } else {
+        case .some where !makes(.otherWriterTaken):
+            // Produced under an earlier assignment and landed after this one began: main redelivered its origin since.
+            skip(delivery)
+        default:
             // An operator's replay: nobody waits for it yet.
             arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
         }
@@ -58,8 +61,8 @@ extension Engine {
 
     // MARK: Rebuild
 
-    private func item(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) -> RebuildItem {
-        let keeps = keepsBody(delivery.record.size, due: history.dueAt ?? now, now)
+    private func item(_ delivery: Delivery, _ history: EventHistory) -> RebuildItem {
+        let keeps = keepsBody(delivery.record.size)
         if keeps { load.waitingBytes += delivery.record.size }
         return RebuildItem(
             origin: history.origin, originTime: history.originTimestamp, retries: history.retries,
@@ -142,7 +145,7 @@ extension Engine {
     /// The record of an open retry was read.
     func arrived(_ open: OpenRetry, _ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
         open.context = delivery.context
-        let keeps = keepsBody(delivery.record.size, due: history.dueAt ?? now, now)
+        let keeps = keepsBody(delivery.record.size)
         settleIn(
             open, offset: delivery.record.offset, ticket: delivery.ticket, size: delivery.record.size, due: history.dueAt,
             reason: history.waitReason, body: keeps ? delivery : nil, now)
@@ -188,15 +191,15 @@ extension Engine {
         open.delivery = nil
         if open.isFetched {
             open.isFetched = false
-            fetched -= 1
+            fetchedBodies -= 1
         }
         if body != nil { load.waitingBytes -= open.size }
         open.partition.waiting[open.reason] -= 1
         return body
     }
 
-    /// Whether a body may stay in memory: what is due soon may, since it would have to be read again at once.
-    private func keepsBody(_ size: Int, due: Timestamp, _ now: Timestamp) -> Bool {
+    /// Whether a body may stay in memory while its record waits.
+    private func keepsBody(_ size: Int) -> Bool {
         reader == nil || load.waitingBytes + size <= configuration.maximumBytesInFlight
     }
 
@@ -239,7 +242,7 @@ extension Engine {
     }
 
     /// Whether another body may be read again.
-    var mayFetch: Bool { !isDraining && fetched < 2000 }
+    var mayFetch: Bool { !isDraining && fetchedBodies < 2000 }
 
     /// Ends the rebuilds that are through.
     func finishRebuilds(_ now: Timestamp) {

@@ -49,7 +49,7 @@ public struct KeyQueues<Item> {
         var slots: Deque<Int32>
     }
     private var entries: [Entry] = []
-    private var free: [Int32] = []
+    private var freeSlots: [Int32] = []
     private var keys: [LaneKey: [Queue]] = [:]
     /// Barred entries by source; rare, and only after an assignment.
     private var barred: [Int: [Int32]] = [:]
@@ -69,7 +69,7 @@ public struct KeyQueues<Item> {
     /// A retry of `key` is open from now on; it isn't at hand yet.
     public mutating func open(_ item: Item, key: LaneKey, place: QueuePlace) -> OpenID {
         let slot: Int32
-        if let reused = free.popLast() {
+        if let reused = freeSlots.popLast() {
             slot = reused
         } else {
             slot = Int32(truncatingIfNeeded: entries.count)
@@ -192,8 +192,14 @@ public struct KeyQueues<Item> {
             keys[key]?[index].slots.append(slot)
             return
         }
-        let position = keys[key]?[index].slots.firstIndex { entries[Int($0)].place.offset > place.offset } ?? 0
-        keys[key]?[index].slots.insert(slot, at: position)
+        var low = 0
+        var high = keys[key]?[index].slots.count ?? 0
+        while low < high {
+            let middle = (low + high) / 2
+            let isBefore = keys[key].map { entries[Int($0[index].slots[middle])].place.offset <= place.offset } ?? false
+            if isBefore { low = middle + 1 } else { high = middle }
+        }
+        keys[key]?[index].slots.insert(slot, at: low)
     }
 
     private mutating func remove(_ slot: Int32) {
@@ -217,7 +223,7 @@ public struct KeyQueues<Item> {
     private mutating func free(_ slot: Int32) {
         entries[Int(slot)].item = nil
         entries[Int(slot)].generation &+= 1
-        free.append(slot)
+        freeSlots.append(slot)
         count -= 1
     }
 
