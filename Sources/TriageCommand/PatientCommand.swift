@@ -41,7 +41,7 @@ struct PatientCommand: AsyncParsableCommand {
             let id = try Self.resourceID(self.id == "-" ? readLine() ?? "" : self.id)
             let (inspector, configuration) = try await options.inspector()
             let report = try await inspector.patient(
-                id, everywhere: allPartitions, deadLetters: deadLetters, retryLimit: configuration.retry.retries)
+                id, everywhere: allPartitions, deadLetters: deadLetters, policies: configuration.retries)
             Narration.endProgress()
             if options.output == .json {
                 try Output.json(PatientOutput(report))

@@ -107,7 +107,7 @@ struct RunCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await reported {
-            if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(Self.parts)) }
+            if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(ListedTopics.parts)) }
             var (configuration, loader) = try await broker.load([
                 "group": group, "instance-id": instanceID, "topics": topics.isEmpty ? nil : topics.joined(separator: ","),
                 "retry": retry,
@@ -124,11 +124,6 @@ struct RunCommand: AsyncParsableCommand {
             let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
             if output == .json { try Output.json(summary) } else { try Output.line(summary.table) }
         }
-    }
-
-    /// `--topic a,b` is taken as `--topic a --topic b`.
-    private static func parts(_ topic: String) -> [String] {
-        topic.split(separator: ",", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
     }
 
     private func serve(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) async throws -> RunSummary {

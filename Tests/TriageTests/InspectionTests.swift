@@ -44,7 +44,7 @@ struct InspectionTests {
         _ items: [PatientReport.Item], metadata: CommitMetadata = CommitMetadata(), owner: PartitionOwner = .unknown
     ) -> PatientReport {
         PatientReport(
-            id: "p", group: "g", now: Self.now, retryLimit: 3, queue: PatientReport.ordered(items),
+            id: "p", group: "g", now: Self.now, policies: RetryPolicies(), queue: PatientReport.ordered(items),
             unread: items.count { $0.state == .unread }, lastDeadLetter: nil,
             places: [
                 PatientReport.Place(
@@ -189,11 +189,11 @@ struct InspectionTests {
         await write("t.dlq", "p", [origin(0), Header("error", text: "Not ours"), Header("triage-group", text: "h")])
 
         let inspector = GroupInspector(configuration, logger: quiet())
-        let found = try await inspector.patient("p", retryLimit: 3)
+        let found = try await inspector.patient("p", policies: RetryPolicies())
         #expect(found.queue.filter { $0.origin.topic == "other" }.map(\.state) == [.waiting, .parked])
         #expect(found.unread == 2 && found.queue.count == 4 && found.places.map(\.main.partition) == [number])
         #expect(found.lastDeadLetter?.failure.error == "New" && found.lastDeadLetter?.position.offset == 1)
-        let without = try await inspector.patient("p", everywhere: true, deadLetters: 0, retryLimit: 3)
+        let without = try await inspector.patient("p", everywhere: true, deadLetters: 0, policies: RetryPolicies())
         #expect(without.lastDeadLetter == nil && without.queue.count == 4 && without.places.count == 2)
         #expect(without.places.map(\.olderDeadLetters).reduce(0, +) == 3)
         let status = try await inspector.status()
@@ -203,7 +203,7 @@ struct InspectionTests {
 
         configuration.topics = ["absent"]
         let nothing = GroupInspector(configuration, logger: quiet())
-        await #expect(throws: NothingToInspect(topics: ["absent"])) { try await nothing.patient("p", retryLimit: 3) }
+        await #expect(throws: NothingToInspect(topics: ["absent"])) { try await nothing.patient("p", policies: RetryPolicies()) }
         #expect(try await nothing.status().missing == ["absent", "absent.retry", "absent.dlq"])
     }
 }

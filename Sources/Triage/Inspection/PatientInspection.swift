@@ -10,10 +10,11 @@ extension GroupInspector {
     ///   - everywhere: look into every partition: for producers that don't choose it as Java does, and for records without a
     ///     key, whose values are decoded then.
     ///   - deadLetters: how many dead letters of each partition to look through, newest first; 0 for none.
-    ///   - retryLimit: how many retries there are, for the words "retry 2 of 3".
+    ///   - policies: how many retries there are, for the words "retry 2 of 3": those of this configuration, which the service
+    ///     needn't share.
     /// - Throws: `BrokerError` if the brokers don't answer; ``NothingToInspect`` if none of the main topics exists.
     public func patient(
-        _ id: String, everywhere: Bool = false, deadLetters: Int64 = 100_000, retryLimit: Int
+        _ id: String, everywhere: Bool = false, deadLetters: Int64 = 100_000, policies: RetryPolicies
     ) async throws -> PatientReport {
         let survey = try await survey()
         guard !survey.mains.isEmpty else { throw NothingToInspect(topics: topics) }
@@ -31,7 +32,7 @@ extension GroupInspector {
         let main = unread.items.filter { !standing.contains($0.origin) }
         let items = entries.map { .init($0, note: retries.notes[$0.position], now: now) } + main
         return PatientReport(
-            id: id, group: group, now: now, retryLimit: retryLimit, queue: PatientReport.ordered(items),
+            id: id, group: group, now: now, policies: policies, queue: PatientReport.ordered(items),
             unread: unread.count - (unread.items.count - main.count), lastDeadLetter: letters.newest,
             places: mains.map { main in
                 let beside = TopicPartition(TopicName.deadLetter(of: main.topic), main.partition)

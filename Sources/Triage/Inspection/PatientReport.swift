@@ -106,7 +106,7 @@ public struct PatientReport: Sendable {
     /// When it was looked.
     public let now: Timestamp
     /// How many retries there are, as far as this configuration knows.
-    public let retryLimit: Int
+    public let policies: RetryPolicies
     /// What is open, the head first; unread events beyond the first ``maximumUnread`` are only counted.
     public let queue: [Item]
     /// Events of the patient that stand unread in main topics.
@@ -182,7 +182,8 @@ extension PatientReport {
 
     private func retry(_ item: Item) -> String {
         let number = item.failure?.retries ?? 0
-        let limit = number <= retryLimit ? " of \(retryLimit)" : ""
+        let retries = policies.policy(for: item.failure?.errorClass ?? .system, topic: item.origin.topic).retries
+        let limit = number <= retries ? " of \(retries)" : ""
         guard number > 0 else { return "its replay" }
         return "retry \(number)\(limit) after \(item.failure?.text ?? "a failure")"
     }
