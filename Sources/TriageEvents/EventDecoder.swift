@@ -10,8 +10,8 @@ import CSimdJSON
 public final class EventDecoder {
     private let parser: OpaquePointer
     private let scratch: UnsafeMutableRawPointer
-    private var lastTopic = ""
-    private var lastAction: ChangeAction?
+    @exclusivity(unchecked) private var lastTopic = ""
+    @exclusivity(unchecked) private var lastAction: ChangeAction?
 
     /// A decoder for one thread.
     public init() {

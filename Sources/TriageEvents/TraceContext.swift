@@ -217,19 +217,52 @@ public struct TraceState: Hashable, Sendable {
 }
 
 enum Hex {
-    /// Lower-case digits only. Without a branch for each digit: what is no digit sets a bit that is looked at once.
+    /// Lower-case digits only, up to 16 of them: eight at a time in one register, since this is done for each record.
     @inline(__always)
     static func parse(_ bytes: UnsafeRawBufferPointer, _ offset: Int, _ count: Int) -> UInt64? {
         var value: UInt64 = 0
-        var isBad = false
-        for index in offset..<offset &+ count {
-            let byte = bytes[index]
+        var at = offset
+        let end = offset &+ count
+        while at &+ 8 <= end {
+            guard let eight = parseEight(UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self))) else {
+                return nil
+            }
+            value = value << 32 | eight
+            at &+= 8
+        }
+        while at < end {
+            let byte = bytes[at]
             let decimal = byte &- 0x30
             let letter = byte &- 0x61
-            isBad = isBad || (decimal > 9 && letter > 5)
+            guard decimal <= 9 || letter <= 5 else { return nil }
             value = value << 4 | UInt64(decimal <= 9 ? decimal : letter &+ 10)
+            at &+= 1
         }
-        return isBad ? nil : value
+        return value
+    }
+
+    /// The value of eight digits, the first one in the highest byte.
+    ///
+    /// Additions that carry into a byte's highest bit compare all eight bytes at once, as none of them is above 127.
+    @inline(__always)
+    private static func parseEight(_ text: UInt64) -> UInt64? {
+        let high: UInt64 = 0x8080_8080_8080_8080
+        guard text & high == 0 else { return nil }
+        let each: UInt64 = 0x0101_0101_0101_0101
+        // Of each byte the highest bit: whether it is at least "0", above "9", at least "a", above "f".
+        let isFrom0 = text &+ each &* (0x80 - 0x30)
+        let isAbove9 = text &+ each &* (0x80 - 0x3A)
+        let isFromA = text &+ each &* (0x80 - 0x61)
+        let isAboveF = text &+ each &* (0x80 - 0x67)
+        let isDecimal = isFrom0 & ~isAbove9
+        let isLetter = isFromA & ~isAboveF
+        guard (isDecimal | isLetter) & high == high else { return nil }
+        // "a" is 0x61: its low four bits are 9 less than its value.
+        let digits = (text & (each &* 0x0F)) &+ ((isLetter & high) >> 7) &* 9
+        // Two digits to a byte, two bytes to a pair, two pairs to the whole.
+        let pairs = (digits | digits >> 4) & 0x00FF_00FF_00FF_00FF
+        let quads = (pairs | pairs >> 8) & 0x0000_FFFF_0000_FFFF
+        return (quads | quads >> 16) & 0xFFFF_FFFF
     }
 
     @inline(__always)

@@ -167,7 +167,7 @@ struct BatcherTests {
                 process: TraceContext(traceID: TraceID(high: 1, low: 1), spanID: SpanID(1), flags: .sampled), previous: nil,
                 tracer: bench.tracer, at: bench.tracer.clock.now())
             let context = HandlerContext(
-                record: record, attempt: 1, origin: record.position, isRedelivery: false, span: step.span)
+                record: record, attempt: 1, firstOrigin: record.position, isRedelivery: false, span: step.span)
             return Task.detached(executorPreference: executor) { try await batcher.handle(event, context) }
         }
         let first = try call("waits")

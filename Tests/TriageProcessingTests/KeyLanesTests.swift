@@ -164,4 +164,33 @@ struct KeyLanesTests {
             }
         }
     }
+
+    @Test("the table of lanes agrees with a dictionary, also where all keys crowd and entries close gaps")
+    func table() {
+        for seed in UInt64(1)...1000 {
+            var random = SeededGenerator(seed)
+            var table = LaneTable()
+            var model: [LaneKey: Int32] = [:]
+            // Few of them, counted up or spread.
+            let keys = (0..<Int.random(in: 1...300, using: &random)).map { index in
+                LaneKey(seed.isMultiple(of: 2) ? UInt64(index) : random.next())
+            }
+            for step in 0..<600 {
+                guard let key = keys.randomElement(using: &random) else { continue }
+                if Int.random(in: 0..<5, using: &random) < 3 {
+                    let slot = table.slot(of: key)
+                    #expect(table.value(at: slot) == model[key], "seed \(seed), step \(step)")
+                    guard model[key] == nil else { continue }
+                    table.fill(slot, key: key, value: Int32(step))
+                    model[key] = Int32(step)
+                } else {
+                    table.remove(key)
+                    model[key] = nil
+                }
+                #expect(table.count == model.count, "seed \(seed), step \(step)")
+            }
+            for key in keys { #expect(table[key] == model[key], "seed \(seed)") }
+            #expect(table.values.sorted() == model.values.sorted(), "seed \(seed)")
+        }
+    }
 }

@@ -80,8 +80,7 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey?,
         refusal: BrokerError? = nil
     ) {
-        var step = step
-        noteDeadLetter(failure, of: delivery, step: &step, at: clock.now())
+        noteDeadLetter(failure, of: delivery, step: step, at: clock.now())
         let headers =
             FailureHeaders.deadLetter(
                 delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),

@@ -27,7 +27,7 @@ extension Engine {
             // It can wait nowhere but in the retry topic, and must not be handled before those that it waits for.
             let now = clock.now()
             let failure = Failure(.persistent, type: SafeText(vetted: error.name), step: "park")
-            var step = send.step
+            let step = send.step
             step.failed(failure, tracer: tracer, at: now)
             tell(send, error, asPointer: false)
             giveUp(

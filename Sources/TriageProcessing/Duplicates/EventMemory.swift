@@ -3,8 +3,8 @@ internal import TriageTelemetry
 
 /// What the engine remembers of events that were completed: to tell duplicates and stale versions. Confined to the loop's thread.
 final class EventMemory {
-    private var window: DuplicateWindow?
-    private var versions = VersionTable()
+    @exclusivity(unchecked) private var window: DuplicateWindow?
+    @exclusivity(unchecked) private var versions = VersionTable()
     private let seed: UInt64
     /// The topics of origins, by number.
     private var topics: [String]
@@ -35,9 +35,13 @@ final class EventMemory {
 
     /// The event's first completion, and where that came from, if it was completed before. A record that was replayed on purpose
     /// is no duplicate.
-    func completion(of event: PatientEvent, in record: Record) -> (origin: String, span: TraceContext)? {
-        // Not unwrapped, which would copy it: once an event.
-        guard window != nil, let identity = EventIdentity(event, seed: seed), let first = window?.completion(of: identity),
+    @inline(__always)
+    func completion(of event: PatientEvent, in delivery: Delivery) -> (origin: String, span: TraceContext)? {
+        window == nil ? nil : known(event, delivery.record)
+    }
+
+    private func known(_ event: PatientEvent, _ record: Record) -> (origin: String, span: TraceContext)? {
+        guard let identity = EventIdentity(event, seed: seed), let first = window?.completion(of: identity),
             record.headers.last(HeaderName.replay) == nil
         else { return nil }
         let topic = topics.indices.contains(Int(first.origin.topic)) ? topics[Int(first.origin.topic)] : ""
@@ -46,22 +50,25 @@ final class EventMemory {
 
     /// Whether a higher version of the patient was handled before; counted if so.
     @inline(__always)
-    func isStale(_ event: PatientEvent, lane: LaneKey, topic: String) -> Bool {
-        guard let version = event.versionNumber, versions.isStale(version, of: lane) else { return false }
-        countStale(topic)
+    func isStale(_ version: UInt64?, lane: LaneKey, in partition: PartitionState) -> Bool {
+        guard let version, versions.isStale(version, of: lane) else { return false }
+        countStale(partition.mainTopic)
         return true
     }
+
+    /// A version of the patient was handled.
+    @inline(__always)
+    func handled(_ version: UInt64, lane: LaneKey) { versions.handled(version, of: lane) }
 
     private func countStale(_ topic: String) { (stale[topic] ?? counter(.stale, topic)).add(1) }
 
     /// An event was skipped since it had been completed before.
     func skipped(_ topic: String) { (deduplicated[topic] ?? counter(.eventsDeduplicated, topic)).add(1) }
 
-    /// The event from `origin` was completed in `span`.
+    /// The event was completed in `span`.
     @inline(__always)
-    func completed(_ event: PatientEvent, lane: LaneKey, origin: @autoclosure () -> RecordPosition, in span: TraceContext) {
-        if let version = event.versionNumber { versions.handled(version, of: lane) }
-        if window != nil { remember(event, origin(), span) }
+    func completed(_ event: PatientEvent, of delivery: Delivery, in span: @autoclosure () -> TraceContext) {
+        if window != nil { remember(event, delivery.knownHistory?.origin ?? delivery.record.position, span()) }
     }
 
     private func remember(_ event: PatientEvent, _ origin: RecordPosition, _ span: TraceContext) {
@@ -82,7 +89,7 @@ final class EventMemory {
 extension Engine {
     /// Ends a delivery whose event was completed before: nothing is handled, its offset is complete.
     func skip(
-        _ delivery: Delivery, step: consuming ProcessStep, first: (origin: String, span: TraceContext), lane: LaneKey,
+        _ delivery: Delivery, step: ProcessStep, first: (origin: String, span: TraceContext), lane: LaneKey,
         at start: Timestamp
     ) {
         let partition = delivery.partition

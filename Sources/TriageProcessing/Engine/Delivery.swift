@@ -9,19 +9,22 @@ final class Delivery {
     let ticket: Int
     /// The context that the record carries.
     let context: TraceContext?
-    /// Set for retry records; a first delivery's is made when it is needed.
-    var knownHistory: EventHistory?
-    /// Decoded early, for lanes of records without a key.
-    var decoded: Result<PatientEvent, InvalidEvent>?
-    /// When a waiting record was due.
-    var due: Timestamp?
-    var lane = LaneKey(0)
+    @exclusivity(unchecked) var lane = LaneKey(0)
     /// The open retry that it is a record of, or has become.
-    var open: OpenRetry?
+    @exclusivity(unchecked) var open: OpenRetry?
     /// Whether it may have been delivered before: it lies where a predecessor that didn't end cleanly may have been at work.
-    var isRedelivery = false
-    /// What an attempt during an outage left behind.
-    var deferral: Deferral?
+    @exclusivity(unchecked) var isRedelivery = false
+    /// Set while the handler is called.
+    @exclusivity(unchecked) var work: Work?
+    /// What few deliveries have: most would only carry, clear and look through its emptiness.
+    @exclusivity(unchecked) private var details: Details?
+
+    private final class Details {
+        var knownHistory: EventHistory?
+        var decoded: Result<PatientEvent, InvalidEvent>?
+        var due: Timestamp?
+        var deferral: Deferral?
+    }
 
     init(record: Record, partition: PartitionState, ticket: Int, context: TraceContext?) {
         self.record = record
@@ -30,10 +33,43 @@ final class Delivery {
         self.context = context
     }
 
+    /// Set for retry records; a first delivery's is made when it is needed.
+    var knownHistory: EventHistory? {
+        get { details?.knownHistory }
+        set { change { $0.knownHistory = newValue } }
+    }
+    /// Decoded early, for lanes of records without a key.
+    var decoded: Result<PatientEvent, InvalidEvent>? {
+        get { details?.decoded }
+        set { change { $0.decoded = newValue } }
+    }
+    /// When a waiting record was due.
+    var due: Timestamp? {
+        get { details?.due }
+        set { change { $0.due = newValue } }
+    }
+    /// What an attempt during an outage left behind.
+    var deferral: Deferral? {
+        get { details?.deferral }
+        set { change { $0.deferral = newValue } }
+    }
+
+    private func change(_ body: (Details) -> Void) {
+        let details = self.details ?? Details()
+        self.details = details
+        body(details)
+    }
+
+    /// When the event was first produced.
+    var originTimestamp: Timestamp? {
+        guard let history = details?.knownHistory else { return record.timestamp }
+        return history.originTimestamp ?? record.timestamp
+    }
+
     var history: EventHistory { knownHistory ?? EventHistory(of: record) }
 
     /// Whether it is a retry after a failure: one that was only parked is none.
-    var hasFailedBefore: Bool { knownHistory.map { !$0.attempts.entries.isEmpty } ?? false }
+    var hasFailedBefore: Bool { details?.knownHistory.map { !$0.attempts.entries.isEmpty } ?? false }
 }
 
 /// Where a delivery goes on that was deferred: what was charged before the outage, and what the next spans link to.
@@ -51,14 +87,14 @@ final class PartitionState {
     let processTemplate: SpanTemplate
     let waitTemplate: SpanTemplate
     let metrics: PartitionMetrics
-    var ledger = OffsetLedger()
+    @exclusivity(unchecked) var ledger = OffsetLedger()
     /// Deliveries that a handler or a produce is busy with.
-    var busy = 0
+    @exclusivity(unchecked) var busy = 0
     /// The position at which the end was seen; nil while there is more to read.
     var end: Int64?
     /// A retry partition must be read at least to here: we have written up to it.
     var expectedEnd: Int64 = 0
-    var isRevoked = false
+    @exclusivity(unchecked) var isRevoked = false
     /// Its retry records that wait for their time.
     var waiting = WaitCounts()
     /// The main partition's retry partition, the retry partition's main partition, if both are assigned.

@@ -10,7 +10,8 @@ public import TriageTelemetry
 ///
 /// `@unchecked Sendable`: all stored variables are confined to that thread. Workers run on the executor that the
 /// loop itself drives, completions of produces are posted to it, and ``stop()``, ``summary`` and the health readings go
-/// through atomics and a mutex.
+/// through atomics and a mutex. What an event touches is `@exclusivity(unchecked)`: the check that nobody else is in the middle of
+/// a change costs more than the change, and debug builds of the simulation walk the same paths.
 public final class Engine: AssignmentObserver, @unchecked Sendable {
     let configuration: EngineConfiguration
     let consumer: any RecordConsumer
@@ -25,11 +26,13 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     let attemptTemplate: SpanTemplate
     let commitTemplate: SpanTemplate
     let laneSeed: UInt64
+    /// Nanoseconds.
+    let attemptTimeout: Int64?
     private let log: @Sendable (EngineNotice) -> Void
 
-    var lanes = KeyLanes<Delivery>()
+    @exclusivity(unchecked) var lanes = KeyLanes<Delivery>()
     /// The open retries of every blocked key.
-    var queues = KeyQueues<OpenRetry>()
+    @exclusivity(unchecked) var queues = KeyQueues<OpenRetry>()
     /// Heads of their keys' queues that aren't due yet; some of them may be so no longer.
     var waiting = DueTimeHeap<OpenRetry>()
     /// The same, of those whose bodies were left to the topic: when to read them again.
@@ -43,25 +46,25 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// The last commits that were tried of partitions which left.
     var ownCommits: [TopicPartition: [OffsetCommit]] = [:]
     /// Something runs alone that may crash the process.
-    var isCautious = false
+    @exclusivity(unchecked) var isCautious = false
     /// Retry partitions that are being read to their end.
-    var isRebuilding = false
-    var partitions: [TopicPartition: PartitionState] = [:]
+    @exclusivity(unchecked) var isRebuilding = false
+    @exclusivity(unchecked) var partitions: [TopicPartition: PartitionState] = [:]
     var topicMetrics: [String: PartitionMetrics] = [:]
     let deadLetterCounter: DeadLetterCounter
-    var workers: [Worker] = []
-    var idleWorkers: [Int] = []
+    @exclusivity(unchecked) var workers: [Worker] = []
+    @exclusivity(unchecked) var idleWorkers: [Int] = []
     var sends: [Int: PendingSend] = [:]
     var unsent = Deque<PendingSend>()
     var resends = DueTimeHeap<PendingSend>()
     var sendSequence = 0
     var isWaitingForRoom = false
     var commitsInFlight = Deque<CommitStep>()
-    var counts = EngineSummary()
+    @exclusivity(unchecked) var counts = EngineSummary()
     var intake: IntakeControl
-    var load = IntakeControl.Load()
-    var random: SplitMix64
-    var failure: EngineError?
+    @exclusivity(unchecked) var load = IntakeControl.Load()
+    @exclusivity(unchecked) var random: SplitMix64
+    @exclusivity(unchecked) var failure: EngineError?
     #if DEBUG
         var plantedFault: PlantedFault?
     #endif
@@ -73,20 +76,20 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var hasAssignment = false
     var isDraining: Bool { drainDeadline != nil }
     /// Until when what is in flight may finish, once the run ends.
-    var drainDeadline: Timestamp?
+    @exclusivity(unchecked) var drainDeadline: Timestamp?
     /// When the loop last came back from polling: workers hand the thread back to it when their turn is over.
-    var turnStart = Timestamp(nanoseconds: 0)
+    @exclusivity(unchecked) var turnStart = Timestamp(nanoseconds: 0)
 
     var gauges: EngineGauges
     let readings: PipelineReadings
     let backlog: DeadLetterBacklog
-    var gate: OutageGate
+    @exclusivity(unchecked) var gate: OutageGate
     let storm: StormWatch
     let memory: EventMemory
     /// The delivery that probes whether an outage is over.
-    var probe: Delivery?
+    @exclusivity(unchecked) var probe: Delivery?
     /// The last probe had failed before: something else is to be fetched for the next one.
-    var wantsFresh = false
+    @exclusivity(unchecked) var wantsFresh = false
     private let wakeConsumer: @Sendable () -> Void
     private let stopRequested = Atomic<Bool>(false)
     private let lastPollNanoseconds = Atomic<Int64>(0)
@@ -119,6 +122,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         self.handler = handler
         self.log = log
         plan = RetryPlan(configuration.retries)
+        attemptTimeout = configuration.attemptTimeout.map { Timestamp(nanoseconds: 0) + $0 }?.nanoseconds
         attemptTemplate = AttemptStep.template(tracer: tracer)
         commitTemplate = CommitStep.template(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
         pollStep = PollStep(group: configuration.group, clientID: configuration.clientID, tracer: tracer)
@@ -248,7 +252,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// Whether the workers have had the thread for so long that the client must be polled, commits made and time-outs seen to.
     var isTurnOver: Bool { lastEnd.nanoseconds &- turnStart.nanoseconds >= 100_000_000 }
     /// When the last attempt ended: a clock reading that was made anyway.
-    var lastEnd = Timestamp(nanoseconds: 0)
+    @exclusivity(unchecked) var lastEnd = Timestamp(nanoseconds: 0)
 
     /// Marks a delivery's offset complete and forgets the delivery.
     func complete(_ delivery: Delivery) {

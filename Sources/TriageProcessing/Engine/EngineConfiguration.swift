@@ -125,8 +125,10 @@ public struct HandlerContext: Sendable {
     public let record: Record
     /// The number of this attempt over all deliveries of the event: 1 for the first.
     public let attempt: Int
+    /// What the headers of a retry record say of ``origin``.
+    let firstOrigin: RecordPosition?
     /// Where the event was delivered first.
-    public let origin: RecordPosition
+    public var origin: RecordPosition { firstOrigin ?? record.position }
     /// Whether the handler may have seen the event before: an attempt was charged or deferred, or its record lies where an owner of
     /// the partition that didn't end cleanly was at work. False says that it is new, but for copies that its producer wrote.
     public let isRedelivery: Bool

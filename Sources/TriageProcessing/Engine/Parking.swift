@@ -19,7 +19,6 @@ extension Engine {
 
     /// Puts an event into the retry topic behind the one it has to wait for: no attempt was made, none is charged.
     func park(_ delivery: Delivery, behind head: OpenRetry, step: ProcessStep, lane: LaneKey) {
-        var step = step
         // An origin is read from a header: only one in a topic of ours is told.
         let origin: SafeText =
             configuration.topics.contains(head.origin.topic) ? SafeText(vetted: head.origin.description) : "_OTHER"

@@ -79,18 +79,18 @@ extension Engine {
     /// The lane: the key's bytes; without a key the resource id; with neither it is alone (design §2).
     private func lane(of delivery: Delivery) -> LaneKey {
         if let key = delivery.record.key { return LaneKey(key.hash64(seed: laneSeed)) }
-        let decoded = decode(delivery)
-        if case .success(let event) = decoded, let id = event.resourceIDBytes { return LaneKey(id.hash64(seed: laneSeed)) }
+        if let event = try? decode(delivery), let id = event.resourceIDBytes { return LaneKey(id.hash64(seed: laneSeed)) }
         aloneSequence += 1
         return LaneKey(aloneSequence &* 0x9E37_79B9_7F4A_7C15 ^ laneSeed)
     }
 
-    func decode(_ delivery: Delivery) -> Result<PatientEvent, InvalidEvent> {
-        if let decoded = delivery.decoded { return decoded }
-        let result: Result<PatientEvent, InvalidEvent>
-        do { result = .success(try decoder.decode(delivery.record)) } catch { result = .failure(error) }
-        if delivery.record.key == nil { delivery.decoded = result }
-        return result
+    func decode(_ delivery: Delivery) throws(InvalidEvent) -> PatientEvent {
+        if delivery.record.key != nil { return try decoder.decode(delivery.record) }
+        // Its lane needs what the handler needs.
+        if let decoded = delivery.decoded { return try decoded.get() }
+        let result = Result { () throws(InvalidEvent) in try decoder.decode(delivery.record) }
+        delivery.decoded = result
+        return try result.get()
     }
 
     func balanceIntake() {

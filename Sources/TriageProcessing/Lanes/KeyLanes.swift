@@ -20,8 +20,27 @@ public struct LaneKey: Hashable, Sendable {
 ///
 /// Fair: when a lane is free again its next item goes behind everything that is ready, so a key with many items can't
 /// starve others. A key's lane exists only while it has an item out or waiting.
+///
+/// Lanes and the items that wait in them are nodes of two arrays, chained by their numbers, whose free ones are used again: once
+/// as many were in flight as ever are, nothing is allocated.
 public struct KeyLanes<Item> {
-    private var lanes: [LaneKey: Deque<Item>] = [:]
+    private struct Lane {
+        var first: Int32
+        var last: Int32
+        /// Items that wait behind the one that is out or ready.
+        var count: Int32
+    }
+    private struct Node {
+        var item: Item?
+        var next: Int32
+    }
+    private static var none: Int32 { -1 }
+
+    private var table = LaneTable()
+    private var lanes: [Lane] = []
+    private var freeLane = none
+    private var nodes: [Node] = []
+    private var freeNode = none
     private var ready = Deque<(key: LaneKey, item: Item)>()
     /// Items waiting, ready ones included.
     public private(set) var waiting = 0
@@ -32,27 +51,39 @@ public struct KeyLanes<Item> {
     /// Whether an item can be handed out now.
     public var hasReady: Bool { !ready.isEmpty }
     /// Lanes that have an item out or ready.
-    public var activeKeys: Int { lanes.count }
+    public var activeKeys: Int { table.count }
 
     /// Puts an item at the end of its key's lane.
-    public mutating func enqueue(_ item: Item, key: LaneKey) {
+    ///
+    /// - Returns: how many items wait in the lane behind the one that is out or ready.
+    @discardableResult
+    public mutating func enqueue(_ item: Item, key: LaneKey) -> Int {
         waiting += 1
-        if lanes[key]?.append(item) == nil {
-            lanes[key] = Deque()
+        let (lane, isNew) = self.lane(of: key)
+        if isNew {
             ready.append((key, item))
+            return 0
         }
+        insert(item, into: lane, after: lanes[lane].last)
+        return Int(lanes[lane].count)
     }
 
     /// Puts an item before the others of its key's lane, but behind the last one that `mustPrecede` it, and behind one that is
     /// handed out or next to be.
     public mutating func enqueueFirst(_ item: Item, key: LaneKey, after mustPrecede: (Item) -> Bool) {
-        guard let index = lanes.index(forKey: key) else {
-            enqueue(item, key: key)
+        waiting += 1
+        let (lane, isNew) = self.lane(of: key)
+        if isNew {
+            ready.append((key, item))
             return
         }
-        waiting += 1
-        let position = lanes.values[index].lastIndex(where: mustPrecede).map { $0 + 1 } ?? 0
-        lanes.values[index].insert(item, at: position)
+        var before = KeyLanes.none
+        var node = lanes[lane].first
+        while node >= 0 {
+            if let other = nodes[Int(node)].item, mustPrecede(other) { before = node }
+            node = nodes[Int(node)].next
+        }
+        insert(item, into: lane, after: before)
     }
 
     /// Hands out the next item; its lane stays occupied until ``finished(_:)``.
@@ -71,12 +102,19 @@ public struct KeyLanes<Item> {
 
     /// Frees the lane of an item that was handed out.
     public mutating func finished(_ key: LaneKey) {
-        guard let index = lanes.index(forKey: key) else { return }
-        if let next = lanes.values[index].popFirst() {
-            ready.append((key, next))
-        } else {
-            lanes.remove(at: index)
+        guard let number = table[key] else { return }
+        let lane = Int(number)
+        let node = lanes[lane].first
+        guard node >= 0 else {
+            table.remove(key)
+            lanes[lane].first = freeLane
+            freeLane = number
+            return
         }
+        lanes[lane].first = nodes[Int(node)].next
+        if lanes[lane].first < 0 { lanes[lane].last = KeyLanes.none }
+        lanes[lane].count -= 1
+        if let item = free(node) { ready.append((key, item)) }
     }
 
     /// Puts an item that was handed out back to the head of its lane: nothing behind it in the lane comes before it. Lanes
@@ -91,11 +129,7 @@ public struct KeyLanes<Item> {
     /// - Returns: the items taken out.
     public mutating func remove(where shouldRemove: (Item) -> Bool) -> [Item] {
         var removed: [Item] = []
-        for key in Array(lanes.keys) {
-            guard let lane = lanes[key], !lane.isEmpty else { continue }
-            removed += lane.filter(shouldRemove)
-            lanes[key] = Deque(lane.filter { !shouldRemove($0) })
-        }
+        for lane in table.values { removed += remove(from: Int(lane), where: shouldRemove) }
         let before = ready
         ready.removeAll()
         var freed: [LaneKey] = []
@@ -109,6 +143,69 @@ public struct KeyLanes<Item> {
         }
         for key in freed { finished(key) }
         waiting -= removed.count
+        return removed
+    }
+
+    // MARK: Nodes
+
+    /// The lane of a key, a new one if it has none.
+    @inline(__always)
+    private mutating func lane(of key: LaneKey) -> (lane: Int, isNew: Bool) {
+        let slot = table.slot(of: key)
+        if let known = table.value(at: slot) { return (Int(known), false) }
+        let lane = Lane(first: KeyLanes.none, last: KeyLanes.none, count: 0)
+        var number = freeLane
+        if number >= 0 {
+            freeLane = lanes[Int(number)].first
+            lanes[Int(number)] = lane
+        } else {
+            number = Int32(truncatingIfNeeded: lanes.count)
+            lanes.append(lane)
+        }
+        table.fill(slot, key: key, value: number)
+        return (Int(number), true)
+    }
+
+    private mutating func insert(_ item: Item, into lane: Int, after before: Int32) {
+        let next = before >= 0 ? nodes[Int(before)].next : lanes[lane].first
+        let number: Int32
+        if freeNode >= 0 {
+            number = freeNode
+            freeNode = nodes[Int(number)].next
+            nodes[Int(number)] = Node(item: item, next: next)
+        } else {
+            number = Int32(truncatingIfNeeded: nodes.count)
+            nodes.append(Node(item: item, next: next))
+        }
+        if before >= 0 { nodes[Int(before)].next = number } else { lanes[lane].first = number }
+        if next < 0 { lanes[lane].last = number }
+        lanes[lane].count += 1
+    }
+
+    private mutating func free(_ node: Int32) -> Item? {
+        let item = nodes[Int(node)].item.take()
+        nodes[Int(node)].next = freeNode
+        freeNode = node
+        return item
+    }
+
+    private mutating func remove(from lane: Int, where shouldRemove: (Item) -> Bool) -> [Item] {
+        var removed: [Item] = []
+        var last = KeyLanes.none
+        var node = lanes[lane].first
+        while node >= 0 {
+            let next = nodes[Int(node)].next
+            if let item = nodes[Int(node)].item, shouldRemove(item) {
+                if last >= 0 { nodes[Int(last)].next = next } else { lanes[lane].first = next }
+                lanes[lane].count -= 1
+                _ = free(node)
+                removed.append(item)
+            } else {
+                last = node
+            }
+            node = next
+        }
+        lanes[lane].last = last
         return removed
     }
 }

@@ -30,11 +30,11 @@ extension Engine {
     ///
     /// - Returns: whether the delivery is to be deferred: no attempt is charged and nothing given up while the gate isn't open.
     func noteFailure(
-        _ failure: Failure, of delivery: Delivery, attempt: Int, lane: LaneKey, step: inout ProcessStep, at now: Timestamp
+        _ failure: Failure, of delivery: Delivery, attempt: Int, lane: LaneKey, step: ProcessStep, at now: Timestamp
     ) -> Bool {
         let change = gate.failed(
             failure.errorClass, key: lane, isFirst: attempt == 1, isProbe: delivery === probe, at: now, unit: random.unit())
-        if let change { gateChanged(change, step: &step, at: now) }
+        if let change { gateChanged(change, step: step, at: now) }
         if delivery === probe { probe = nil }
         return !gate.isOpen && failure.errorClass != .persistent
     }
@@ -46,7 +46,7 @@ extension Engine {
     }
 
     /// Tells of a change: on the span of the delivery that brought it about, in the log, by the gauge.
-    func gateChanged(_ change: OutageGate.Change, step: inout ProcessStep, at now: Timestamp) {
+    func gateChanged(_ change: OutageGate.Change, step: ProcessStep, at now: Timestamp) {
         switch change {
         case .closed(let cause, _):
             step.add(SpanEvent("triage.gate.closed", at: now, cause.attributes))
@@ -62,7 +62,7 @@ extension Engine {
 
     /// Ends a delivery whose attempt failed during an outage, and puts it back to the head of its lane: nothing is charged.
     func postpone(
-        _ delivery: Delivery, _ deferral: Deferral, step: consuming ProcessStep, failure: Failure, lane: LaneKey,
+        _ delivery: Delivery, _ deferral: Deferral, step: ProcessStep, failure: Failure, lane: LaneKey,
         at now: Timestamp
     ) {
         delivery.deferral = deferral

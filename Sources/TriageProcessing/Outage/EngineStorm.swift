@@ -4,9 +4,9 @@ internal import TriageTelemetry
 
 /// The storm breaker with the delivery that probes for it, and its gauge. Confined to the loop's thread.
 final class StormWatch {
-    var breaker: StormBreaker
+    @exclusivity(unchecked) var breaker: StormBreaker
     /// The delivery that probes whether the storm is over.
-    var probe: Delivery?
+    @exclusivity(unchecked) var probe: Delivery?
     private let reading = Reading()
 
     /// What the meter reads: it keeps this, so it must not keep the engine.
@@ -60,17 +60,17 @@ extension Engine {
 
     /// Feeds the breaker with an event that was completed.
     @inline(__always)
-    func noteCompletion(of delivery: Delivery, step: inout ProcessStep, at now: Timestamp) {
+    func noteCompletion(of delivery: Delivery, step: ProcessStep, at now: Timestamp) {
         let isProbe = !storm.isOpen && delivery === storm.probe
-        if let change = storm.breaker.completed(isProbe: isProbe, at: now) { stormChanged(change, step: &step, at: now) }
+        if let change = storm.breaker.completed(isProbe: isProbe, at: now) { stormChanged(change, step: step, at: now) }
     }
 
     /// Feeds the breaker with an event that is given up: by the decision and not by the dead letter's acknowledgement, so that
     /// nothing more is handed out before it comes.
-    func noteDeadLetter(_ failure: Failure, of delivery: Delivery, step: inout ProcessStep, at now: Timestamp) {
+    func noteDeadLetter(_ failure: Failure, of delivery: Delivery, step: ProcessStep, at now: Timestamp) {
         let change = storm.breaker.deadLettered(
             failure.errorClass, isProbe: delivery === storm.probe, at: now, unit: random.unit())
-        if let change { stormChanged(change, step: &step, at: now) }
+        if let change { stormChanged(change, step: step, at: now) }
     }
 
     /// A worker is done with a delivery: a probe that ended in a way that says nothing is followed by the next at once.
@@ -83,7 +83,7 @@ extension Engine {
     }
 
     /// Tells of a change: on the span of the delivery that brought it about, in the log, by the gauge.
-    private func stormChanged(_ change: StormBreaker.Change, step: inout ProcessStep, at now: Timestamp) {
+    private func stormChanged(_ change: StormBreaker.Change, step: ProcessStep, at now: Timestamp) {
         storm.probe = nil
         switch change {
         case .stopped(let deadLetters, let events, _):

@@ -7,7 +7,7 @@ extension Engine {
     ///
     /// A trace that stays open for hours is cut short by most back ends, and one that is sampled at its tail is decided on before.
     func linksOfNewTrace(
-        _ delivery: Delivery, attempts: AttemptLedger, step: borrowing ProcessStep, due: Timestamp, at now: Timestamp
+        _ delivery: Delivery, attempts: AttemptLedger, step: ProcessStep, due: Timestamp, at now: Timestamp
     ) -> [SpanLink]? {
         guard let limit = configuration.newTraceAfter, tracer.isEnabled, step.context.isValid, due - now > limit else {
             return nil

@@ -25,6 +25,14 @@ public final class Span: Sendable {
         self.clock = clock
     }
 
+    /// A span of a disabled SDK.
+    init(passing context: TraceContext, clock: any EventClock) {
+        self.context = context
+        isRecording = false
+        state = Mutex(nil)
+        self.clock = clock
+    }
+
     /// Sets an attribute. Keys are literals and texts are ``SafeText``: telemetry carries no patient data.
     public func set(_ key: StaticString, _ value: AttributeValue) {
         guard isRecording else { return }

@@ -178,8 +178,13 @@ public final class Tracer: Sendable {
 
     /// A span of a disabled SDK, whose context is the one that came.
     private func passing(_ parent: TraceContext?, _ template: SpanTemplate, _ start: Timestamp) -> SpanData {
-        let context = parent ?? TraceContext(traceID: TraceID(high: 0, low: 0), spanID: SpanID(0), flags: [])
-        return SpanData(template: template, context: context, parent: nil, start: start, isRecording: false)
+        SpanData(template: template, context: Tracer.passed(parent), parent: nil, start: start, isRecording: false)
+    }
+
+    /// The context of a disabled SDK's span: the one that came.
+    @inline(__always)
+    static func passed(_ parent: TraceContext?) -> TraceContext {
+        parent ?? TraceContext(traceID: TraceID(high: 0, low: 0), spanID: SpanID(0), flags: [])
     }
 
     @inline(__always)

@@ -13,6 +13,10 @@ public struct AttemptStep: Sendable {
     public init(
         template: SpanTemplate, number: Int, process: TraceContext, previous: TraceContext?, tracer: Tracer, at start: Timestamp
     ) {
+        guard tracer.isEnabled else {
+            span = Span(passing: Tracer.passed(process), clock: tracer.clock)
+            return
+        }
         var span = tracer.start(template, parent: process, at: start)
         span.append("triage.attempt", .int(Int64(number)))
         if let previous { span.add(SpanLink(previous)) }

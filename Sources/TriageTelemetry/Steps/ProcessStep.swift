@@ -1,9 +1,16 @@
 public import TriageEvents
 
 /// The step *consume*: a CONSUMER span over one delivery, from taking it up to its outcome.
-public struct ProcessStep: Sendable {
-    /// The span; a handler never sees it, its attempts do.
-    private(set) var span: SpanData
+///
+/// An object rather than a value, since it goes from hand to hand: through the handler's call to the produce that decides. Of one
+/// thread at a time, which guards it.
+public final class ProcessStep {
+    /// The span until it ends, if it is recorded; a handler never sees it, its attempts do.
+    @exclusivity(unchecked) private var span: SpanData?
+    /// The span's context: the parent of attempts and of what is sent on behalf of the delivery.
+    @exclusivity(unchecked) public private(set) var context: TraceContext
+    /// When it began.
+    public let start: Timestamp
 
     /// Begins the span under the context that the record carries, which it links to as well, first.
     ///
@@ -13,17 +20,24 @@ public struct ProcessStep: Sendable {
     ///   - continuesFailure: whether the record is a retry of ours after a failure. If its context is sampled, so is the span
     ///     whatever the sampler says, so that a failed event's trace is whole to its end.
     public init(
-        template: SpanTemplate, offset: Int64, key: ByteSlice?, isTombstone: Bool, context: TraceContext?,
+        template: SpanTemplate, offset: Int64, key: @autoclosure () -> ByteSlice?, isTombstone: Bool, context: TraceContext?,
         continuesFailure: Bool = false, tracer: Tracer, at start: Timestamp
     ) {
+        self.start = start
+        guard tracer.isEnabled else {
+            self.context = Tracer.passed(context)
+            return
+        }
         let isSampled: Bool? = continuesFailure && context?.isSampled == true ? true : nil
-        span = tracer.start(template, parent: context, at: start, isSampled: isSampled)
+        var span = tracer.start(template, parent: context, at: start, isSampled: isSampled)
+        self.context = span.context
         guard span.isRecording else { return }
         if let context { span.add(SpanLink(context)) }
         span.reserveAttributes(8)
         span.append("messaging.kafka.offset", .int(offset))
-        if let key { span.append("messaging.kafka.message.key", .identifier(key)) }
+        if let key = key() { span.append("messaging.kafka.message.key", .identifier(key)) }
         if isTombstone { span.append("messaging.kafka.message.tombstone", .bool(true)) }
+        self.span = span
     }
 
     /// The template of the spans of one partition.
@@ -38,67 +52,88 @@ public struct ProcessStep: Sendable {
         )
     }
 
-    /// The span's context: the parent of attempts and of what is sent on behalf of the delivery.
-    public var context: TraceContext { span.context }
-    /// Whether the span is recorded.
-    public var isRecording: Bool { span.isRecording }
-    /// When it began.
-    public var start: Timestamp { span.start }
+    /// Whether the span is recorded, and hasn't ended.
+    public var isRecording: Bool { span != nil }
+
+    /// Begins a span that is recorded as this one is, and belongs to its local trace, though its parent is elsewhere.
+    func begin(_ template: SpanTemplate, parent: TraceContext, at start: Timestamp, tracer: Tracer) -> SpanData {
+        guard let span else { return tracer.start(template, parent: parent, at: start, isSampled: false) }
+        return tracer.start(template, parent: parent, at: start, beside: span)
+    }
 
     /// Puts the guide's attributes on the span.
-    public mutating func describe(_ event: borrowing PatientEvent) { EventAttributes.describe(event, on: &span) }
+    @inline(__always)
+    public func describe(_ event: borrowing PatientEvent) {
+        guard span != nil else { return }
+        describeRecorded(event)
+    }
+
+    private func describeRecorded(_ event: borrowing PatientEvent) {
+        guard var live = span.take() else { return }
+        EventAttributes.describe(event, on: &live)
+        span = live
+    }
 
     /// Says that the delivery is a retry, with links to the previous attempt and to the wait before it.
-    public mutating func continues(retry count: Int, previousAttempt: TraceContext?, wait: TraceContext?) {
-        span.append("triage.retry.count", .int(Int64(count)))
-        if let previousAttempt { span.add(SpanLink(previousAttempt)) }
-        if let wait { span.add(SpanLink(wait)) }
+    public func continues(retry count: Int, previousAttempt: TraceContext?, wait: TraceContext?) {
+        span?.append("triage.retry.count", .int(Int64(count)))
+        if let previousAttempt { span?.add(SpanLink(previousAttempt)) }
+        if let wait { span?.add(SpanLink(wait)) }
     }
 
     /// Says that an attempt of this very delivery was made before and deferred: a link to it.
-    public mutating func follows(_ attempt: TraceContext) { span.add(SpanLink(attempt)) }
+    public func follows(_ attempt: TraceContext) { span?.add(SpanLink(attempt)) }
 
     /// Says that the delivery waits behind another one of its patient: which, and a link to the send of the retry waited for.
-    public mutating func parked(behind origin: SafeText, waitingFor context: TraceContext?) {
-        guard span.isRecording else { return }
-        span.append("triage.parked.behind", .text(origin))
-        if let context, context.isValid { span.add(SpanLink(context)) }
+    public func parked(behind origin: SafeText, waitingFor context: TraceContext?) {
+        span?.append("triage.parked.behind", .text(origin))
+        if let context, context.isValid { span?.add(SpanLink(context)) }
     }
 
     /// Says that an event with the same id was completed before, with a link to the span that did it.
     ///
     /// - Parameter origin: where that event was delivered first.
-    public mutating func duplicates(_ first: TraceContext, origin: SafeText) {
-        span.append("triage.duplicate", .bool(true))
-        span.append("triage.duplicate.origin", .text(origin))
-        if first.isValid { span.add(SpanLink(first)) }
+    public func duplicates(_ first: TraceContext, origin: SafeText) {
+        span?.append("triage.duplicate", .bool(true))
+        span?.append("triage.duplicate.origin", .text(origin))
+        if first.isValid { span?.add(SpanLink(first)) }
     }
 
     /// Says that a higher version of the resource was handled before.
-    public mutating func markStale() { span.append("triage.stale", .bool(true)) }
+    public func markStale() { span?.append("triage.stale", .bool(true)) }
 
     /// Notes something that this delivery brought about beside its own outcome.
-    public mutating func add(_ event: SpanEvent) { span.add(event) }
+    public func add(_ event: SpanEvent) { span?.add(event) }
 
     /// Notes a failure that happened outside an attempt (decoding): attributes, and an exception event.
     ///
     /// An unsampled span is exported for it, and ``context`` is sampled from then on, unless the rate limit refuses.
-    public mutating func failed(_ failure: Failure, tracer: Tracer, at time: Timestamp) {
-        tracer.fail(&span, fingerprint: failure.fingerprint)
-        FailureAttributes.note(failure, on: &span, tracer: tracer, at: time)
+    public func failed(_ failure: Failure, tracer: Tracer, at time: Timestamp) {
+        change { span in tracer.fail(&span, fingerprint: failure.fingerprint) }
+        if let logs = tracer.logs { FailureLog.process(failure, to: logs, at: time, in: context) }
+        change { span in FailureAttributes.note(failure, on: &span, at: time) }
     }
 
     /// Notes that the last attempt failed: error status and type, without repeating its exception.
     ///
     /// If the attempt had its unsampled trace exported, ``context`` is sampled from then on.
-    public mutating func lastAttemptFailed(_ failure: Failure, tracer: Tracer) {
-        FailureAttributes.mark(failure, on: &span)
-        tracer.fail(&span, fingerprint: failure.fingerprint)
+    public func lastAttemptFailed(_ failure: Failure, tracer: Tracer) {
+        change { span in
+            FailureAttributes.mark(failure, on: &span)
+            tracer.fail(&span, fingerprint: failure.fingerprint)
+        }
     }
 
-    /// Ends the span with its outcome.
-    public consuming func end(_ outcome: Outcome, tracer: Tracer, at time: Timestamp) {
-        guard span.isRecording else { return }
+    private func change(_ body: (inout SpanData) -> Void) {
+        guard var live = span.take() else { return }
+        body(&live)
+        context = live.context
+        span = live
+    }
+
+    /// Ends the span with its outcome. To be called once; later calls do nothing.
+    public func end(_ outcome: Outcome, tracer: Tracer, at time: Timestamp) {
+        guard var span = span.take() else { return }
         span.append("triage.outcome", .literal(ProcessStep.name(of: outcome)))
         tracer.end(span, at: time)
     }
@@ -142,6 +177,11 @@ enum FailureAttributes {
     /// `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN`, since most trace viewers show only span events.
     static func note(_ failure: Failure, on span: inout SpanData, tracer: Tracer, at time: Timestamp) {
         if let logs = tracer.logs { FailureLog.process(failure, to: logs, at: time, in: span.context) }
+        note(failure, on: &span, at: time)
+    }
+
+    /// The same without the log record.
+    static func note(_ failure: Failure, on span: inout SpanData, at time: Timestamp) {
         guard span.isRecording else { return }
         mark(failure, on: &span)
         add(type: failure.type, message: failure.message, to: &span, at: time)

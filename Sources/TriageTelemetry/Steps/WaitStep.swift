@@ -36,7 +36,7 @@ public enum WaitStep {
         lateness: Duration, process: ProcessStep, tracer: Tracer
     ) -> TraceContext? {
         guard let sent else { return nil }
-        var span = tracer.start(template, parent: sent, at: min(start, end), beside: process.span)
+        var span = process.begin(template, parent: sent, at: min(start, end), tracer: tracer)
         guard span.isRecording else { return nil }
         span.append("triage.wait.reason", .text(SafeText(reason)))
         span.append("triage.retry.lateness", .double(max(0, lateness.inSeconds)))
