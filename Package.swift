@@ -120,7 +120,7 @@ let package = Package(
 
         .executableTarget(
             name: "Benchmarks", dependencies: ["Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
-            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "scale-out.py", "throughput.sh"],
+            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "memory.sh", "scale-out.py", "throughput.sh"],
             swiftSettings: strict
         ),
 
