@@ -1,7 +1,4 @@
 internal import Configuration
-internal import Glibc
-internal import Synchronization
-internal import SystemPackage
 internal import TriageEvents
 internal import TriageKafka
 internal import TriageProcessing
@@ -70,65 +67,9 @@ public struct ConfigurationLoader: Sendable {
             ),
             EnvironmentVariablesProvider(environmentVariables: environment.filter { !$0.value.isEmpty }),
         ]
-        if let file {
-            let (provider, nested) = try await ConfigurationLoader.provider(of: file)
-            layers.append(
-                KeyMappingProvider(upstream: provider) { key in
-                    AbsoluteConfigKey(Array(key.components.dropFirst()), context: key.context)
-                }
-            )
-            layers.append(InMemoryProvider(name: "file, nested", values: nested))
-        }
+        if let file { layers.append(InMemoryProvider(name: "file", values: try await ConfigurationFile.values(of: file))) }
         reader = ConfigReader(providers: layers)
         prometheusAddress = TelemetryConfiguration(environment: environment, exportsByDefault: false).prometheusAddress
-    }
-
-    /// The file's layer; a key in it that nobody asks for would be a setting that silently does nothing, so it is refused.
-    ///
-    /// - Returns: the layer, and another with what stands in the file in several lines and in the environment in one.
-    private static func provider(
-        of file: String
-    ) async throws(ConfigurationError) -> (FileProvider<YAMLSnapshot>, [AbsoluteConfigKey: ConfigValue]) {
-        let found = FoundKeys()
-        let provider: FileProvider<YAMLSnapshot>
-        do {
-            // A snapshot doesn't list its keys, but it asks for each of them whether it is a secret.
-            let options = YAMLSnapshot.ParsingOptions(
-                secretsSpecifier: .dynamic { key, _ in
-                    found.all.withLock { $0.append(key) }
-                    return false
-                }
-            )
-            provider = try await FileProvider<YAMLSnapshot>(parsingOptions: options, filePath: FilePath(file))
-        } catch {
-            guard access(file, R_OK) == 0 else {
-                throw ConfigurationError(key: "--config", value: file, expected: "a file that exists and can be read")
-            }
-            // The parser's text may quote the file, which may hold secrets: only the place is taken from it.
-            let place = "\(error)".firstMatch(of: /([0-9]+):([0-9]+): error/).map {
-                " (line \($0.output.1), column \($0.output.2))"
-            }
-            throw ConfigurationError(
-                key: "--config", value: file, expected: "YAML with a mapping at the top\(place ?? "")")
-        }
-        let known = Set(keys.map(\.key))
-        var nested = NestedPolicies()
-        for key in found.all.withLock({ $0 }).sorted() where !known.contains(key) {
-            let parts = key.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-            let value = try? provider.value(forKey: AbsoluteConfigKey(parts), type: .string).value?.content
-            if case .string(let text)? = value, try nested.take(key, text) { continue }
-            throw ConfigurationError(
-                key: key, value: "(in \(file))", expected: "one of the keys \(keys.map(\.key).joined(separator: ", "))"
-            )
-        }
-        let texts = nested.texts.map {
-            (AbsoluteConfigKey(["triage", $0.key]), ConfigValue(.string($0.value), isSecret: false))
-        }
-        return (provider, Dictionary(uniqueKeysWithValues: texts))
-    }
-
-    private final class FoundKeys: Sendable {
-        let all = Mutex<[String]>([])
     }
 
     /// The text of a key in the first layer that has it; an empty one counts as not set.

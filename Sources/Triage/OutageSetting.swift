@@ -22,6 +22,7 @@ extension ConfigurationLoader {
             default: throw part.refused(known)
             }
         }
+        try PolicySetting.check("outage-gate", text, ("probe", policy.probeDelay), ("probe-cap", policy.maximumProbeDelay))
         return policy
     }
 }

@@ -17,6 +17,9 @@ struct PolicySetting {
             guard pair.count == 2 else {
                 throw ConfigurationError(key: key, value: part, expected: "off, or \(known), separated by commas")
             }
+            guard !parts.contains(where: { $0.name == pair[0] }) else {
+                throw ConfigurationError(key: key, value: part, expected: "each part once: \(pair[0]) stands there twice")
+            }
             parts.append(PolicySetting(key: key, text: part, name: pair[0], value: pair[1]))
         }
         return parts
@@ -24,6 +27,17 @@ struct PolicySetting {
 
     /// The part can't be used.
     func refused(_ expected: String) -> ConfigurationError { ConfigurationError(key: key, value: text, expected: expected) }
+
+    /// Two durations of which one grows up to the other contradict each other.
+    static func check(
+        _ key: String, _ text: String, _ least: (name: String, value: Duration), _ cap: (name: String, value: Duration)
+    ) throws(ConfigurationError) {
+        guard cap.value < least.value else { return }
+        throw ConfigurationError(
+            key: key, value: text,
+            expected: "\(cap.name) of at least \(least.name), be it set or the default: "
+                + "\(cap.name) is \(PlainText.span(cap.value)), \(least.name) \(PlainText.span(least.value))")
+    }
 
     func count(_ range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
         guard let number = Int(value), range.contains(number) else {

@@ -25,6 +25,7 @@ extension ConfigurationLoader {
             throw refuse(text, policyForm)
         }
         var policy = RetryPolicy(strategy)
+        var seen: Set<String> = []
         if head.count == 2 {
             guard let retries = Int(head[1]), (0...100).contains(retries) else {
                 throw refuse(head[1], "a number of retries from 0 to 100")
@@ -36,6 +37,7 @@ extension ConfigurationLoader {
             guard pair.count == 2, strategy == .exponential || pair[0] == "limit" else {
                 throw refuse(part, "immediate=…, base=…, cap=… or jitter=… of exponential, or limit=…")
             }
+            guard seen.insert(pair[0]).inserted else { throw refuse(part, "each part once: \(pair[0]) stands there twice") }
             switch pair[0] {
             case "base", "cap", "limit":
                 guard let duration = Duration(triage: pair[1]), duration > .zero else {
@@ -56,6 +58,16 @@ extension ConfigurationLoader {
                 policy.jitter = jitter
             default: throw refuse(part, "immediate=…, base=…, cap=…, jitter=… or limit=…")
             }
+        }
+        guard policy.immediate <= policy.retries else {
+            throw refuse("immediate=\(policy.immediate)", "at most the \(policy.retries) retries that there are in all")
+        }
+        guard policy.cap >= policy.base else {
+            let said = parts.contains { $0.hasPrefix("cap=") } ? "" : ", the default,"
+            throw refuse(
+                text,
+                "a cap of at least the base: cap \(PlainText.span(policy.cap))\(said) is below base \(PlainText.span(policy.base))"
+            )
         }
         return policy
     }
@@ -102,11 +114,16 @@ extension ConfigurationLoader {
         for part in text.split(separator: ";") {
             let part = part.drop { $0 == " " }
             let pair = part.split(separator: "=", maxSplits: 1)
-            guard pair.count == 2, !pairs.contains(where: { $0.name == pair[0] }) else {
+            if pair.count == 2, pairs.contains(where: { $0.name == pair[0] }) {
+                throw ConfigurationError(key: key, value: String(part), expected: "each name once: \(pair[0]) stands there twice")
+            }
+            guard pair.count == 2 else {
                 throw ConfigurationError(
                     key: key, value: String(part), expected: "NAME=POLICY, each name once, separated by semicolons")
             }
-            pairs.append((String(pair[0]), try ConfigurationLoader.retryPolicy(String(pair[1]), of: key)))
+            // Whose policy it is stands in the key.
+            let policy = try ConfigurationLoader.retryPolicy(String(pair[1]), of: "\(key).\(pair[0])")
+            pairs.append((String(pair[0]), policy))
         }
         return pairs
     }
@@ -139,7 +156,20 @@ struct NestedPolicies {
             parts[setting, default: [:]][name, default: [:]][path[path.count - 1]] = value
             return true
         }
-        guard setting != "retry" else { return false }
+        let place = path.dropFirst()
+        let isMisspelt =
+            switch setting {
+            case "retry": true
+            case "retry-by-class": place.count > 1
+            // What a topic is called may hold dots, so a part that nobody knows looks like the end of a longer name.
+            default: place.count > 1 && !Self.isPolicy(value)
+            }
+        guard !isMisspelt else {
+            let parent = path.dropLast().joined(separator: ".")
+            throw ConfigurationError(
+                key: key, value: value,
+                expected: "one of \(Self.members.joined(separator: ", ")) in \(parent)\(Self.hint(setting))")
+        }
         whole[setting, default: [:]][path.dropFirst().joined(separator: ".")] = value
         return true
     }
@@ -155,6 +185,17 @@ struct NestedPolicies {
                 ? policies[""] : policies.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ";")
         }
         return texts
+    }
+
+    /// What else it may have been meant for.
+    private static func hint(_ setting: String) -> String {
+        setting == "retry-by-topic" ? ", or a topic's name with none, immediate:N or exponential:N" : ""
+    }
+
+    /// Whether a value begins as a policy in one line does.
+    private static func isPolicy(_ value: String) -> Bool {
+        let head = value.prefix { $0 != ":" && $0 != "," }
+        return head == "none" || RetryPolicy.Strategy(rawValue: String(head)) != nil
     }
 
     private static func text(_ members: [String: String]) -> String {

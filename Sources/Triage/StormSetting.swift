@@ -23,6 +23,7 @@ extension ConfigurationLoader {
             default: throw part.refused(known)
             }
         }
+        try PolicySetting.check("storm-breaker", text, ("pause", policy.pause), ("pause-cap", policy.maximumPause))
         return policy
     }
 }

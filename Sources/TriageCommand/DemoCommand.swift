@@ -21,15 +21,17 @@ struct DemoCommand: AsyncParsableCommand {
             """
     )
 
-    @Option(help: "Events to produce.")
+    @Option(parsing: .unconditional, help: "Events to produce.")
     var events = 1000
-    @Option(help: ArgumentHelp("Events to produce in a second; as fast as they are handled if absent.", valueName: "number"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Events to produce in a second; as fast as they are handled if absent.", valueName: "number"))
     var rate: Double?
-    @Option(help: "Makes patients, failures and their order reproducible.")
+    @Option(parsing: .unconditional, help: "Makes patients, failures and their order reproducible.")
     var seed: UInt64 = 1
-    @Option(help: "Share of events whose handler fails at first, 0 to 1.")
+    @Option(parsing: .unconditional, help: "Share of events whose handler fails at first, 0 to 1.")
     var transient = 0.05
-    @Option(help: "Share of events that are invalid or refused, 0 to 1 (default: 0.01).")
+    @Option(parsing: .unconditional, help: "Share of events that are invalid or refused, 0 to 1 (default: 0.01).")
     var persistent: Double?
     @Option(name: [.customShort("o"), .long], help: "The report: text or json.")
     var output: OutputFormat = .text
@@ -90,6 +92,10 @@ struct DemoCommand: AsyncParsableCommand {
             defer { flusher.cancel() }
             let report = try await work.value
             let summary = Summary(report)
+            if report.isInterrupted {
+                Narration.say(
+                    "Interrupted with \(report.completed + report.deadLettered) of \(PlainText.count(events, "event")) finished.")
+            }
             if output == .json { try Output.json(summary) } else { try Output.line(summary.text(report)) }
             if report.isInterrupted {
                 await telemetry.shutdown(timeout: .seconds(5))
@@ -158,7 +164,7 @@ struct DemoCommand: AsyncParsableCommand {
         let filled = progress.total == 0 ? width : min(width, finished * width / progress.total)
         let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
         return "\(bar) \(finished)/\(progress.total)  produced \(progress.produced)  completed \(progress.completed)  "
-            + "retries \(progress.retries)  dead-lettered \(progress.deadLettered)"
+            + "retries \(progress.retries)  parked \(progress.parked)  dead-lettered \(progress.deadLettered)"
     }
 
     /// What `-o json` prints.
@@ -167,10 +173,12 @@ struct DemoCommand: AsyncParsableCommand {
         let completed: Int
         let deadLettered: Int
         let retries: Int
+        let parked: Int
         let duplicates: Int
         let spansExported: Int
         let spansDropped: Int
         let durationSeconds: Double
+        let interrupted: Bool
         @OrNull var exampleTraceId: String?
 
         init(_ report: DemonstrationReport) {
@@ -178,21 +186,24 @@ struct DemoCommand: AsyncParsableCommand {
             completed = report.completed
             deadLettered = report.deadLettered
             retries = report.retries
+            parked = report.parked
             duplicates = report.duplicates
             spansExported = report.spansExported
             spansDropped = report.spansDropped
             durationSeconds = report.duration.inSeconds
+            interrupted = report.isInterrupted
             exampleTraceId = report.exampleTrace.first.map { "\($0.context.traceID)" }
         }
 
         func text(_ report: DemonstrationReport) -> String {
             let table = Table.rows([
                 ("produced", "\(produced)"), ("completed", "\(completed)"), ("dead-lettered", "\(deadLettered)"),
-                ("retries", "\(retries)"), ("duplicates", "\(duplicates)"), ("spans exported", "\(spansExported)"),
-                ("spans dropped", "\(spansDropped)"), ("duration", Table.seconds(durationSeconds)),
+                ("retries", "\(retries)"), ("parked", "\(parked)"), ("duplicates", "\(duplicates)"),
+                ("spans exported", "\(spansExported)"), ("spans dropped", "\(spansDropped)"),
+                ("duration", Table.seconds(durationSeconds)),
             ])
             // The event of the trace may not have come to its end yet.
-            if report.isInterrupted { return table }
+            if report.isInterrupted { return table + "\n\nInterrupted: the numbers tell what was done until then." }
             guard let exampleTraceId else {
                 if deadLettered > 0 {
                     return table + "\n\nNo trace was recorded: OTEL_SDK_DISABLED or OTEL_TRACES_SAMPLER says so."

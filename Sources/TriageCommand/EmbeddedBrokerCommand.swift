@@ -12,10 +12,17 @@ struct EmbeddedBrokerCommand: AsyncParsableCommand {
         shouldDisplay: false
     )
 
-    @Option(help: "Partitions of each topic.")
+    @Option(parsing: .unconditional, help: "Partitions of each topic.")
     var partitions = 6
-    @Option(help: "Brokers.")
+    @Option(parsing: .unconditional, help: "Brokers.")
     var brokers = 1
+
+    func validate() throws {
+        guard (1...10_000).contains(partitions) else {
+            throw ValidationError("--partitions \(partitions): expected 1 to 10000")
+        }
+        guard (1...100).contains(brokers) else { throw ValidationError("--brokers \(brokers): expected 1 to 100") }
+    }
 
     func run() async throws {
         try await reported {

@@ -201,8 +201,11 @@ struct PatientOutput: Encodable {
         let unread = max(0, place.end - (place.committed ?? 0))
         var text = "\(place.main): \(place.committed.map { "committed \($0)" } ?? "nothing committed") of \(place.end)"
         text += unread == 0 ? "" : " (\(unread) unread)"
-        text += "; \(place.retries.count) retry records, \(place.deadLetters.count) dead letters"
-        if place.olderDeadLetters > 0 { text += " (\(place.olderDeadLetters) older ones not: --dead-letters)" }
+        text += "; \(PlainText.count(place.retries.count, "retry record"))"
+        text += ", \(PlainText.count(place.deadLetters.count, "dead letter"))"
+        if place.olderDeadLetters > 0 {
+            text += " (\(place.olderDeadLetters) older \(place.olderDeadLetters == 1 ? "one" : "ones") not: --dead-letters)"
+        }
         return text
     }
 }

@@ -94,9 +94,7 @@ struct PublishCommand: AsyncParsableCommand {
             do {
                 try await publisher.publish(ByteSlice(line), action: changeAction, decoder: decoder) { result in
                     if case .failure(let error) = result {
-                        tally.fail()
-                        Narration.endProgress()
-                        Narration.say("line \(lineNumber): not acknowledged: \(error)")
+                        tally.fail(lineNumber, "not acknowledged: \(error)")
                     } else {
                         tally.acknowledge()
                     }
@@ -110,24 +108,63 @@ struct PublishCommand: AsyncParsableCommand {
                 if !keepGoing { break }
             } catch let refused as BrokerError {
                 // The client did not take this one, most likely for its size; others may pass.
-                tally.fail()
-                Narration.endProgress()
-                Narration.say("line \(lineNumber): not taken: \(refused)")
+                tally.fail(lineNumber, "not taken: \(refused)")
                 if !keepGoing || refused.isFatal { break }
             }
             if number % 64 == 0 { Narration.progress("line \(number)\(input.share.map { "  \(Int($0 * 100)) %" } ?? "")") }
         }
         _ = await publisher.flush(timeout: .seconds(120))
         Narration.endProgress()
+        for text in tally.folded { Narration.say(text) }
         return tally
     }
 
     /// Counts on several threads.
     final class Tally: Sendable {
         private let counts = Mutex((published: 0, failed: 0))
+        private let failures = Mutex(FailedLines())
         func acknowledge() { counts.withLock { $0.published += 1 } }
         func fail() { counts.withLock { $0.failed += 1 } }
+
+        /// A line failed for what the brokers or the client said: told at once for the first few of a reason, then only counted.
+        func fail(_ line: Int, _ reason: String) {
+            fail()
+            let isTold = failures.withLock { $0.add(line, reason) }
+            if isTold {
+                Narration.endProgress()
+                Narration.say("line \(line): \(reason)")
+            }
+        }
+
+        /// What was only counted, a line for each reason.
+        var folded: [String] { failures.withLock { $0.folded } }
         var result: PublishResult { counts.withLock { PublishResult(published: $0.published, failed: $0.failed) } }
+    }
+
+    /// Lines that failed, by reason: when a broker dies, thousands do at once.
+    struct FailedLines {
+        /// Lines of a reason that are told one by one.
+        static let told = 3
+
+        private var reasons: [(reason: String, count: Int, last: Int)] = []
+
+        /// - Returns: whether the line is one of the first of its reason.
+        mutating func add(_ line: Int, _ reason: String) -> Bool {
+            guard let index = reasons.firstIndex(where: { $0.reason == reason }) else {
+                reasons.append((reason, 1, line))
+                return true
+            }
+            reasons[index].count += 1
+            reasons[index].last = max(reasons[index].last, line)
+            return reasons[index].count <= Self.told
+        }
+
+        /// `and 997 more, up to line 1000: not acknowledged: …` for each reason that had more.
+        var folded: [String] {
+            reasons.filter { $0.count > Self.told }.map {
+                "and \(PlainText.count($0.count - Self.told, "more line")), up to line \($0.last): \($0.reason)"
+            }
+        }
     }
 
     struct PublishResult: Encodable {

@@ -80,16 +80,23 @@ struct RunCommand: AsyncParsableCommand {
     )
     var stormBreaker: String?
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Completed events that are remembered to skip duplicates, 0 to 10000000 (default: 0, none).", valueName: "events"))
     var dedupeWindow: String?
-    @Option(help: "Handlers that may be suspended at the same time (default: 64).")
+    @Option(parsing: .unconditional, help: "Handlers that may be suspended at the same time (default: 64).")
     var concurrency: String?
-    @Option(help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Time for one attempt, such as 60s; 0 for no limit (default: 60s).", valueName: "duration"))
     var attemptTimeout: String?
-    @Option(help: ArgumentHelp("Time for a stop to finish what is in flight (default: 30s).", valueName: "duration"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Time for a stop to finish what is in flight (default: 30s).", valueName: "duration"))
     var gracePeriod: String?
-    @Option(help: ArgumentHelp("Time between commits (default: 1s).", valueName: "duration"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Time between commits (default: 1s).", valueName: "duration"))
     var commitInterval: String?
     @Option(
         help: ArgumentHelp("Where /metrics and /health are served, or off (default: 127.0.0.1:9464).", valueName: "host:port"))
@@ -217,6 +224,7 @@ struct RunSummary: Encodable {
     let deadLettered: Int
     let parked: Int
     let skipped: Int
+    let deduplicated: Int
     let duplicates: Int
     /// From the first record to the end, export of the last span included.
     let durationSeconds: Double
@@ -235,6 +243,7 @@ struct RunSummary: Encodable {
         deadLettered = summary.deadLettered
         parked = summary.parked
         skipped = summary.skipped
+        deduplicated = summary.deduplicated
         duplicates = summary.duplicates
         durationSeconds = (telemetry.tracer.clock.now() - (summary.firstRecord ?? started)).inSeconds
         cpuSeconds = usage.cpuSeconds - summary.cpuSecondsAtFirstRecord
@@ -247,7 +256,7 @@ struct RunSummary: Encodable {
         Table.rows([
             ("consumed", "\(consumed)"), ("completed", "\(completed)"), ("retries", "\(retries)"),
             ("dead-lettered", "\(deadLettered)"), ("parked", "\(parked)"), ("skipped", "\(skipped)"),
-            ("duplicates", "\(duplicates)"),
+            ("deduplicated", "\(deduplicated)"), ("duplicates", "\(duplicates)"),
             ("duration", Table.seconds(durationSeconds)), ("CPU time", Table.seconds(cpuSeconds)),
             ("peak memory", "\(maxRssBytes / 1_048_576) MiB"), ("spans exported", "\(spansExported)"),
             ("spans dropped", "\(spansDropped)"),

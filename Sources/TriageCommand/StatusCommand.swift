@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Triage
+import TriageEvents
 
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -10,8 +11,10 @@ struct StatusCommand: AsyncParsableCommand {
             Read from Kafka alone, so it works while the service runs and while it doesn't; it joins no group and changes
             nothing. Of the retry topics every record that isn't done is read.
 
-            LAG is the number of offsets that aren't committed, BEHIND the age of the first of them that isn't done. Exit 0 if
-            the brokers answered, whatever they said.
+            LAG is the number of offsets that aren't committed, BEHIND the age of the first of them that isn't done. OWNER is
+            the member's instance-id if it has one, else its client.id. DEAD LETTERS are the group's own. Where records have
+            waited for more than 10 s, commits are watched for 3 s. Exit 0 if the brokers answered, whatever they said: also of a
+            group that they don't know. --watch goes on when brokers don't answer.
 
             EXAMPLES
               triage status -b localhost:9092 --group clinic
@@ -23,6 +26,16 @@ struct StatusCommand: AsyncParsableCommand {
     @OptionGroup var options: InspectionOptions
     @Option(help: ArgumentHelp("Look again after this time, such as 5s, until Ctrl-C.", valueName: "duration"))
     var watch: String?
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Offsets of a dead letter partition to count the group's dead letters in, newest first; 0 for none.",
+            valueName: "number"))
+    var deadLetters: Int64 = 10_000
+
+    func validate() throws {
+        guard deadLetters >= 0 else { throw ValidationError("--dead-letters \(deadLetters): expected 0 or more") }
+    }
 
     func run() async throws {
         try await reported {
@@ -32,19 +45,30 @@ struct StatusCommand: AsyncParsableCommand {
                 }
                 return interval
             }
-            let (inspector, _) = try await options.inspector()
+            guard let interval else { return try await look(try await options.inspector().0, clears: false) }
+            // What can't be used ends it at once; brokers that don't answer only end this look.
+            var inspector: GroupInspector?
             while true {
-                let report = try await inspector.status()
-                Narration.endProgress()
-                if options.output == .json {
-                    try Output.json(StatusOutput(report))
-                } else {
-                    if interval != nil, isatty(STDOUT_FILENO) == 1 { try Output.line("\u{1B}[H\u{1B}[2J") }
-                    try Output.line(StatusOutput.text(report))
+                do {
+                    if inspector == nil { inspector = try await options.inspector().0 }
+                    if let inspector { try await look(inspector, clears: isatty(STDOUT_FILENO) == 1) }
+                } catch let error as BrokerError {
+                    Narration.endProgress()
+                    Narration.say("\(error); looking again in \(PlainText.span(interval)), Ctrl-C ends")
                 }
-                guard let interval else { break }
                 try await Task.sleep(for: interval)
             }
+        }
+    }
+
+    private func look(_ inspector: GroupInspector, clears: Bool) async throws {
+        let report = try await inspector.status(deadLetters: deadLetters)
+        Narration.endProgress()
+        if options.output == .json {
+            try Output.json(StatusOutput(report))
+        } else {
+            if clears { try Output.line("\u{1B}[H\u{1B}[2J") }
+            try Output.line(StatusOutput.text(report))
         }
     }
 }

@@ -44,18 +44,26 @@ struct StatusOutput: Encodable {
         let metadata: String
         let completeBeyond: Int
         let retries: Retries?
-        let deadLetters: Int64?
+        /// Those of the group.
+        let deadLetters: Int?
+        let deadLettersOfOthers: Int?
+        let deadLettersUnnamed: Int?
+        let deadLettersNotLookedAt: Int64?
         let newestDeadLetter: String?
+        let isLeft: Bool
+        let standstillSeconds: Double?
     }
 
     struct Owner: Encodable {
         let id: String
+        let instanceId: String?
         let clientId: String
         let host: String
 
         init?(_ owner: PartitionOwner) {
             guard let member = owner.member else { return nil }
             id = member.id
+            instanceId = member.instanceID
             clientId = member.clientID
             host = member.host
         }
@@ -67,6 +75,7 @@ struct StatusOutput: Encodable {
     let at: String
     let summary: String
     let problems: [String]
+    let notes: [String]
     let lag: Int64
     let partitions: [Partition]
 
@@ -77,6 +86,7 @@ struct StatusOutput: Encodable {
         at = report.now.iso8601
         summary = report.summary
         problems = report.problems
+        notes = report.notes
         lag = report.lag
         func age(_ time: Timestamp?) -> Double? { time.map { max(0, (report.now - $0).inSeconds) } }
         partitions = report.partitions.map { partition in
@@ -93,7 +103,10 @@ struct StatusOutput: Encodable {
                         waiting: $0.waiting, due: $0.due, parked: $0.parked, oldest: $0.oldest?.iso8601,
                         oldestAge: age($0.oldest), nextDue: $0.nextDue?.iso8601, dueSince: $0.dueSince?.iso8601)
                 },
-                deadLetters: partition.deadLetters?.count, newestDeadLetter: partition.deadLetters?.newest?.iso8601
+                deadLetters: partition.deadLetters?.count, deadLettersOfOthers: partition.deadLetters?.others,
+                deadLettersUnnamed: partition.deadLetters?.unnamed, deadLettersNotLookedAt: partition.deadLetters?.older,
+                newestDeadLetter: partition.deadLetters?.newest?.iso8601, isLeft: partition.isLeft,
+                standstillSeconds: partition.standstill?.inSeconds
             )
         }
     }
@@ -102,8 +115,9 @@ struct StatusOutput: Encodable {
     static func text(_ report: StatusReport) -> String {
         var lines = [report.summary]
         lines += report.problems.dropFirst().map { "  also: \($0)" }
+        lines += report.notes.map { "  note: \($0)" }
         let members =
-            report.description.members.map { "\($0.count) member\($0.count == 1 ? "" : "s")" }
+            report.description.members.map { PlainText.count($0.count, "member") }
             ?? "members unknown\(report.description.error.map { " (\($0.name))" } ?? "")"
         lines += ["", "group \(report.group): \(report.description.state), \(members); \(report.now.iso8601)", ""]
         func age(_ time: Timestamp?) -> String { time.map { PlainText.span(report.now - $0) } ?? "-" }
@@ -122,21 +136,37 @@ struct StatusOutput: Encodable {
         let rows = report.partitions.compactMap { partition -> [String]? in
             let retries = partition.retries
             let letters = partition.deadLetters
-            guard (retries?.open ?? 0) > 0 || (letters?.count ?? 0) > 0 else { return nil }
+            guard (retries?.open ?? 0) > 0 || (letters.map { $0.count > 0 || $0.older > 0 } ?? false) else { return nil }
             let next = retries?.nextDue.map { "in " + PlainText.span($0 - report.now) } ?? "-"
             return [
                 "\(partition.main)", number(retries.map { Int64($0.waiting) }), number(retries.map { Int64($0.due) }),
-                number(retries.map { Int64($0.parked) }), age(retries?.oldest), next, number(letters?.count),
-                age(letters?.newest),
+                number(retries.map { Int64($0.parked) }), age(retries?.oldest), next,
+                letters.map { "\($0.count)\($0.older > 0 ? "+" : "")" } ?? "-", age(letters?.newest),
             ]
         }
         if rows.isEmpty {
-            lines += ["", "No retries are open, and there are no dead letters."]
+            lines += ["", "No retries are open, and there are no dead letters of the group."]
         } else {
             let header = ["RETRIES AND DEAD LETTERS", "WAITING", "DUE", "PARKED", "OLDEST", "NEXT DUE", "DEAD LETTERS", "NEWEST"]
             lines += ["", Table.columns(header, rows, right: [1, 2, 3, 4, 5, 6, 7])]
         }
+        if let text = uncounted(report) { lines += ["", text] }
         return lines.joined(separator: "\n")
+    }
+
+    /// Which dead letters are in no number, and why.
+    private static func uncounted(_ report: StatusReport) -> String? {
+        let letters = report.partitions.compactMap(\.deadLetters)
+        let others = letters.reduce(0) { $0 + $1.others }
+        let unnamed = letters.reduce(0) { $0 + $1.unnamed }
+        let older = letters.reduce(0) { $0 + $1.older }
+        let parts = [
+            others == 0 ? nil : "\(others) of other groups",
+            unnamed == 0 ? nil : "\(unnamed) that name\(unnamed == 1 ? "s" : "") no group, of other software",
+            older == 0 ? nil : "\(older) older \(older == 1 ? "one" : "ones") (+; --dead-letters looks further back)",
+        ].compactMap { $0 }
+        return parts.isEmpty
+            ? nil : "Dead letters are those of group \(report.group); not counted: " + parts.joined(separator: ", ") + "."
     }
 
     /// `running`, `stopped`, `gate closed`, `paused`, …; `-` if nothing is known.
@@ -147,30 +177,27 @@ struct StatusOutput: Encodable {
         if flags.contains(.isStormy) { words.append("stormy") }
         if flags.contains(.isPaused) { words.append("paused") }
         if let crashes = partition.metadata.crashes {
-            words.append("crashed \(crashes.count)×")
+            if crashes.count > 1 { words.append("crashed \(crashes.count)×") }
             if let alone = crashes.alone { words.append("\(alone) alone") }
         }
         if let error = partition.metadataError { words.append(error == .foreign ? "foreign metadata" : "damaged metadata") }
+        if partition.isLeft { words.append("stopped") }
+        if partition.standstill != nil, !partition.isLeft { words.append("standing still") }
         if words.isEmpty, flags.contains(.isOpen) { words.append(partition.owner == .nobody ? "not ended cleanly" : "running") }
         return words.isEmpty ? "-" : words.joined(separator: ", ")
     }
 
-    /// How members are named in a table: by client id and host where that tells them apart, else by their own id.
+    /// How members are named in a table: by instance or client id and host where that tells them apart, else by their own id.
     private struct Owners {
         private var counts: [String: Int] = [:]
 
-        init(_ members: [ConsumerGroup.Member]) { for member in members { counts[Owners.short(member), default: 0] += 1 } }
-
-        private static func short(_ member: ConsumerGroup.Member) -> String {
-            let host = member.host.hasPrefix("/") ? String(member.host.dropFirst()) : member.host
-            return host.isEmpty ? member.clientID : "\(member.clientID)@\(host)"
-        }
+        init(_ members: [ConsumerGroup.Member]) { for member in members { counts[member.displayName, default: 0] += 1 } }
 
         func name(_ owner: PartitionOwner) -> String {
             switch owner {
             case .unknown: "unknown"
             case .nobody: "nobody"
-            case .member(let member): counts[Owners.short(member)] == 1 ? Owners.short(member) : member.id
+            case .member(let member): counts[member.displayName] == 1 ? member.displayName : member.id
             }
         }
     }

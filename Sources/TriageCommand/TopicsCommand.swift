@@ -44,9 +44,9 @@ struct TopicsCommand: AsyncParsableCommand {
     struct Create: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Creates what is missing; what exists is left as it is.")
         @OptionGroup var options: PlanOptions
-        @Option(help: "Partitions of each topic.")
+        @Option(parsing: .unconditional, help: "Partitions of each topic.")
         var partitions = 6
-        @Option(help: "Copies of each partition (default: the broker's).")
+        @Option(parsing: .unconditional, help: "Copies of each partition (default: the broker's).")
         var replicationFactor: Int?
 
         func validate() throws {

@@ -21,26 +21,24 @@ struct PrintingTests {
         return try #require(parsed as? [String: Any]).keys.sorted()
     }
 
-    func report(_ trace: [SpanData] = [], deadLettered: Int = 1) -> DemonstrationReport {
+    func report(_ trace: [SpanData] = [], deadLettered: Int = 1, isInterrupted: Bool = false) -> DemonstrationReport {
         DemonstrationReport(
-            produced: 10, completed: 10 - deadLettered, deadLettered: deadLettered, retries: 3, duplicates: 0, spansExported: 50,
-            spansDropped: 2,
-            duration: .milliseconds(1500), exampleTrace: trace, isInterrupted: false
+            produced: 10, completed: 10 - deadLettered, deadLettered: deadLettered, retries: 3, parked: 4, duplicates: 0,
+            spansExported: 50, spansDropped: 2, duration: .milliseconds(1500), exampleTrace: trace, isInterrupted: isInterrupted
         )
     }
 
     @Test("demo -o json has what the issue asks for, a missing trace as null")
     func demoJSON() throws {
         let expected = [
-            "completed", "dead_lettered", "duplicates", "duration_seconds", "example_trace_id", "produced", "retries",
-            "spans_dropped",
-            "spans_exported",
+            "completed", "dead_lettered", "duplicates", "duration_seconds", "example_trace_id", "interrupted", "parked",
+            "produced", "retries", "spans_dropped", "spans_exported",
         ]
         #expect(try keys(DemoCommand.Summary(report())) == expected)
         #expect(
             try Output.encoded(DemoCommand.Summary(report()))
-                == #"{"completed":9,"dead_lettered":1,"duplicates":0,"duration_seconds":1.5,"example_trace_id":null,"produced":10,"#
-                + #""retries":3,"spans_dropped":2,"spans_exported":50}"#
+                == #"{"completed":9,"dead_lettered":1,"duplicates":0,"duration_seconds":1.5,"example_trace_id":null,"#
+                + #""interrupted":false,"parked":4,"produced":10,"retries":3,"spans_dropped":2,"spans_exported":50}"#
         )
         let withTrace = try Output.encoded(DemoCommand.Summary(report(TraceTreeTests.deadLetter)))
         #expect(withTrace.contains(#""example_trace_id":"000000000000000a000000000000000b""#))
@@ -54,6 +52,9 @@ struct PrintingTests {
             text.contains("\n\nOne dead-lettered event, trace 000000000000000a000000000000000b:\n\nsend fhir.Patient.created "))
         // One was dead-lettered and there is no trace: tracing is off.
         #expect(DemoCommand.Summary(report()).text(report()).hasSuffix("says so."))
+        #expect(text.contains("\n  parked               4\n"))
+        let early = report(isInterrupted: true)
+        #expect(DemoCommand.Summary(early).text(early).hasSuffix("\n\nInterrupted: the numbers tell what was done until then."))
         let none = report(deadLettered: 0)
         #expect(DemoCommand.Summary(none).text(none).hasSuffix("to see a trace."))
     }
@@ -64,7 +65,8 @@ struct PrintingTests {
         let summary = RunSummary(EngineSummary(), telemetry: telemetry, started: telemetry.tracer.clock.now())
         let keys = try keys(summary)
         for key in [
-            "consumed", "completed", "retries", "dead_lettered", "duration_seconds", "cpu_seconds", "max_rss_bytes",
+            "consumed", "completed", "retries", "skipped", "deduplicated", "duplicates", "dead_lettered", "duration_seconds",
+            "cpu_seconds", "max_rss_bytes",
             "spans_exported",
             "spans_dropped",
         ] { #expect(keys.contains(key)) }
@@ -75,6 +77,21 @@ struct PrintingTests {
     @Test("publish -o json")
     func publishJSON() throws {
         #expect(try Output.encoded(PublishCommand.PublishResult(published: 51, failed: 0)) == #"{"failed":0,"published":51}"#)
+    }
+
+    @Test("Lines that failed for the same reason: the first few are told, the rest counted")
+    func failedLines() {
+        var lines = PublishCommand.FailedLines()
+        var told: [Int] = []
+        func add(_ number: Int, _ reason: String = "a") { if lines.add(number, reason) { told.append(number) } }
+        for number in 1...3 { add(number) }
+        #expect(told == [1, 2, 3] && lines.folded.isEmpty)
+        add(9, "b")
+        add(4)
+        #expect(told == [1, 2, 3, 9] && lines.folded == ["and 1 more line, up to line 4: a"])
+        for number in 5...1000 { add(number) }
+        add(7)
+        #expect(told.count == 4 && lines.folded == ["and 998 more lines, up to line 1000: a"])
     }
 
     @Test("Writing to what takes nothing tells why", arguments: ["/dev/full"])

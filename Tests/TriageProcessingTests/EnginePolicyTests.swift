@@ -308,7 +308,7 @@ struct EngineMemoryTests {
         } handler: {
             journal.note($0, $1)
         }
-        #expect(summary.completed == 5 && summary.skipped == 1 && journal.all.count == 5)
+        #expect(summary.completed == 5 && summary.deduplicated == 1 && summary.skipped == 0 && journal.all.count == 5)
         let spans = processes(bench)
         let skipped = try #require(spans.first { $0.value("triage.duplicate") == .bool(true) })
         #expect(skipped.value("triage.outcome") == .literal("skipped"))
@@ -366,7 +366,7 @@ struct EngineMemoryTests {
             }
             if call == 1 { throw Transient() }
         }
-        #expect(summary.completed == 1 && summary.deadLettered == 0 && summary.skipped == 1)
+        #expect(summary.completed == 1 && summary.deadLettered == 0 && summary.deduplicated == 1)
         second.expectAllCommitted()
     }
 

@@ -76,9 +76,14 @@ struct RetrySettingTests {
             ("retry:\n  strategy: linear\n", "retry", "linear"), ("retry:\n  retries: many\n", "retry", "many"),
             ("retry:\n  base: [1s]\n", "retry.base", ""), ("retry:\n  base: 1s;x=none\n", "retry.base", "1s;x=none"),
             ("retry-by-class:\n  persistent: none\n", "retry-by-class", "persistent"),
-            ("retry-by-class:\n  system: {base: 0}\n", "retry-by-class", "base=0"),
+            ("retry-by-class:\n  system: {base: 0}\n", "retry-by-class.system", "base=0"),
             ("retry-by-topic:\n  a.topic: none\n", "retry-by-topic", "a.topic"),
             ("retry-by-topic:\n  retries: 3\n", "retry-by-topic.retries", ""),
+            ("retry-by-class:\n  system: {bases: 1s}\n", "retry-by-class.system.bases", "1s"),
+            ("retry-by-topic:\n  fhir.Patient.created: {base: soon}\n", "retry-by-topic.fhir.Patient.created", "base=soon"),
+            ("retry-by-topic:\n  fhir.Patient.created: {bases: 1s}\n", "retry-by-topic.fhir.Patient.created.bases", "1s"),
+            ("retry: {base: null}\n", "retry.base", "null"), ("group: null\n", "group", "null"), ("group: ~\n", "group", "~"),
+            ("topics: [a, ~]\n", "topics", "~"), ("outage-gate: {row: 3}\n", "outage-gate.row", ""),
         ])
     func refused(content: String, key: String, value: String) async throws {
         try await withFile(content) { path in
@@ -86,6 +91,51 @@ struct RetrySettingTests {
             #expect(error?.key == key)
             if !value.isEmpty { #expect(error?.value == value) }
             #expect(error?.expected.isEmpty == false)
+        }
+    }
+
+    @Test(
+        "Policies that contradict themselves are refused, with the part and what was expected",
+        arguments: [
+            ("retry", "exponential:3,base=1s,base=2s", "base=2s", "once"),
+            ("retry", "exponential:3,base=2s,cap=1s", "exponential:3,base=2s,cap=1s", "cap 1 s is below base 2 s"),
+            ("retry", "exponential:3,base=2m", "exponential:3,base=2m", "cap 1 min, the default, is below base 2 min"),
+            ("retry", "exponential:3,immediate=4", "immediate=4", "at most the 3 retries"),
+            ("retry-by-class", "system=none;system=immediate:1", "system=immediate:1", "system stands there twice"),
+            ("storm-breaker", "pause=10m", "pause=10m", "pause-cap is 5 min, pause 10 min"),
+            ("storm-breaker", "pause=2s,pause-cap=1s", "pause=2s,pause-cap=1s", "pause-cap is 1 s, pause 2 s"),
+            ("storm-breaker", "share=0.2,share=0.3", "share=0.3", "share stands there twice"),
+            ("outage-gate", "probe=31s", "probe=31s", "probe-cap is 30 s, probe 31 s"),
+            ("outage-gate", "row=1,row=2", "row=2", "row stands there twice"),
+        ])
+    func contradictions(key: String, text: String, value: String, expected: String) async throws {
+        let error = await refusal { _ = try await load(["TRIAGE_" + key.uppercased().replacing("-", with: "_"): text]) }
+        #expect(error?.key == key && error?.value == value)
+        #expect(error?.expected.contains(expected) == true, "\(error?.expected ?? "")")
+    }
+
+    @Test("What is just within the bounds of one another is taken")
+    func bounds() async throws {
+        #expect(try ConfigurationLoader.retryPolicy("exponential:3,immediate=3,base=1m").immediate == 3)
+        #expect(try ConfigurationLoader.stormPolicy("pause=5m")?.pause == .seconds(300))
+        #expect(try ConfigurationLoader.outagePolicy("probe=30s")?.probeDelay == .seconds(30))
+    }
+
+    @Test(
+        "A file that holds nothing sets nothing",
+        arguments: ["", "\n", "# a comment\n\n  # another\n", "---\n...\n", "--- # none\n"])
+    func empty(content: String) async throws {
+        try await withFile(content) { path in
+            let configuration = try await load(file: path)
+            #expect(configuration.group == "triage" && configuration.retries == RetryPolicies())
+        }
+    }
+
+    @Test("A key that stands in a file twice is named", arguments: ["group: a\ngroup: b\n", "retry: {group: 1, group: 2}\n"])
+    func twice(content: String) async throws {
+        try await withFile(content) { path in
+            let error = await refusal { _ = try await load(file: path) }
+            #expect(error?.key == "--config" && error?.expected == "YAML with each key once: group stands there more than once")
         }
     }
 

@@ -38,6 +38,8 @@ public struct DemonstrationProgress: Sendable {
     public let deadLettered: Int
     /// Retries so far.
     public let retries: Int
+    /// Events that were put behind an earlier one of their patient that waits for its retry, so far.
+    public let parked: Int
     /// Events that will be produced in all.
     public let total: Int
 }
@@ -52,6 +54,8 @@ public struct DemonstrationReport: Sendable {
     public let deadLettered: Int
     /// Retries, in place or through the retry topics.
     public let retries: Int
+    /// Events that were put behind an earlier one of their patient that waited for its retry.
+    public let parked: Int
     /// Events that the handler was done with more than once.
     public let duplicates: Int
     /// Spans that a collector took; 0 if none is configured.
@@ -145,7 +149,7 @@ public final class Demonstration: Sendable {
             progress(
                 DemonstrationProgress(
                     produced: producer.produced, completed: handler.completed, deadLettered: summary.deadLettered,
-                    retries: summary.retries, total: options.events
+                    retries: summary.retries, parked: summary.parked, total: options.events
                 )
             )
         }
@@ -175,8 +179,9 @@ public final class Demonstration: Sendable {
         let counts = telemetry.spanCounts
         return DemonstrationReport(
             produced: producer.produced, completed: handler.completed, deadLettered: try await deadLettersByWatermark(),
-            retries: processor.summary.retries, duplicates: handler.duplicates, spansExported: counts.exported,
-            spansDropped: counts.dropped + counts.failed + counts.rejected, duration: duration, exampleTrace: recorder.example(),
+            retries: processor.summary.retries, parked: processor.summary.parked, duplicates: handler.duplicates,
+            spansExported: counts.exported, spansDropped: counts.dropped + counts.failed + counts.rejected, duration: duration,
+            exampleTrace: recorder.example(),
             isInterrupted: isInterrupted
         )
     }

@@ -56,6 +56,12 @@ public struct GroupInspector: Sendable {
             offsets[partition].map { StatusReport.start(commits[partition]?.offset, in: $0)..<$0.upperBound }
         }
 
+        /// Whether a static member that ended cleanly keeps a main partition: its last commit doesn't say that it is at work.
+        func isLeft(_ main: TopicPartition) -> Bool {
+            guard let commit = commits[main], commit.offset != nil, commit.error == nil else { return false }
+            return description.owner(of: main).member?.instanceID != nil && !commit.metadata.flags.contains(.isOpen)
+        }
+
         /// Whether the one who writes a retry partition is at work.
         func isOwned(_ retry: TopicPartition) -> Bool {
             let main = TopicPartition(TopicName.main(of: retry.topic), retry.partition)

@@ -42,7 +42,9 @@ extension GroupInspector {
                     metadata: survey.commits[main]?.metadata ?? CommitMetadata(),
                     end: survey.offsets[main]?.upperBound ?? 0, owner: survey.description.owner(of: main),
                     retries: survey.open(TopicPartition(TopicName.retry(of: main.topic), main.partition)) ?? 0..<0,
-                    deadLetters: read, olderDeadLetters: read.lowerBound - (survey.offsets[beside]?.lowerBound ?? read.lowerBound)
+                    deadLetters: read,
+                    olderDeadLetters: read.lowerBound - (survey.offsets[beside]?.lowerBound ?? read.lowerBound),
+                    isLeft: survey.isLeft(main)
                 )
             },
             notes: notes(survey, mains, unsettled: retries.open, everywhere: everywhere)

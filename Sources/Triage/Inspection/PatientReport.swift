@@ -97,6 +97,8 @@ public struct PatientReport: Sendable {
         public let deadLetters: Range<Int64>
         /// Dead letters that are older than what was looked at.
         public let olderDeadLetters: Int64
+        /// Whether it is a static member's that has stopped: until its session times out the partition waits for it.
+        public internal(set) var isLeft = false
     }
 
     /// The id that was asked for.
@@ -198,7 +200,12 @@ extension PatientReport {
         var reasons: [String] = []
         let flags = place.metadata.flags
         if place.owner == .nobody { reasons.append("No member of group \(group) reads \(place.main): start `triage run`.") }
-        if let crashes = place.metadata.crashes {
+        if place.isLeft, let member = place.owner.member {
+            reasons.append(
+                "Instance \(member.displayName) has stopped and keeps \(place.main) until its session times out: start it again.")
+        }
+        // A single crash stops nothing: what was in flight is handled again.
+        if let crashes = place.metadata.crashes, crashes.count > 1 || crashes.alone != nil {
             let alone = crashes.alone == head.origin.offset ? "; it runs alone now, since it may be what ends the process" : ""
             reasons.append("The process crashed \(PlainText.count(crashes.count, "time")) in a row\(alone).")
         }

@@ -5,23 +5,28 @@ internal import TriageProcessing
 extension GroupInspector {
     /// How the group's work stands.
     ///
-    /// What is open in the retry topics is read record by record, from the committed offset to the end.
+    /// What is open in the retry topics is read record by record, from the committed offset to the end. Where a record has stood
+    /// unhandled for longer than ``StatusReport/patience``, the commits of its partition are watched for a moment.
     ///
+    /// - Parameters:
+    ///   - deadLetters: how many offsets of each dead letter partition to look through, newest first; 0 for none.
+    ///   - watch: for how long commits are watched.
     /// - Throws: `BrokerError` if the brokers don't answer; `KafkaConfigurationError`. A group that they can't describe is no
     ///   error: its members are unknown then.
-    public func status() async throws -> StatusReport {
+    public func status(deadLetters: Int64 = 10_000, watch: Duration = .seconds(3)) async throws -> StatusReport {
         let survey = try await survey()
         let retries = try await backlogs(survey)
         let firsts = try await firstOpen(survey)
-        let newest = try await newestDeadLetters(survey)
+        let letters = try await self.deadLetters(survey, limit: deadLetters)
+        let standing = try await standing(survey, firsts, now: retries.now, watch: watch)
         let partitions = survey.mains.map { main in
             let commit = survey.commits[main] ?? CommittedPartition(nil)
-            let letters = TopicPartition(TopicName.deadLetter(of: main.topic), main.partition)
             return StatusReport.Partition(
                 main: main, committed: commit.offset, offsets: survey.offsets[main] ?? 0..<0, metadata: commit.metadata,
                 metadataError: commit.error, firstOpen: firsts[main], owner: survey.description.owner(of: main),
                 retries: retries.backlogs[TopicPartition(TopicName.retry(of: main.topic), main.partition)],
-                deadLetters: survey.offsets[letters].map { .init(count: Int64($0.count), newest: newest[letters]) }
+                deadLetters: letters[TopicPartition(TopicName.deadLetter(of: main.topic), main.partition)],
+                standstill: standing.contains(main) ? watch : nil
             )
         }
         return StatusReport(
@@ -63,13 +68,60 @@ extension GroupInspector {
         return found.compactMapValues { $0 }
     }
 
-    /// When the last record of each dead letter partition was written; transactions' markers may stand behind it.
-    private func newestDeadLetters(_ survey: Survey) async throws -> [TopicPartition: Timestamp] {
-        let letters = survey.offsets.filter { TopicName.isDeadLetter($0.key.topic) }
-        let ends = letters.mapValues { max($0.lowerBound, $0.upperBound - 16)..<$0.upperBound }
-        return try await read(ends, into: [TopicPartition: Timestamp]()) { found, record in
-            if let written = record.timestamp { found[record.topicPartition] = written }
-            return true
+    /// Counts the dead letters whose offsets are the newest of their partition; transactions' markers lie between them.
+    private func deadLetters(_ survey: Survey, limit: Int64) async throws -> [TopicPartition: StatusReport.DeadLetters] {
+        struct Found: Sendable {
+            var letters: [TopicPartition: StatusReport.DeadLetters] = [:]
+            var origins: [TopicPartition: Set<String>] = [:]
         }
+        var found = Found()
+        var ranges: [TopicPartition: Range<Int64>] = [:]
+        for (partition, offsets) in survey.offsets where TopicName.isDeadLetter(partition.topic) {
+            let start = max(offsets.lowerBound, offsets.upperBound - max(0, limit))
+            ranges[partition] = start..<offsets.upperBound
+            found.letters[partition] = StatusReport.DeadLetters(older: start - offsets.lowerBound)
+        }
+        let group = group
+        return try await read(ranges, into: found) { found, record in
+            let partition = record.topicPartition
+            guard let written = record.headers.text(HeaderName.group) else {
+                found.letters[partition]?.unnamed += 1
+                return true
+            }
+            guard written == group else {
+                found.letters[partition]?.others += 1
+                return true
+            }
+            // A crash between an acknowledgement and the commit leaves a second copy of the same origin.
+            if let origin = record.headers.text(HeaderName.origin), !found.origins[partition, default: []].insert(origin).inserted
+            {
+                return true
+            }
+            found.letters[partition]?.count += 1
+            if let time = record.timestamp { found.letters[partition]?.newest = time }
+            return true
+        }.letters
+    }
+
+    /// Main partitions whose records wait while nothing of them is committed.
+    private func standing(
+        _ survey: Survey, _ firsts: [TopicPartition: Timestamp], now: Timestamp, watch: Duration
+    ) async throws -> [TopicPartition] {
+        let explained: CommitMetadata.Flags = [.isGateClosed, .isStormy]
+        let suspects = firsts.filter { now - $0.value > StatusReport.patience }.keys.filter { main in
+            let flags = survey.commits[main]?.metadata.flags ?? []
+            guard flags.isDisjoint(with: explained) else { return false }
+            return switch survey.description.owner(of: main) {
+            case .member: true
+            case .nobody: false
+            case .unknown: flags.contains(.isOpen)
+            }
+        }
+        if suspects.isEmpty { return [] }
+        try await Task.sleep(for: watch)
+        let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
+        defer { admin.close() }
+        let later = try await admin.committed(group: group, partitions: suspects)
+        return suspects.filter { CommittedPartition(later[$0]) == survey.commits[$0] ?? CommittedPartition(nil) }
     }
 }

@@ -23,11 +23,19 @@ public struct StatusReport: Sendable {
         public let retries: Backlog?
         /// What stands in its dead letter partition; nil if there is none.
         public let deadLetters: DeadLetters?
+        /// For how long its commit was watched and didn't change, though records wait; nil if it did, or there was no reason to.
+        public internal(set) var standstill: Duration?
 
         /// Offsets that are not committed.
         public var lag: Int64 { max(0, offsets.upperBound - start) }
         /// Where reading goes on.
         var start: Int64 { StatusReport.start(committed, in: offsets) }
+        /// Records of the main topic that aren't committed, and what is open in retry.
+        var waiting: Int { Int(lag) + (retries?.open ?? 0) }
+        /// Whether it is a static member's that ended cleanly: until its session times out the partition waits for it.
+        public var isLeft: Bool {
+            owner.member?.instanceID != nil && committed != nil && metadataError == nil && !metadata.flags.contains(.isOpen)
+        }
         /// Records that retention took before the group had read them.
         public var lost: Int64 { committed.map { $0 <= offsets.upperBound ? max(0, offsets.lowerBound - $0) : 0 } ?? 0 }
     }
@@ -68,12 +76,18 @@ public struct StatusReport: Sendable {
         }
     }
 
-    /// What stands in a dead letter partition.
+    /// What stands in a dead letter partition, as far as it was looked through.
     public struct DeadLetters: Sendable, Hashable {
-        /// How many.
-        public let count: Int64
-        /// When the newest was written; nil if there is none.
-        public let newest: Timestamp?
+        /// Those of the group, copies of one origin counted once.
+        public internal(set) var count = 0
+        /// Those of other groups.
+        public internal(set) var others = 0
+        /// Those that don't name a group: other software wrote them.
+        public internal(set) var unnamed = 0
+        /// Offsets before those that were looked at.
+        public internal(set) var older: Int64 = 0
+        /// When the newest of the group was written; nil if there is none.
+        public internal(set) var newest: Timestamp?
     }
 
     /// Whose view it is.
@@ -90,6 +104,8 @@ public struct StatusReport: Sendable {
     public let differences: [String]
 
     /// How long a retry may be due before that is worth a word: what lies in between is the work itself.
+    ///
+    /// How long a record may stand unhandled before its partition's commits are watched, too.
     public static let patience: Duration = .seconds(10)
 
     /// Where a group goes on that has committed this: at the first offset there is if it never did, or if the committed one no
@@ -97,86 +113,5 @@ public struct StatusReport: Sendable {
     static func start(_ committed: Int64?, in offsets: Range<Int64>) -> Int64 {
         guard let committed, committed <= offsets.upperBound else { return offsets.lowerBound }
         return max(committed, offsets.lowerBound)
-    }
-}
-
-extension StatusReport {
-    /// Records of main topics that aren't committed.
-    public var lag: Int64 { partitions.reduce(0) { $0 + $1.lag } }
-
-    /// What is wrong, the worst first; empty if nothing is.
-    public var problems: [String] {
-        var found = missing.isEmpty ? [] : [StatusReport.sentence(missing: missing)]
-        found += differences
-        for partition in partitions where partition.lost > 0 {
-            found.append("\(partition.main): retention deleted \(partition.lost) offsets before they were read")
-        }
-        for partition in partitions {
-            guard let crashes = partition.metadata.crashes else { continue }
-            let alone = crashes.alone.map { ", now \(partition.main)/\($0) runs alone" } ?? ""
-            found.append("\(partition.main): the process crashed \(PlainText.count(crashes.count, "time")) in a row\(alone)")
-        }
-        found += [
-            flagged(.isGateClosed, "the outage gate is closed: nothing but probes is handled"),
-            flagged(.isStormy, "the storm breaker has stopped intake: too many events were dead-lettered"),
-        ].compactMap { $0 }
-        let unread = partitions.filter { $0.owner == .nobody && ($0.lag > 0 || ($0.retries?.open ?? 0) > 0) }
-        if !unread.isEmpty {
-            let events = unread.reduce(0) { $0 + Int($1.lag) + ($1.retries?.open ?? 0) }
-            found.append("nobody reads \(named(unread)): \(PlainText.count(events, "event")) wait for `triage run`")
-        }
-        let crashed = partitions.filter { $0.owner == .nobody && $0.metadata.flags.contains(.isOpen) }
-        if !crashed.isEmpty {
-            found.append("the last owner of \(named(crashed)) ended without finishing: what it had in flight is handled again")
-        }
-        let overdue = partitions.filter { partition in
-            partition.owner != .nobody && (partition.retries?.dueSince).map { now - $0 > StatusReport.patience } ?? false
-        }
-        if let since = overdue.compactMap({ $0.retries?.dueSince }).min() {
-            let count = overdue.reduce(0) { $0 + ($1.retries?.due ?? 0) }
-            found.append(
-                "\(PlainText.count(count, "retry")) \(count == 1 ? "is" : "are") overdue, the first by \(PlainText.span(now - since))"
-            )
-        }
-        for partition in partitions {
-            guard let error = partition.metadataError else { continue }
-            let what = error == .foreign ? "was not written by this version of Triage" : "is damaged"
-            found.append("\(partition.main): what rides with its commit \(what), so records may be handled again")
-        }
-        return found
-    }
-
-    /// What is missing and the command that makes it.
-    static func sentence(missing: [String]) -> String {
-        let names = missing.prefix(3).joined(separator: ", ") + (missing.count > 3 ? " and \(missing.count - 3) more" : "")
-        return "\(PlainText.count(missing.count, "topic")) \(missing.count == 1 ? "is" : "are") missing (\(names)): "
-            + "`triage topics create` makes what is missing"
-    }
-
-    /// One line that says how it stands, what is wrong first.
-    public var summary: String {
-        let problems = problems
-        guard problems.isEmpty else {
-            return problems.count == 1 ? problems[0] : "\(problems[0]) (and \(problems.count - 1) more)"
-        }
-        let open = partitions.reduce(0) { $0 + ($1.retries?.open ?? 0) }
-        let letters = partitions.reduce(0) { $0 + ($1.deadLetters?.count ?? 0) }
-        let parts = [
-            lag == 0 ? "everything is read" : "\(PlainText.count(Int(lag), "record")) behind",
-            open == 0 ? "no retry waits" : "\(PlainText.count(open, "event")) in retry",
-            letters == 0 ? "no dead letters" : PlainText.count(Int(letters), "dead letter"),
-        ]
-        return "nothing is wrong: " + parts.joined(separator: ", ")
-    }
-
-    private func flagged(_ flag: CommitMetadata.Flags, _ text: String) -> String? {
-        let some = partitions.filter { $0.metadata.flags.contains(flag) }
-        return some.isEmpty ? nil : "\(text) (\(named(some)))"
-    }
-
-    private func named(_ some: [Partition]) -> String {
-        if some.count == partitions.count { return some.count == 1 ? "\(some[0].main)" : "any partition" }
-        return some.count <= 3
-            ? some.map { "\($0.main)" }.joined(separator: ", ") : "\(some.count) of \(partitions.count) partitions"
     }
 }

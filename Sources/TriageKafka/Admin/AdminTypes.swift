@@ -54,6 +54,19 @@ public struct ConsumerGroup: Sendable, Hashable {
         public let host: String
         /// Its partitions.
         public let assignment: [TopicPartition]
+        /// Its `group.instance.id`; nil if it is no static member.
+        public let instanceID: String?
+
+        /// A member with these partitions.
+        public init(
+            id: String, clientID: String, host: String, assignment: [TopicPartition] = [], instanceID: String? = nil
+        ) {
+            self.id = id
+            self.clientID = clientID
+            self.host = host
+            self.assignment = assignment
+            self.instanceID = instanceID
+        }
     }
 
     /// The group's name.
@@ -64,4 +77,12 @@ public struct ConsumerGroup: Sendable, Hashable {
     public let members: [Member]
     /// Why the members could not be read, if so.
     public let error: BrokerError?
+
+    /// A group in `state` with `members`.
+    public init(name: String, state: String, members: [Member], error: BrokerError? = nil) {
+        self.name = name
+        self.state = state
+        self.members = members
+        self.error = error
+    }
 }

@@ -158,7 +158,9 @@ struct AdminHandle: Sendable {
                     host: text(rd_kafka_MemberDescription_host(member)),
                     assignment: rd_kafka_MemberDescription_assignment(member)
                         .flatMap { rd_kafka_MemberAssignment_partitions($0) }
-                        .map { UnsafeMutablePointer(mutating: $0).partitions.sorted() } ?? []
+                        .map { UnsafeMutablePointer(mutating: $0).partitions.sorted() } ?? [],
+                    instanceID: rd_kafka_MemberDescription_group_instance_id(member).map { String(cString: $0) }
+                        .flatMap { $0.isEmpty ? nil : $0 }
                 )
             }
         }

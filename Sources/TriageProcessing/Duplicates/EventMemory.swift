@@ -97,7 +97,7 @@ extension Engine {
         step.duplicates(first.span, origin: SafeText(vetted: first.origin))
         let now = clock.now()
         step.end(.skipped, tracer: tracer, at: now)
-        counts.skipped += 1
+        counts.deduplicated += 1
         memory.skipped(partition.mainTopic)
         partition.metrics.processDuration.record(now.seconds(since: start), in: context, at: now)
         partition.metrics.deliveries(.skipped).add(1)

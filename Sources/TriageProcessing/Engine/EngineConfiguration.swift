@@ -84,8 +84,10 @@ public struct EngineSummary: Sendable, Hashable {
     public var deadLettered = 0
     /// Deliveries whose attempt failed during an outage: not charged, tried again after it.
     public var deferred = 0
-    /// Records skipped: another group's retries, void ones, and events that had been completed before.
+    /// Records skipped: another group's retries, and void ones.
     public var skipped = 0
+    /// Events skipped since one with the same id was completed before, where a dedupe window is configured.
+    public var deduplicated = 0
     /// Deliveries of an offset that had been delivered before in the same assignment.
     public var duplicates = 0
     /// Produces of retry records or dead letters that failed and were tried again.
