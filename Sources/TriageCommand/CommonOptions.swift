@@ -91,7 +91,7 @@ extension LogFormat: ExpressibleByArgument {}
 
 extension BrokerError {
     /// Whether nobody answered, as librdkafka names it.
-    fileprivate var isUnreachable: Bool { ["_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"].contains(name) }
+    var isUnreachable: Bool { ["_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"].contains(name) }
 }
 
 /// Errors of this program by their exit code: 64 for what was typed, 1 for what happened.

@@ -54,7 +54,8 @@ struct StatusCommand: AsyncParsableCommand {
                     if let inspector { try await look(inspector, clears: isatty(STDOUT_FILENO) == 1) }
                 } catch let error as BrokerError {
                     Narration.endProgress()
-                    Narration.say("\(error); looking again in \(PlainText.span(interval)), Ctrl-C ends")
+                    let what = error.isUnreachable ? "no broker answers (\(error))" : "\(error)"
+                    Narration.say("\(what); looking again in \(PlainText.span(interval)), Ctrl-C ends")
                 }
                 try await Task.sleep(for: interval)
             }

@@ -29,7 +29,7 @@ def status(report, room):
     room.finish("publish", "-b", brokers, "--action", "created", str(PATIENTS))
     before = parsed(ask("status", "-o", "json"))
     report.equal("before the first run: lag", before["lag"], 51)
-    report.check("and nobody reads it", "51 events wait" in before["summary"], before["summary"])
+    report.check("and nobody reads it: the group has never worked", "51 events wait" in before["summary"] and "has never worked" in before["summary"], before["summary"])
     unread = parsed(ask("patient", "example", "-o", "json"))
     mine = [m for m in kcat.read(TOPIC) if m.key == b"example"]
     report.equal("the patient's unread events are those that kcat sees", [item["origin"] for item in unread["queue"]], [m.position for m in mine])
@@ -98,9 +98,75 @@ def status(report, room):
         all(part in text for part in ("waits until ", "for retry 2 of 3 after transient RetryableError http_503", "2 later events are parked behind it", "start `triage run`")), text)
     report.note(text.replace("\n", "\n        "))
     report.check("no payload is shown", "resourceType" not in text, text)
+    static_member(report, room, kcat, brokers, ask)
+    watched(report, room, brokers)
     tables = ask("status").out()
     report.note(tables.replace("\n", "\n        "))
     report.check("status as text has both tables", "PARTITION" in tables and "PARKED" in tables, tables)
+
+
+def static_member(report, room, kcat, brokers, ask):
+    """An instance with a name keeps its partitions when it stops or is killed: that nobody handles them must be said."""
+    arguments = ["run", "-b", brokers, "-g", GROUP, "--instance-id", "pod-0", "--handler", "none", "--http", "off"]
+    quiet = {"OTEL_SDK_DISABLED": "true"}
+
+    def found():
+        return parsed(room.finish("status", "-b", brokers, "-g", GROUP, "-o", "json", seconds=60))
+
+    def at_work():
+        return all("open" in p["flags"] and p.get("owner", {}).get("instance_id") == "pod-0" for p in found()["partitions"])
+
+    def publish():
+        room.finish("publish", "-b", brokers, "--action", "created", str(PATIENTS))
+
+    first = room.triage(*arguments, environment=quiet)
+    wait_until("the instance with a name is at work", at_work, 60)
+    report.check("the owner is named by its instance id", "pod-0@" in ask("status").out())
+    first.signal(signal.SIGTERM)
+    report.equal("it ends cleanly", first.wait(60), 0)
+    publish()
+    stopped = found()
+    report.check(
+        "stopped: that comes first, with what waits", "pod-0@" in stopped["summary"] and "has stopped and keeps" in stopped["summary"] and "nobody handles" in stopped["summary"], stopped["summary"])
+    report.check("stopped: each partition says so", all(p["is_left"] for p in stopped["partitions"]), stopped["partitions"])
+    patient = ask("patient", "example").out()
+    report.check("stopped: the patient's report says so as well", "Instance pod-0@" in patient and "start it again" in patient, patient)
+
+    second = room.triage(*arguments, environment=quiet)
+    wait_until("it is back", at_work, 60)
+    wait_until("it has worked that off", lambda: found()["lag"] == 0, 60)
+    second.signal(signal.SIGKILL)
+    second.wait(60)
+    publish()
+    wait_until("killed: nothing was committed, and that comes first", lambda: "though pod-0@" in found()["summary"], 60)
+
+    third = room.triage(*arguments, environment=quiet)
+    wait_until("after one crash nothing is wrong", lambda: at_work() and found()["problems"] == [], 60)
+    report.check("the crash is a note", any("without a clean stop, once" in note for note in found()["notes"]), found()["notes"])
+    third.signal(signal.SIGTERM)
+    third.wait(60)
+
+    # Dead letters of another group, and one that names none.
+    topic = f"{TOPIC}.dlq"
+    before = sum(p["dead_letters"] for p in found()["partitions"])
+    kcat.write(topic, b"{}", key=b"x", headers=[("triage-group", b"another")])
+    kcat.write(topic, b"{}", key=b"y", headers=[("kafka_dlt-original-topic", b"t")])
+    letters = found()["partitions"]
+    report.equal(
+        "dead letters: the group's, another's, and those that name none",
+        tuple(sum(p[kind] for p in letters) for kind in ("dead_letters", "dead_letters_of_others", "dead_letters_unnamed")),
+        (before, 1, 1))
+
+
+def watched(report, room, brokers):
+    """--watch goes on when brokers don't answer."""
+    child = room.triage("status", "-b", "127.0.0.1:1", "-g", GROUP, "--watch", "100ms")
+    wait_until("it says that no broker answers, and that it looks again", lambda: "looking again in 100 ms" in child.err(), 60)
+    report.check("and goes on", child.is_running(), child.err())
+    child.end()
+    child = room.triage("status", "-b", brokers, "-g", GROUP, "--watch", "100ms", "-o", "json")
+    wait_until("it looks again and again", lambda: child.out().count("\n") >= 3, 60)
+    child.end()
 
 
 def compare(report, kcat, found, head, due, when):
