@@ -41,7 +41,11 @@ extension Engine {
         let id = state.id
         let end = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }.upperBound
         let start = state.ledger.watermark ?? 0
-        guard start < end else { return }
+        guard start < end else {
+            // Nothing was in flight: no event here brought them about.
+            state.mark.crashes = nil
+            return
+        }
         state.mark.suspectBelow = min(end, start + configuration.maximumOffsetSpan)
         isCautious = true
         notify(.crashLoop(state.id, crashes: crashes.count))
