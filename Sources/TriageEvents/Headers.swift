@@ -110,23 +110,7 @@ public struct Headers: Sendable, Sequence, ExpressibleByArrayLiteral {
     /// in the order given; the others keep their bytes and order.
     ///
     /// - Parameter replacements: names with their new value; a nil value only removes.
-    public func replacing(_ replacements: [Header]) -> Headers {
-        let names = replacements.map { ByteSlice($0.name) }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(packed.count + replacements.reduce(0) { $0 + 8 + $1.name.utf8.count + ($1.value?.count ?? 0) })
-        var count = 0
-        forEachEntry { entry in
-            if !names.contains(entry.name) {
-                packed.withUnsafeBytes { bytes.append(contentsOf: $0[entry.range]) }
-                count += 1
-            }
-        }
-        for replacement in replacements where replacement.value != nil {
-            Headers.append(replacement, to: &bytes)
-            count += 1
-        }
-        return Headers(packed: ByteSlice(bytes), count: count)
-    }
+    public func replacing(_ replacements: [Header]) -> Headers { replacing(HeaderEdits(replacements)) }
 
     /// Iterates over the headers in order.
     public func makeIterator() -> AnyIterator<Header> {

@@ -44,25 +44,9 @@ public struct Timestamp: Hashable, Sendable, Comparable {
 
     /// ISO 8601 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`.
     public var iso8601: String {
-        let milliseconds = milliseconds
-        var seconds = milliseconds / 1000
-        var rest = milliseconds % 1000
-        if rest < 0 {
-            rest += 1000
-            seconds -= 1
-        }
-        var days = seconds / 86_400
-        var second = seconds % 86_400
-        if second < 0 {
-            second += 86_400
-            days -= 1
-        }
-        let (year, month, day) = Timestamp.civil(days: days)
-        func two(_ value: Int64) -> String { value < 10 ? "0\(value)" : "\(value)" }
-        let fraction = rest < 10 ? "00\(rest)" : rest < 100 ? "0\(rest)" : "\(rest)"
-        let yearText = year < 1000 ? String(repeating: "0", count: max(0, 4 - "\(year)".count)) + "\(year)" : "\(year)"
-        let time = "\(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)).\(fraction)"
-        return "\(yearText)-\(two(month))-\(two(day))T\(time)Z"
+        var text = TextBytes(capacity: 24)
+        text.append(iso8601: self)
+        return text.text
     }
 
     /// Days since the epoch to year, month and day in the proleptic Gregorian calendar (Howard Hinnant,

@@ -156,6 +156,15 @@ public struct TraceContext: Hashable, Sendable {
         }
     }
 
+    /// Whether `value`, which this context was read from, is what ``traceparent`` would say.
+    package func isWritten(as value: ByteSlice) -> Bool {
+        value.count == 55
+            && value.withUnsafeBytes { bytes in
+                bytes[0] == UInt8(ascii: "0") && bytes[1] == UInt8(ascii: "0") && bytes[53] == UInt8(ascii: "0")
+                    && bytes[54] == UInt8(ascii: "0") + flags.rawValue
+            }
+    }
+
     /// The headers that inject this context: `traceparent`, and `tracestate` (nil removes a stale one).
     ///
     /// Empty for an invalid context, which injects nothing.

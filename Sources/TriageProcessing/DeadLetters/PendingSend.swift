@@ -13,7 +13,7 @@ final class PendingSend {
     /// The lane that it occupies; nil if that is free already.
     let lane: LaneKey?
     let record: OutboundRecord
-    let headers: [Header]
+    let headers: HeaderEdits
     let attributes: [Attribute]
     let step: ProcessStep
     /// Nil for what is parked.
@@ -28,7 +28,7 @@ final class PendingSend {
     var linksOfNewTrace: [SpanLink]?
 
     init(
-        _ kind: Kind, delivery: Delivery, lane: LaneKey?, record: OutboundRecord, headers: [Header], attributes: [Attribute],
+        _ kind: Kind, delivery: Delivery, lane: LaneKey?, record: OutboundRecord, headers: HeaderEdits, attributes: [Attribute],
         step: ProcessStep, failure: Failure?, attempts: AttemptLedger, open: OpenRetry? = nil, isPointer: Bool = false
     ) {
         self.kind = kind
@@ -51,18 +51,21 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, count: Int, at due: Timestamp,
         strategy: RetryPolicy.Strategy, lane: LaneKey
     ) {
-        let headers =
-            FailureHeaders.retry(
-                delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
-                group: configuration.group, writer: delivery.partition.writer, processTraceparent: traceparent(step),
-                isScheduled: strategy == .scheduled
-            ) + contentType(of: delivery)
+        var headers = FailureHeaders.retry(
+            delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
+            group: configuration.group, writer: delivery.partition.writer, processTraceparent: traceparent(step),
+            isScheduled: strategy == .scheduled)
+        addContentType(of: delivery, to: &headers)
         if makes(.completedUnacknowledged) { delivery.partition.ledger.complete(delivery.ticket) }
-        let attributes = [
-            Attribute("triage.retry.count", .int(Int64(count))), Attribute("triage.retry.strategy", .text(SafeText(strategy))),
-            Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
-            Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
-        ]
+        let attributes =
+            !tracer.isEnabled
+            ? []
+            : [
+                Attribute("triage.retry.count", .int(Int64(count))),
+                Attribute("triage.retry.strategy", .text(SafeText(strategy))),
+                Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
+                Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
+            ]
         let send = PendingSend(
             .retry(strategy), delivery: delivery, lane: lane,
             record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
@@ -81,11 +84,10 @@ extension Engine {
         refusal: BrokerError? = nil
     ) {
         noteDeadLetter(failure, of: delivery, step: step, at: clock.now())
-        let headers =
-            FailureHeaders.deadLetter(
-                delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),
-                group: configuration.group, processTraceparent: traceparent(step), refusal: refusal?.name
-            ) + (failure.step == "decode" ? [] : contentType(of: delivery))
+        var headers = FailureHeaders.deadLetter(
+            delivery.history, failure: failure, attempts: attempts, count: retries, at: clock.now(),
+            group: configuration.group, processTraceparent: traceparent(step), refusal: refusal?.name)
+        if failure.step != "decode" { addContentType(of: delivery, to: &headers) }
         let attributes = [
             Attribute("triage.error.class", .text(SafeText(failure.errorClass))),
             Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
@@ -101,10 +103,10 @@ extension Engine {
     }
 
     /// The media type of an event that carries a resource (design §2), where its producer said none.
-    func contentType(of delivery: Delivery) -> [Header] {
+    func addContentType(of delivery: Delivery, to headers: inout HeaderEdits) {
         let record = delivery.record
-        guard record.value != nil, record.headers.last(HeaderName.contentType) == nil else { return [] }
-        return [Header("content-type", text: "application/fhir+json")]
+        guard record.value != nil, record.headers.last(HeaderName.contentType) == nil else { return }
+        headers.set(HeaderName.contentType) { $0.append("application/fhir+json" as StaticString) }
     }
 
     private func traceparent(_ step: ProcessStep) -> ByteSlice? { step.context.isValid ? step.context.traceparent : nil }
@@ -137,7 +139,7 @@ extension Engine {
         let parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
         do {
             let context = try sink.send(
-                send.record, replacing: send.headers, parent: send.linksOfNewTrace == nil ? parent : nil,
+                send.record, edits: send.headers, parent: send.linksOfNewTrace == nil ? parent : nil,
                 links: send.linksOfNewTrace ?? [],
                 isSampled: send.linksOfNewTrace.flatMap { _ in send.step.context.isSampled ? true : nil },
                 attributes: send.attributes

@@ -143,7 +143,7 @@ extension Engine {
             abandon(delivery, step: step, lane: lane, at: end)
             return nil
         }
-        let failure = ErrorClassification.failure(worker.isOverdue ? AttemptTimeout() : error, step: "handle")
+        let failure = errors.failure(worker.isOverdue ? AttemptTimeout() : error)
         work.attempt.end(failure, tracer: tracer, at: end)
         if noteFailure(failure, of: delivery, attempt: work.retries + 1, lane: lane, step: step, at: end) {
             let deferral = Deferral(

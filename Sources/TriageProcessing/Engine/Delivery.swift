@@ -33,7 +33,7 @@ final class Delivery {
         self.context = context
     }
 
-    /// Set for retry records; a first delivery's is made when it is needed.
+    /// Set for retry records; a first delivery's is made when it is needed, and kept.
     var knownHistory: EventHistory? {
         get { details?.knownHistory }
         set { change { $0.knownHistory = newValue } }
@@ -66,10 +66,15 @@ final class Delivery {
         return history.originTimestamp ?? record.timestamp
     }
 
-    var history: EventHistory { knownHistory ?? EventHistory(of: record) }
+    var history: EventHistory {
+        if let known = details?.knownHistory { return known }
+        let made = EventHistory(of: record, likely: partition.mainTopic)
+        knownHistory = made
+        return made
+    }
 
     /// Whether it is a retry after a failure: one that was only parked is none.
-    var hasFailedBefore: Bool { details?.knownHistory.map { !$0.attempts.entries.isEmpty } ?? false }
+    var hasFailedBefore: Bool { details?.knownHistory?.hasFailedAttempts ?? false }
 }
 
 /// Where a delivery goes on that was deferred: what was charged before the outage, and what the next spans link to.
@@ -166,6 +171,13 @@ final class PartitionState {
     }
 }
 
+/// The series of failed attempts by the failure's type, those that were needed so far. Confined to the loop's thread.
+private final class FailedSeries {
+    /// More types than a service has; beyond them a series is looked up each time.
+    static let limit = 200
+    var series: [String: Histogram] = [:]
+}
+
 /// The series of one origin topic, resolved once.
 struct PartitionMetrics {
     let consumed: Counter
@@ -182,6 +194,7 @@ struct PartitionMetrics {
     let deadLetterPointers: Counter
     private let outcomes: [Outcome: Counter]
     private let retryCounters: [Retry: Counter]
+    private let failed = FailedSeries()
     private let meter: Meter
     private let attributes: [(StaticString, SafeText)]
 
@@ -257,7 +270,15 @@ struct PartitionMetrics {
         )
     }
 
+    /// By the failure's type; looked up once for each.
     func failedProcessDuration(_ failure: Failure) -> Histogram {
+        if let known = failed.series[failure.type.text] { return known }
+        let made = makeFailedProcessDuration(failure)
+        if failed.series.count < FailedSeries.limit { failed.series[failure.type.text] = made }
+        return made
+    }
+
+    private func makeFailedProcessDuration(_ failure: Failure) -> Histogram {
         meter.histogram(
             Metric.processDuration,
             MetricAttributes(

@@ -60,6 +60,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var sendSequence = 0
     var isWaitingForRoom = false
     var commitsInFlight = Deque<CommitStep>()
+    var errors = ErrorMemory()
     @exclusivity(unchecked) var counts = EngineSummary()
     var intake: IntakeControl
     @exclusivity(unchecked) var load = IntakeControl.Load()

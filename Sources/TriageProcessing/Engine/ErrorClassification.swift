@@ -76,6 +76,12 @@ public enum ErrorClassification {
         return "case \(error._code)"
     }
 
+    /// Whether every error of this one's type stands for the same failure: it says nothing itself, and has no cases.
+    static func isPlain(_ error: any Error) -> Bool {
+        if error is InvalidEvent || error is any ClassifiedError || error is BrokerError { return false }
+        return error is any CustomReflectable || Mirror(reflecting: error).displayStyle != .enum
+    }
+
     private static func safePath(_ path: String) -> SafeText { SafeText(codeName(path)) }
 
     private static func codeName(_ text: String) -> String {

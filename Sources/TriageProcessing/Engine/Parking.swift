@@ -26,15 +26,16 @@ extension Engine {
         let traceparent = step.context.isValid ? step.context.traceparent : nil
         // What was charged before an outage deferred it stays charged.
         let retries = delivery.deferral?.retries ?? delivery.history.retries
-        let headers = FailureHeaders.parked(
+        var headers = FailureHeaders.parked(
             delivery.history, retries: retries, attempts: delivery.deferral?.attempts ?? delivery.history.attempts,
             behind: head.origin, group: configuration.group, writer: delivery.partition.writer,
             processTraceparent: traceparent)
+        addContentType(of: delivery, to: &headers)
         begin(
             PendingSend(
                 .parked, delivery: delivery, lane: nil,
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)),
-                headers: headers + contentType(of: delivery),
+                headers: headers,
                 attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
                 attempts: delivery.history.attempts, open: opened(delivery, lane: lane, retries: retries)
             ))

@@ -58,7 +58,7 @@ extension Engine {
             open.isFetching = false
             let delivery = Delivery(
                 record: record, partition: partition, ticket: open.ticket, context: tracer.propagators.extract(record.headers))
-            delivery.knownHistory = EventHistory(of: record)
+            delivery.knownHistory = EventHistory(of: record, likely: partition.mainTopic)
             delivery.lane = open.lane
             delivery.isRedelivery = record.offset < partition.redeliveredBelow
             delivery.open = open

@@ -10,13 +10,15 @@ extension Engine {
 
     /// A record of a retry partition was read.
     func ingestRetry(_ delivery: Delivery, _ now: Timestamp) {
-        let history = EventHistory(of: delivery.record)
-        delivery.knownHistory = history
         let partition = delivery.partition
-        if let group = history.group, group != configuration.group {
+        let headers = delivery.record.headers
+        // First, since another group's records are nothing to read any further.
+        if let group = EventHistory.group(of: headers), !group.equals(configuration.group) {
             skip(delivery)
             return
         }
+        let history = EventHistory(of: delivery.record, likely: partition.mainTopic)
+        delivery.knownHistory = history
         if let end = partition.rebuildEnd, delivery.record.offset < end {
             partition.rebuild.append(item(delivery, history))
             return
@@ -25,13 +27,13 @@ extension Engine {
             arrived(open, delivery, history, now)
             return
         }
-        switch delivery.record.headers.text(HeaderName.writer) {
-        case partition.writer:
+        let writer = headers.last(HeaderName.writer)
+        if let writer, writer.equals(partition.writer) {
             ingestOwn(delivery, history, now)
-        case .some where !makes(.otherWriterTaken):
+        } else if let writer, writer.isText, !makes(.otherWriterTaken) {
             // Produced under an earlier assignment and landed after this one began: main redelivered its origin since.
             skip(delivery)
-        default:
+        } else {
             // An operator's replay: nobody waits for it yet.
             arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
         }

@@ -159,12 +159,19 @@ public struct KeyQueues<Item> {
             gone.insert(Int32(truncatingIfNeeded: slot))
             if touched.last != entries[slot].key { touched.append(entries[slot].key) }
         }
+        if items.count == count {
+            // Everything goes, as when a consumer stops: nothing needs to be looked for.
+            keys.removeAll()
+            barred.removeAll()
+            for slot in gone.sorted(by: >) { free(slot) }
+            return (items, [])
+        }
         // Each queue is gone through once, however long it is.
         touched = Array(Set(touched)).sorted { $0.value < $1.value }
         for key in touched {
             guard var queues = keys.removeValue(forKey: key) else { continue }
             for index in queues.indices { queues[index].slots.removeAll { gone.contains($0) } }
-            queues.removeAll(where: \.slots.isEmpty)
+            queues.removeAll { $0.slots.isEmpty }
             if !queues.isEmpty { keys[key] = queues }
         }
         barred = barred.compactMapValues { slots in

@@ -1,3 +1,4 @@
+internal import Glibc
 public import TriageEvents
 
 /// The header `triage-attempts`: one entry for each failed attempt of an event, bounded, first and last kept.
@@ -30,27 +31,53 @@ public struct AttemptLedger: Sendable, Hashable {
             self.spanID = spanID
         }
 
-        var text: String { "\(time.milliseconds),\(errorClass.rawValue),\(fingerprint),\(traceID),\(spanID)" }
+        /// Bytes of its text.
+        var count: Int { TextBytes.count(of: time.milliseconds) + errorClass.rawValue.utf8.count + fingerprint.utf8.count + 52 }
 
-        init?(_ text: Substring) {
-            let parts = text.split(separator: ",", omittingEmptySubsequences: false)
-            guard parts.count == 5, let time = Int64(parts[0]), let errorClass = ErrorClass(rawValue: String(parts[1])),
-                parts[2].utf8.count == 16, parts[2].utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
-                let traceID = Entry.traceID(parts[3]), let spanID = Entry.spanID(parts[4])
+        func write(to text: inout TextBytes) {
+            let comma = UInt8(ascii: ",")
+            text.append(time.milliseconds)
+            text.append(byte: comma)
+            text.append(errorClass.rawValue)
+            text.append(byte: comma)
+            text.append(fingerprint)
+            text.append(byte: comma)
+            text.append(hexadecimal: traceID.high)
+            text.append(hexadecimal: traceID.low)
+            text.append(byte: comma)
+            text.append(hexadecimal: spanID.value)
+        }
+
+        var text: String {
+            var text = TextBytes(capacity: count)
+            write(to: &text)
+            return text.text
+        }
+
+        /// The all-zero ids are written where nothing is traced.
+        init?(_ bytes: UnsafeRawBufferPointer) {
+            let comma = UInt8(ascii: ",")
+            // What stands behind the class has a fixed length: fingerprint, trace and span id, and two commas between.
+            let tail = bytes.count - 66
+            guard tail > 2, let first = bytes.prefix(21).firstIndex(of: comma), first < tail - 1,
+                bytes[tail - 1] == comma, bytes[tail + 16] == comma, bytes[tail + 49] == comma,
+                let time = TextBytes.decimal(UnsafeRawBufferPointer(rebasing: bytes[..<first])),
+                let errorClass = Entry.errorClass(UnsafeRawBufferPointer(rebasing: bytes[(first + 1)..<(tail - 1)])),
+                UInt64(hexadecimal: bytes, at: tail) != nil, let trace = TraceID(bytes, at: tail + 17),
+                let span = UInt64(hexadecimal: bytes, at: tail + 50)
             else { return nil }
             self.init(
-                time: Timestamp(milliseconds: time), errorClass: errorClass, fingerprint: String(parts[2]), traceID: traceID,
-                spanID: spanID
-            )
+                time: Timestamp(milliseconds: time), errorClass: errorClass,
+                fingerprint: String(decoding: bytes[tail..<(tail + 16)], as: UTF8.self), traceID: trace, spanID: SpanID(span))
         }
 
-        /// The id, or the all-zero one, which is written where nothing is traced.
-        private static func traceID(_ text: Substring) -> TraceID? {
-            TraceID(String(text)) ?? (text == String(repeating: "0", count: 32) ? TraceID(high: 0, low: 0) : nil)
-        }
-
-        private static func spanID(_ text: Substring) -> SpanID? {
-            SpanID(String(text)) ?? (text == String(repeating: "0", count: 16) ? SpanID(0) : nil)
+        private static func errorClass(_ name: UnsafeRawBufferPointer) -> ErrorClass? {
+            switch name.count {
+            case 6: name.elementsEqual("system".utf8) ? .system : nil
+            case 9: name.elementsEqual("transient".utf8) ? .transient : nil
+            case 10: name.elementsEqual("persistent".utf8) ? .persistent : nil
+            default: nil
+            }
         }
     }
 
@@ -64,16 +91,45 @@ public struct AttemptLedger: Sendable, Hashable {
 
     /// Reads the header's text; what can't be read is left out, since the header may come from anywhere, and what is beyond
     /// the bound is dropped as it would have been when it was written.
-    public init(_ text: String) {
-        for part in text.split(separator: ";") {
-            if part.first == "~" {
-                let count = max(0, Int(part.dropFirst()) ?? 0)
-                dropped = dropped.addingReportingOverflow(count).overflow ? .max : dropped + count
-            } else if let entry = Entry(part) {
-                append(entry)
+    public init(_ text: String) { self.init(ByteSlice(text)) }
+
+    /// The same from the header's bytes.
+    public init(_ bytes: ByteSlice) {
+        bytes.withUnsafeBytes { all in
+            AttemptLedger.forEachPart(of: all) { part in
+                if part.first == UInt8(ascii: "~") {
+                    let count = Int(max(0, TextBytes.decimal(UnsafeRawBufferPointer(rebasing: part[1...])) ?? 0))
+                    dropped = dropped.addingReportingOverflow(count).overflow ? .max : dropped + count
+                } else if let entry = Entry(part) {
+                    append(entry)
+                }
+                return true
             }
         }
         trim()
+    }
+
+    /// Whether the header's bytes tell of an attempt.
+    static func hasEntry(_ bytes: ByteSlice) -> Bool {
+        var isFound = false
+        bytes.withUnsafeBytes { all in
+            forEachPart(of: all) { part in
+                isFound = Entry(part) != nil
+                return !isFound
+            }
+        }
+        return isFound
+    }
+
+    /// Calls `body` with what stands between semicolons, until it says false.
+    private static func forEachPart(of bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Bool) {
+        var start = 0
+        while start < bytes.count, let base = bytes.baseAddress {
+            let found = memchr(base + start, 0x3B, bytes.count - start)
+            let end = found.map { UnsafeRawPointer($0) - base } ?? bytes.count
+            guard body(UnsafeRawBufferPointer(rebasing: bytes[start..<end])) else { return }
+            start = end + 1
+        }
     }
 
     /// The last attempt's context, to be linked to; nil if it wasn't traced.
@@ -89,16 +145,37 @@ public struct AttemptLedger: Sendable, Hashable {
     }
 
     private mutating func trim() {
-        while entries.count > 2, text.utf8.count > AttemptLedger.maximumBytes {
+        guard entries.count > 2 else { return }
+        var size = count
+        while entries.count > 2, size > AttemptLedger.maximumBytes {
+            size -= droppedCount + entries[1].count + 1
             entries.remove(at: 1)
             if dropped < .max { dropped += 1 }
+            size += droppedCount
+        }
+    }
+
+    /// Bytes of the header's text.
+    private var count: Int { entries.reduce(max(0, entries.count - 1)) { $0 + $1.count } + (entries.isEmpty ? 0 : droppedCount) }
+
+    /// Bytes of what tells how many were dropped.
+    private var droppedCount: Int { dropped > 0 ? 2 + TextBytes.count(of: Int64(dropped)) : 0 }
+
+    /// Appends the header's text.
+    public func write(to text: inout TextBytes) {
+        for (index, entry) in entries.enumerated() {
+            if index > 0 { text.append(byte: UInt8(ascii: ";")) }
+            entry.write(to: &text)
+            guard index == 0, dropped > 0 else { continue }
+            text.append(";~" as StaticString)
+            text.append(Int64(dropped))
         }
     }
 
     /// The header's text.
     public var text: String {
-        var parts = entries.map(\.text)
-        if dropped > 0, !parts.isEmpty { parts.insert("~\(dropped)", at: 1) }
-        return parts.joined(separator: ";")
+        var text = TextBytes(capacity: count)
+        write(to: &text)
+        return text.text
     }
 }

@@ -1,3 +1,4 @@
+internal import Glibc
 public import TriageEvents
 
 /// The value of a span attribute. Strings can only be made from ``SafeText``, so no payload gets in by accident.
@@ -33,14 +34,18 @@ public struct StaticText: Sendable, Hashable, ExpressibleByStringLiteral, Custom
     /// The text.
     public var description: String { literal.description }
 
-    /// Equal if the texts are.
+    /// Equal if the texts are, byte for byte: nothing is made of them for that.
     public static func == (left: StaticText, right: StaticText) -> Bool {
-        left.literal.utf8Start == right.literal.utf8Start && left.literal.utf8CodeUnitCount == right.literal.utf8CodeUnitCount
-            || left.description == right.description
+        let count = left.literal.utf8CodeUnitCount
+        guard count == right.literal.utf8CodeUnitCount else { return false }
+        return left.literal.utf8Start == right.literal.utf8Start
+            || memcmp(left.literal.utf8Start, right.literal.utf8Start, count) == 0
     }
 
     /// Hashes the text.
-    public func hash(into hasher: inout Hasher) { hasher.combine(description) }
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(bytes: UnsafeRawBufferPointer(start: literal.utf8Start, count: literal.utf8CodeUnitCount))
+    }
 }
 
 /// An attribute: a key from the source and a value.

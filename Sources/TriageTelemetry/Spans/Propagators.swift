@@ -31,4 +31,15 @@ public struct Propagators: OptionSet, Sendable, Hashable {
         if !contains(.baggage) { headers.append(Header("baggage", nil)) }
         return headers
     }
+
+    /// The same, added to what else is changed in the record's headers.
+    public func inject(_ context: TraceContext, into edits: inout HeaderEdits) {
+        if contains(.traceContext) {
+            context.inject(into: &edits)
+        } else {
+            edits.remove(HeaderName.traceparent)
+            edits.remove(HeaderName.tracestate)
+        }
+        if !contains(.baggage) { edits.remove(HeaderName.baggage) }
+    }
 }

@@ -17,6 +17,8 @@ public struct Failure: Sendable, Hashable {
     /// Sixteen hexadecimal digits over class, type, code, step and path: equal for the same bug on two patients, across
     /// processes and builds.
     public let fingerprint: String
+    /// Type, code and path in one line: the text of the `error` header and of the exception event.
+    public let message: SafeText
 
     /// A failure of these parts.
     public init(
@@ -31,10 +33,24 @@ public struct Failure: Sendable, Hashable {
         self.retryAt = retryAt
         let parts = [errorClass.rawValue, type.text, code?.text ?? "", step.description, path?.text ?? ""]
         fingerprint = Failure.fnv1a(parts.joined(separator: "\u{1F}")).hexadecimal
+        message = Failure.message(type, code, path)
     }
 
-    /// Type, code and path in one line: the text of the `error` header and of the exception event.
-    public var message: SafeText {
+    /// The same failure with another time to try again.
+    package func retried(at time: Timestamp?) -> Failure { time == retryAt ? self : Failure(self, retryAt: time) }
+
+    private init(_ failure: Failure, retryAt: Timestamp?) {
+        errorClass = failure.errorClass
+        type = failure.type
+        code = failure.code
+        step = failure.step
+        path = failure.path
+        self.retryAt = retryAt
+        fingerprint = failure.fingerprint
+        message = failure.message
+    }
+
+    private static func message(_ type: SafeText, _ code: SafeText?, _ path: SafeText?) -> SafeText {
         var text = type.text
         if let code, code != type { text += " \(code.text)" }
         if let path, !path.text.isEmpty { text += " at \(path.text)" }

@@ -38,13 +38,27 @@ public final class TracedSink: Sendable {
         isSampled: Bool? = nil, attributes: [Attribute] = [],
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) -> TraceContext {
+        try send(
+            record, edits: HeaderEdits(headers), parent: parent, links: links, isSampled: isSampled, attributes: attributes,
+            completion: completion)
+    }
+
+    /// The same with what is to be changed in its headers packed in one block.
+    @discardableResult
+    public func send(
+        _ record: OutboundRecord, edits: HeaderEdits, parent: TraceContext?, links: [SpanLink] = [],
+        isSampled: Bool? = nil, attributes: [Attribute] = [],
+        completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
+    ) throws(BrokerError) -> TraceContext {
         var step = SendStep(template: template(for: record.topic), parent: parent, isSampled: isSampled, tracer: tracer)
         for attribute in attributes { step.span.set(attribute.key.literal, attribute.value) }
         for link in links { step.span.add(link) }
         if record.value == nil { step.span.append("messaging.kafka.message.tombstone", .bool(true)) }
         if let key = record.key { step.span.append("messaging.kafka.message.key", .identifier(key)) }
         var record = record
-        record.headers = record.headers.replacing(headers + tracer.propagators.inject(step.span.context))
+        var injected = HeaderEdits(capacity: 128)
+        tracer.propagators.inject(step.span.context, into: &injected)
+        record.headers = record.headers.replacing(edits, injected)
         let topic = record.topic
         let context = step.span.context
         let finished = step
