@@ -169,7 +169,7 @@ struct FailureLogTests {
         let ended = EndedSpans()
         let tracer = tracer(keeper, [ended])
         let template = ProcessStep.template(topic: "t", partition: 0, group: "g", clientID: nil, tracer: tracer)
-        var process = ProcessStep(
+        let process = ProcessStep(
             template: template, offset: 1, key: nil, isTombstone: false, context: nil, tracer: tracer, at: StillClock().now())
         process.failed(failure, tracer: tracer, at: StillClock().now())
         process.lastAttemptFailed(failure, tracer: tracer)
