@@ -15,7 +15,9 @@ import shutil
 import sys
 import time
 
+import fault_traces
 import fault_verdict
+from collector import Collector
 from fault_verdict import Fault, History, Verdict, trimmed
 from faults import TOPICS, Cluster, Feed, Injector, Workers
 from harness import Report, wait_until
@@ -27,6 +29,11 @@ PACE = [
     "--retry", "exponential:3,base=200ms,cap=800ms,jitter=0.2", "--attempt-timeout", "1s", "--commit-interval", "100ms",
     "--grace-period", "10s", "--concurrency", "16",
 ]
+# Every event is traced, and what ends leaves soon: a kill takes little with it.
+TRACED = {
+    "OTEL_TRACES_SAMPLER": "always_on", "OTEL_BSP_SCHEDULE_DELAY": str(int(fault_traces.EXPORT_DELAY * 1000)),
+    "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
+}
 # Share of each fault, those that end processes first; a member that was expelled is like one that was killed.
 PROCESS = ["kill", "term"]
 BROKER = ["broker-down", "commit-errors", "produce-errors", "leader", "coordinator", "heartbeat-errors", "round-trip"]
@@ -44,10 +51,15 @@ def verdict(report, room):
     for name, rule, (events, history, letters) in fault_verdict.broken(records, lines, dead, seed):
         found = [rule for rule, offenders in Verdict(history, events, letters, kill, seed).findings.items() if offenders]
         report.check(f"found: {name}", any(rule in name for name in found), found)
+    findings = fault_traces.Chains(*fault_traces.example(), [], []).findings
+    report.none("sound traces have no finding", [name for name, found in findings.items() if found])
+    for name, rule, parts in fault_traces.broken():
+        findings = fault_traces.Chains(*parts, [], []).findings
+        report.check(f"found: {name}", findings[rule], findings)
 
 
 def faults(report, room):
-    """20,000 events, 60 faults, three processes."""
+    """20,000 events, 60 faults, three processes, every event traced; then thousands without a fault."""
     run(report, room, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
 
 
@@ -57,7 +69,9 @@ def run(report, room, events, count, seed, slots=3, ordered=True, keep=None):
     partitions = max(6, events // 8000)
     cluster = Cluster(room, partitions=partitions)
     kcat = Kcat(cluster.address)
-    workers = Workers(room, cluster.address, "faults", seed, SESSION + PACE)
+    collector = Collector()
+    room.closers.append(collector.close)
+    workers = Workers(room, cluster.address, "faults", seed, SESSION + PACE, environment=collector.environment(**TRACED))
     history = History(workers.record)
     feed = Feed(kcat, room, seed)
     injector = Injector(cluster, workers, seed, partitions)
@@ -95,14 +109,73 @@ def run(report, room, events, count, seed, slots=3, ordered=True, keep=None):
     feed.wait(60)
     report.note(f"{len(injector.faults)} faults: {dict(collections.Counter(f.kind for f in injector.faults))}")
     records, dead = drain(report, kcat, workers, history)
+    records, dead = quiet(report, kcat, feed, workers, history, records, slots, partitions, max(900, events // 8), ordered)
     workers.stop()
     finish(report, room, kcat, workers, history, records, dead, injector, ordered)
+    traces(report, kcat, collector, history, records, dead, injector)
     if keep:
         shutil.copytree(room.directory, keep, dirs_exist_ok=True)
         begin = injector.faults[0].begin
         pathlib.Path(keep, "faults.txt").write_text("".join(
             f"{f.begin} +{(f.begin - begin) / 1e9:.2f} s {f.kind} process {f.process} until {f.end}\n" for f in injector.faults))
     report.check(f"at least {count} faults", len(injector.faults) >= count, len(injector.faults))
+
+
+def quiet(report, kcat, feed, workers, history, before, slots, partitions, events, ordered):
+    """Without a fault nothing is excused: not one repeat, none out of order; nor across a clean stop in mid-work.
+
+    The mock takes no commit while its group rebalances, so that members that leave one another in mid-work repeat events there (a
+    real broker takes them: `rebalance` stops all of them at once). Here all but one leave while nothing is to do.
+    """
+    begin = time.monotonic()
+    # Whoever was expelled has come back, and what it had done is done again by now.
+    settled(workers, len(TOPICS) * 2 * partitions)
+    pause(workers, 4)
+    settled(workers, len(TOPICS) * 2 * partitions)
+    history.read()
+    known, mark = {record.position for record in before}, len(history.lines)
+    for _ in range(6):
+        feed.add(events // 6)
+        pause(workers, 0.3)
+    feed.wait(60)
+    drain(report, kcat, workers, history)
+    for slot in sorted(workers.running)[1:]:
+        # Everything is committed by then.
+        pause(workers, 2)
+        workers.terminate(slot).wait(20)
+        settled(workers, len(TOPICS) * 2 * partitions)
+    # The last is stopped while there is work, and all go on where it was.
+    feed.add(events // 3)
+    at_work = len(history.lines) + events // 6
+    wait_until("there is work", lambda: history.read() >= 0 and len(history.lines) > at_work, 30, 0.002)
+    workers.stop()
+    history.read()
+    feed.wait(60)
+    stopped = len(history.lines)
+    for slot in range(slots):
+        workers.start(slot)
+    records, dead = drain(report, kcat, workers, history)
+    history.read()
+    report.check(
+        f"stopped in mid-work: {len(history.lines) - stopped} of {len(history.lines) - at_work + events // 6} lines come after it",
+        len(history.lines) > stopped + 10)
+    calm = [record for record in records if record.position not in known]
+    origins = {record.position for record in calm}
+    letters = [letter for letter in dead if letter.text("triage-origin") in origins]
+    verdict = Verdict(history.lines[mark:], calm, letters, [], workers.seed, ordered)
+    verdict.report(report, "without faults: ")
+    report.note(f"{len(calm)} events in {time.monotonic() - begin:.1f} s without a fault")
+    return records, dead
+
+
+def traces(report, kcat, collector, history, records, dead, injector):
+    """Every chain of spans is as the design says, but for what a kill took with it."""
+    begin = time.monotonic()
+    spans = fault_traces.received(collector.traces())
+    retried = [record for topic in TOPICS for record in kcat.read(topic + ".retry")]
+    chains = fault_traces.Chains(spans, records, retried, dead, history.lines, injector.faults)
+    chains.report(report)
+    report.note(f"traces judged in {time.monotonic() - begin:.1f} s")
 
 
 def rebalance(report, room):
@@ -212,9 +285,9 @@ def assignments(child):
     return [line.rsplit("] ", 1)[-1] for line in child.err().splitlines() if "partitions " in line]
 
 
-def settled(workers):
-    """Waits until the running workers have all partitions among them, each the same share."""
-    share = 36 // len(workers.running)
+def settled(workers, count=36):
+    """Waits until the running workers have all partitions, main and retry, among them, each the same share."""
+    share = count // len(workers.running)
     wait_until(
         f"each worker has {share} partitions",
         lambda: all((assignments(child) or [""])[-1] == f"{share} partitions assigned" for child in workers.running.values()), 30,
@@ -287,6 +360,10 @@ def finish(report, room, kcat, workers, history, records, dead, injector, ordere
     report.none("no line of the history is broken", history.strange)
     verdict = Verdict(history.lines, records, dead, injector.faults, workers.seed, ordered)
     verdict.report(report)
+    ended, inside = verdict.share_in_windows()
+    report.note(
+        f"{inside} of {ended} events ({100 * inside // max(1, ended)} %) were done while a fault would have excused a repeat; "
+        f"{verdict.counts['done again']} were done again")
     retried = [record for topic in TOPICS for record in kcat.read(topic + ".retry")]
     if injector.cluster:
         report.none("no record was trimmed away", trimmed(records + dead + retried))

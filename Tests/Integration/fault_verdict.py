@@ -118,6 +118,17 @@ def excused(faults, since, until, before=BEFORE):
     return any(f.kind in REBALANCING and f.begin <= until and f.begin - before <= since <= f.last for f in faults)
 
 
+def windows(faults, before=BEFORE):
+    """The stretches of time in which something may have been done that is done again, disjoint."""
+    found = []
+    for begin, end in sorted((f.begin - before, f.last) for f in faults if f.kind in REBALANCING):
+        if found and begin <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], end)
+        else:
+            found.append([begin, end])
+    return found
+
+
 class Verdict:
     """Judges a history. Each check goes into `findings` with the offenders, which should be none."""
 
@@ -284,9 +295,15 @@ class Verdict:
                     wrong.append((one.position, again.position))
         self.findings["no second dead letter of an event but after a kill or a rebalance"] = wrong
 
-    def report(self, report):
+    def report(self, report, where=""):
         for name, offenders in self.findings.items():
-            report.none(name, offenders)
+            report.none(where + name, offenders)
+
+    def share_in_windows(self):
+        """How many events were done, and how many of them while a fault would have excused that they are done again."""
+        stretches = windows(self.faults, self.before)
+        ends = {line.origin: line.time for line in self.lines if line.phase in ("done", "persistent")}
+        return len(ends), sum(any(begin <= time <= end for begin, end in stretches) for time in ends.values())
 
 
 def trimmed(messages):

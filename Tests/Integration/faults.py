@@ -54,8 +54,9 @@ class Cluster:
 class Workers:
     """Slots in each of which a `FaultWorker` runs, is ended and started again; all write the same history."""
 
-    def __init__(self, room, brokers, group, seed, arguments=(), static=False):
+    def __init__(self, room, brokers, group, seed, arguments=(), static=False, environment=None):
         self.room = room
+        self.environment = environment or {"OTEL_SDK_DISABLED": "true"}
         self.brokers = brokers
         self.group = group
         self.seed = seed
@@ -74,7 +75,7 @@ class Workers:
         ]
         if self.static:
             arguments += ["--instance-id", f"worker-{slot}"]
-        child = self.room.start(f"worker-{slot}", arguments, clean_environment({"OTEL_SDK_DISABLED": "true"}))
+        child = self.room.start(f"worker-{slot}", arguments, clean_environment(self.environment))
         self.running[slot] = child
         self.all.append(child)
         return child
@@ -133,6 +134,7 @@ class Feed:
         self.patients = patients
         self.number = 0
         self.failures = 0
+        self.is_traced = False
         self.bursts = queue.Queue()
         self.thread = threading.Thread(target=self.work, daemon=True)
         self.thread.start()
@@ -164,10 +166,15 @@ class Feed:
         while (burst := self.bursts.get()) is not None:
             topic, count = burst
             self.file.write_text("".join(self.line(topic) for _ in range(count)))
+            # Every other burst comes from a producer that is traced; its events share a context.
+            self.is_traced = not self.is_traced
+            given = f"00-{self.random.getrandbits(128) | 1:032x}-{self.random.getrandbits(64) | 1:016x}-01"
+            context = ["-H", f"traceparent={given}"] if self.is_traced else []
             for _ in range(10):
                 try:
                     self.kcat.call(
-                        ["-P", "-t", topic, "-K", "\t", "-l", str(self.file), "-X", "partitioner=murmur2_random"], seconds=60)
+                        ["-P", "-t", topic, "-K", "\t", "-l", str(self.file), "-X", "partitioner=murmur2_random", *context],
+                        seconds=60)
                     break
                 except Failed:
                     # What arrived of it stays: every record of the topic is an event, also one that came twice.

@@ -136,7 +136,8 @@ extension Engine {
         let id = sendSequence
         sends[id] = send
         // Without tracing nothing is injected, so that the context which the record came with travels on byte for byte.
-        let parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
+        var parent = tracer.isEnabled && send.step.context.isValid ? send.step.context : nil
+        if makes(.sendUnderRecord), let context = send.delivery.context { parent = context }
         do {
             let context = try sink.send(
                 send.record, edits: send.headers, parent: send.linksOfNewTrace == nil ? parent : nil,

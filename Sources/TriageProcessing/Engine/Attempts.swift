@@ -216,7 +216,8 @@ extension Engine {
             template: delivery.partition.waitTemplate, sent: delivery.context,
             reason: reason, from: since, to: now, lateness: lateness, process: step, tracer: tracer
         )
-        step.continues(retry: history.retries, previousAttempt: history.attempts.last, wait: wait)
+        let previous = makes(.attemptUnlinked) ? nil : history.attempts.last
+        step.continues(retry: history.retries, previousAttempt: previous, wait: wait)
         delivery.partition.metrics.waitDuration(reason).record(max(0, now.seconds(since: since)), in: step.context, at: now)
         delivery.partition.metrics.lateness.record(max(0, lateness.inSeconds), in: step.context, at: now)
     }

@@ -41,6 +41,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var hasFetches = false
     /// Bodies that were asked for and not handed out yet.
     var fetchedBodies = 0
+    /// Their bytes.
+    var fetchedBytes = 0
     /// The numbers of topic partitions in the queues.
     var sources: [TopicPartition: Int] = [:]
     /// The last commits that were tried of partitions which left.

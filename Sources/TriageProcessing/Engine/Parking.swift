@@ -22,7 +22,7 @@ extension Engine {
         // An origin is read from a header: only one in a topic of ours is told.
         let origin: SafeText =
             configuration.topics.contains(head.origin.topic) ? SafeText(vetted: head.origin.description) : "_OTHER"
-        step.parked(behind: origin, waitingFor: head.context)
+        step.parked(behind: origin, waitingFor: makes(.parkingUnlinked) ? nil : head.context)
         let traceparent = step.context.isValid ? step.context.traceparent : nil
         // What was charged before an outage deferred it stays charged.
         let retries = delivery.deferral?.retries ?? delivery.history.retries

@@ -1,4 +1,5 @@
-/// Mistakes about order that a test can have an engine make, to prove that it would notice: one for each rule of design §3.
+/// Mistakes that a test can have an engine make, to prove that it would notice: about order, one for each rule of design §3, and
+/// about what its traces tell.
 ///
 /// Only a debug build knows them.
 enum PlantedFault: CaseIterable {
@@ -18,6 +19,14 @@ enum PlantedFault: CaseIterable {
     case completedUnacknowledged
     /// A head that is dead-lettered doesn't release its successors.
     case deadLetterHolds
+    /// A retry record's send stands under what its delivery came with, not under the process.
+    case sendUnderRecord
+    /// A retry's process doesn't link the attempt before it.
+    case attemptUnlinked
+    /// A retry that waits so long that it begins a new trace links nothing.
+    case newTraceUnlinked
+    /// A process that parks its record doesn't say which retry it waits for.
+    case parkingUnlinked
 }
 
 extension Engine {

@@ -9,6 +9,7 @@ extension Engine {
         open.isFetching = true
         open.isFetched = true
         fetchedBodies += 1
+        fetchedBytes += open.size
         open.partition.toFetch.append(offset)
         hasFetches = true
     }
@@ -47,7 +48,13 @@ extension Engine {
                 open.isFetching = false
                 open.isFetched = false
                 fetchedBodies -= 1
-                open.isRewriting ? retryRewrite(open, now) : absent.insert(open, due: now + configuration.produceRetryDelay)
+                fetchedBytes -= open.size
+                guard !open.isRewriting else {
+                    retryRewrite(open, now)
+                    continue
+                }
+                open.queuedToFetch = open.due
+                absent.insert(open, due: now + configuration.produceRetryDelay)
             }
             return
         }
@@ -115,7 +122,8 @@ extension Engine {
             else { continue }
             let stragglers = partition.ledger.incompleteOffsets(before: position - Int64(span), atMost: 100 - partition.rewriting)
             for offset in stragglers {
-                guard let open = partition.atRest[offset], !open.isRewriting, !open.isFetching else { continue }
+                guard let open = partition.atRest[offset], !open.isRewriting, !open.isFetching, open.delivery != nil || mayFetch
+                else { continue }
                 open.isRewriting = true
                 partition.rewriting += 1
                 // Not to be handed out meanwhile.
@@ -137,6 +145,7 @@ extension Engine {
             partition.producing[open.origin] = open
             try sink.send(
                 copy, replacing: [Header("triage-writer", text: partition.writer)], parent: delivery.context,
+                links: delivery.context.map { [SpanLink($0)] } ?? [],
                 attributes: [Attribute("triage.retry.rewritten", .bool(true))]
             ) { [executor, self] result in
                 executor.post { self.wroteAnew(box.value, result) }

@@ -194,6 +194,7 @@ extension Engine {
         if open.isFetched {
             open.isFetched = false
             fetchedBodies -= 1
+            fetchedBytes -= open.size
         }
         if body != nil { load.waitingBytes -= open.size }
         open.partition.waiting[open.reason] -= 1
@@ -207,7 +208,8 @@ extension Engine {
 
     /// Nothing is before it any more: it runs when it is due.
     func freed(_ open: OpenRetry, _ now: Timestamp) {
-        if open.reason == .parked { open.due = max(open.due, now) }
+        // What was parked is due when it is freed, once as long as it stands in a heap.
+        if open.reason == .parked, open.queued == nil, open.queuedToFetch == nil { open.due = max(open.due, now) }
         // Once for each time: an open retry may be freed again and again while it waits.
         if open.delivery == nil {
             guard open.queuedToFetch != open.due else { return }
@@ -226,7 +228,7 @@ extension Engine {
             if open.queued == due { open.queued = nil }
             if isReady(open), open.delivery != nil { handOut(open) }
         }
-        while mayFetch, let (open, _) = absent.popDue(at: now) {
+        while mayFetch || isStarved(now), let (open, _) = absent.popDue(at: now) {
             open.queuedToFetch = nil
             if isReady(open), open.delivery == nil { fetch(open) }
         }
@@ -243,8 +245,17 @@ extension Engine {
         !isDraining && lanes.waiting < configuration.maximumInFlight && load.bytes < configuration.maximumBytesInFlight
     }
 
-    /// Whether another body may be read again.
-    var mayFetch: Bool { !isDraining && fetchedBodies < 2000 }
+    /// Whether another body may be read again: of those that were, no more stay in memory than of what is ready.
+    var mayFetch: Bool { !isDraining && fetchedBodies < 2000 && fetchedBytes < configuration.maximumBytesInFlight }
+
+    /// Whether all that was read again has to wait for what wasn't: something came before it in its keys meanwhile.
+    private func isStarved(_ now: Timestamp) -> Bool {
+        guard mayRelease, let next = absent.nextDue, next + Engine.fetchLead <= now, waiting.nextDue.map({ $0 > now }) ?? true
+        else {
+            return false
+        }
+        return !partitions.values.contains { $0.isFetching || !$0.toFetch.isEmpty }
+    }
 
     /// Ends the rebuilds that are through.
     func finishRebuilds(_ now: Timestamp) {
@@ -292,7 +303,8 @@ extension Engine {
     func putToRest(_ delivery: Delivery, _ open: OpenRetry, lane: LaneKey) {
         delivery.partition.busy -= 1
         load.bytes -= delivery.record.size
-        rest(open, delivery)
+        // What an outage left behind isn't in the topic.
+        rest(open, delivery.deferral != nil || keepsBody(delivery.record.size) ? delivery : nil)
         lanes.finished(lane)
     }
 

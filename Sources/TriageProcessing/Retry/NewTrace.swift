@@ -12,6 +12,7 @@ extension Engine {
         guard let limit = configuration.newTraceAfter, tracer.isEnabled, step.context.isValid, due - now > limit else {
             return nil
         }
+        if makes(.newTraceUnlinked) { return [] }
         let previous = attempts.last ?? step.context
         let origin = delivery.history.originTraceparent.flatMap { TraceContext(traceparent: $0) } ?? step.context
         return previous.spanID == origin.spanID ? [SpanLink(previous)] : [SpanLink(previous), SpanLink(origin)]

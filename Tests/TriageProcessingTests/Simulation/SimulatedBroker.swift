@@ -140,6 +140,7 @@ final class SimulatedBroker {
             headers: record.headers
         )
         log.records.append(stored)
+        world.witness.appended(stored)
         log.next += 1
         if world.chance(world.options.gaps) { log.next += 1 }
         wakeOwner(of: log)

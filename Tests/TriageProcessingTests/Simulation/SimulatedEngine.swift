@@ -61,6 +61,7 @@ final class SimulatedExecutor: LoopExecutor, @unchecked Sendable {
                 }
             }
         }
+        if !seat.isDead { world.witness.caughtUp(seat) }
     }
 
     func willSleep() -> Bool { queue.isEmpty }
@@ -92,12 +93,15 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
     private(set) var consumer: SimulatedConsumer!
     private(set) var producer: SimulatedProducer!
     private(set) var engine: Engine!
+    private(set) var exporter: SimulatedExporter!
+    private(set) var tracer: Tracer!
     private(set) var configuration: EngineConfiguration
     private(set) var isDead = false
     private(set) var hasEnded = false
     private(set) var failure: (any Error)?
     var hasCrashed = false
     var isAskedToStop = false
+    var polls = 0
     /// Handlers that wait.
     private var sleepers: [Sleeper] = []
     /// Events whose handler is busy, by index: how often.
@@ -111,7 +115,11 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
         configuration.seed = world.random.next() | 1
         configure(&configuration)
         super.init(number: number)
-        let tracer = Tracer(clock: clock, processors: [], failureTraces: nil, isEnabled: false)
+        exporter = SimulatedExporter(self)
+        let isTraced = world.options.isTraced
+        let tracer = Tracer(
+            sampler: .alwaysOn, clock: clock, processors: isTraced ? [exporter] : [], failureTraces: nil, isEnabled: isTraced)
+        self.tracer = tracer
         let meter = Meter(clock: clock)
         consumer = SimulatedConsumer(self)
         producer = SimulatedProducer(self, capacity: world.options.producerCapacity)
@@ -163,6 +171,7 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
         world.note(.crashed, self)
         hasCrashed = true
         world.referee.disturbed(consumer.assignment)
+        exporter.crashed(lag: world.options.exportLag)
         die()
         consumer.crashed()
         producer.crashed()
@@ -201,8 +210,10 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
     // MARK: The handler
 
     private func handle(_ context: HandlerContext) async throws {
-        guard !isDead, let event = world.referee.began(context, in: self), !passes(.handler) else { throw CancellationError() }
+        guard !isDead, let event = world.referee.began(context, in: self) else { throw CancellationError() }
+        world.witness.began(context, event: event, in: self)
         defer { world.referee.left(event, self) }
+        if passes(.handler) { throw CancellationError() }
         let generation = consumer.generation
         let isCancelled = await suspend(world.options.pace(world, self, event))
         if isDead {
@@ -211,14 +222,16 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
         }
         if isCancelled {
             world.note(.cancelled, self, event)
+            world.witness.returned(context, failed: true)
             throw CancellationError()
         }
         if let error = world.options.deed(world, event, context) {
             world.note(.failedAttempt, self, event, context.attempt)
+            world.witness.returned(context, failed: true)
             throw error
         }
         world.referee.succeeded(event, in: self, since: generation)
-        passes(.handled)
+        if !passes(.handled) { world.witness.returned(context, failed: false) }
     }
 
     /// - Returns: whether the handler gave up because it was cancelled.

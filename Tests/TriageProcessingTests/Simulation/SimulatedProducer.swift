@@ -45,6 +45,7 @@ final class SimulatedProducer: RecordProducer, @unchecked Sendable {
         inFlight += 1
         underWay[event, default: 0] += 1
         world.note(.sent, seat, event, log.index * 1_000_000)
+        let send = world.witness.sent(record, log.kind, event: event, by: seat)
         let fate = world.broker.fate(world.broker.produceFates)
         let isFatal = world.broker.takeFatal()
         let delay = fate == .late ? world.milliseconds(200, 5000) : world.milliseconds(0.1, 12)
@@ -80,17 +81,20 @@ final class SimulatedProducer: RecordProducer, @unchecked Sendable {
             let waiting = waiters
             waiters.removeAll()
             if isFatal {
+                world.witness.answered(send, isStored: false, at: world.now, by: seat)
                 completion(.failure(BrokerError("_FATAL", operation: "produce", isFatal: true)))
             } else if fate == .refused || fate == .unacknowledged {
                 world.note(.notStored, seat, event, log.index * 1_000_000 + Int(slot.offset ?? 0))
                 world.referee.unacknowledged(event, in: log)
                 failed.insert(event)
+                world.witness.answered(send, isStored: false, at: world.now, by: seat)
                 completion(.failure(BrokerError("_MSG_TIMED_OUT", operation: "produce", isRetriable: true)))
             } else if let offset = slot.offset {
                 world.note(.acknowledged, seat, event, log.index * 1_000_000 + Int(offset))
                 if seat.passes(.acknowledged) { return }
                 failed.remove(event)
                 world.referee.acknowledged(event, at: offset, in: log, by: seat, since: owner.generation)
+                world.witness.answered(send, isStored: true, at: world.now, by: seat)
                 completion(.success(Acknowledgement(partition: log.id.partition, offset: offset)))
             }
             for waiter in waiting { waiter() }

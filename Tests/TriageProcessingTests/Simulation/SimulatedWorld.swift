@@ -76,6 +76,7 @@ final class SimulatedWorld: @unchecked Sendable {
 
     private(set) lazy var broker = SimulatedBroker(self)
     private(set) lazy var referee = Referee(self)
+    let witness = TraceWitness()
 
     init(seed: UInt64, options: SimulationOptions) {
         self.seed = seed
@@ -196,6 +197,7 @@ final class SimulatedWorld: @unchecked Sendable {
     ) -> SimulatedEngine {
         let engine = SimulatedEngine(self, number: engines.count + 1, configure)
         engines.append(engine)
+        witness.started(engine)
         running += 1
         engine.plant(options.planted)
         note(.started, engine)
@@ -222,6 +224,7 @@ final class SimulatedWorld: @unchecked Sendable {
         agenda.removeAll()
         engines.removeAll()
         broker.removeAll()
+        witness.removeAll()
     }
 
     // MARK: What is told

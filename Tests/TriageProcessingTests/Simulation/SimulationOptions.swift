@@ -47,6 +47,10 @@ struct SimulationOptions {
     var spoil: Spoiler?
     /// What the engines do wrong.
     var planted: PlantedFault?
+    /// Every step has its span, and the spans are judged; otherwise what contexts come along travel on untouched.
+    var isTraced = true
+    /// How long before a crash what ended hadn't been exported.
+    var exportLag: Int64 = 0
     var whenEnded: ((SimulatedWorld, SimulatedEngine) -> Void)?
 
     init(topics: [String] = ["fhir.Patient"], partitions: Int = 1) {
@@ -89,7 +93,8 @@ extension SimulatedWorld {
         let value = plan == .malformed ? ByteSlice("{") : EngineBench.event(name, version: version)
         let record = broker.append(
             OutboundRecord(
-                topic: log.id.topic, partition: log.id.partition, key: isKeyless ? nil : ByteSlice(name), value: value), to: log)
+                topic: log.id.topic, partition: log.id.partition, key: isKeyless ? nil : ByteSlice(name), value: value,
+                headers: Headers(producersContext().map { [Header("traceparent", $0.traceparent)] } ?? [])), to: log)
         let lane = !isKeyless ? patient : plan == .malformed ? nil : 1000 + patient
         referee.published(log, record.offset, patient: lane, plan: plan)
     }

@@ -27,6 +27,10 @@ struct SimulationScenarioTests {
         for engine in world.engines { engine.stop() }
         world.pass(until: 100 * second) { world.running == 0 }
         #expect(world.running == 0, sourceLocation: sourceLocation)
+        if world.violations.isEmpty {
+            var judge = TraceJudge(world)
+            if let problem = judge.judge() { world.violate(problem) }
+        }
         if !world.violations.isEmpty { Issue.record("\(world.tail())", sourceLocation: sourceLocation) }
         world.destroy()
     }

@@ -9,6 +9,8 @@ final class SimulationStory {
     private var wanted = 1
     private var isClosing = false
     private let length: Int64
+    /// What its traces were found to be.
+    private(set) var traces: TraceJudge?
     /// What went wrong, if anything did.
     private(set) var failure: String?
 
@@ -55,9 +57,18 @@ final class SimulationStory {
                 failuresInRow: int(3...8), failureRatio: 0, probeDelay: .milliseconds(int(20...300)),
                 maximumProbeDelay: .milliseconds(800))
         }
+        let length = Int64(int(1500...6000)) * 1_000_000
+        options.isTraced = chance(85)
+        options.exportLag = chance(50) ? Int64(int(1...800)) * 1_000_000 : 0
+        if chance(25) {
+            configuration.ordering = .none
+            options.rules.remove(.order)
+        }
+        if chance(35) { configuration.maximumOffsetSpan = Int64(int(2...40)) }
+        if chance(25) { configuration.newTraceAfter = .milliseconds(int(20...1000)) }
         options.configuration = configuration
         change(&options)
-        length = Int64(int(1500...6000)) * 1_000_000
+        self.length = length
         world = SimulatedWorld(seed: seed, options: options)
     }
 
@@ -110,6 +121,9 @@ final class SimulationStory {
         world.pass(1_000_000_000)
         last.stop()
         if !world.pass(until: 100_000_000_000, { [world] in world.running == 0 }) { world.violate("the last doesn't stop") }
+        guard world.violations.isEmpty else { return }
+        traces = TraceJudge(world)
+        if let problem = traces?.judge() { world.violate(problem) }
     }
 
     // MARK: What happens

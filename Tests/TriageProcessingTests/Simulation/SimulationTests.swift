@@ -35,7 +35,7 @@ struct SimulationTests {
         /// `EngineOrderTests` makes them by hand.
         static let plantable = PlantedFault.allCases.filter { $0 != .unbarred && $0 != .otherWriterTaken }
 
-        @Test("each mistake about order that an engine can be made to make is noticed", arguments: plantable)
+        @Test("each mistake about order or traces that an engine can be made to make is noticed", arguments: plantable)
         func planted(_ fault: PlantedFault) async {
             let result = await Worlds.run(1..<400, enough: 1) { SimulationStory(seed: $0) { $0.planted = fault } }
             #expect(!result.failures.isEmpty, "\(fault): nobody noticed in \(result.worlds) worlds")
@@ -148,6 +148,15 @@ final class Worlds: Sendable, CustomStringConvertible {
                 state.worlds += 1
                 for entry in entries { state.counts["\(entry.what)", default: 0] += 1 }
                 state.counts["duplicates", default: 0] += world.referee.duplicates
+                state.counts["recounts", default: 0] += world.referee.recounts
+                state.counts["open retries recounted", default: 0] += world.referee.recounted
+                if let traces = story.traces {
+                    state.counts["traced worlds", default: 0] += world.options.isTraced ? 1 : 0
+                    state.counts["whole chains", default: 0] += traces.whole
+                    state.counts["cut chains", default: 0] += traces.cut
+                    state.counts["long waits", default: 0] += traces.longWaits
+                    state.counts["parked spans", default: 0] += traces.parked
+                }
                 if let failure { state.failures.append(failure) }
             }
         }
