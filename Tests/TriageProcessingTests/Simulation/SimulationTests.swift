@@ -8,7 +8,9 @@ import TriageEvents
 /// The production loop in worlds that are functions of a seed: only the ports and the executor are replaced.
 ///
 /// `TRIAGE_SIMULATION_SEED=n` runs one world and prints all of it; `TRIAGE_SIMULATION_SEEDS=n` runs so many.
-@Suite("Simulation", .timeLimit(.minutes(10)))
+///
+/// One after the other, and on threads that leave the processors to others: the rest of the tests has deadlines.
+@Suite("Simulation", .serialized, .timeLimit(.minutes(10)))
 struct SimulationTests {
     static func number(_ name: String) -> Int? { getenv(name).flatMap { Int(String(cString: $0)) } }
 
@@ -132,6 +134,8 @@ final class Worlds: Sendable, CustomStringConvertible {
     }
 
     private func work() {
+        // On Linux of the calling thread alone (setpriority(2), C library/kernel differences).
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
         while true {
             let seed: Int? = state.withLock { state in
                 guard state.next < end, state.failures.count < enough else { return nil }
