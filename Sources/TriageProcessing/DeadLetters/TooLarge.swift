@@ -12,9 +12,7 @@ extension Engine {
         let delivery = send.delivery
         if let open = send.open {
             // Nothing of it will be in the retry topic; its key stays blocked until the dead letter is acknowledged.
-            open.partition.producing[open.origin] = nil
-            for copy in open.candidates { skip(copy) }
-            open.candidates = []
+            forgetProduce(open)
         }
         switch send.kind {
         case .retry:

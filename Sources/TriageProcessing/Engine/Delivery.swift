@@ -129,10 +129,10 @@ final class PartitionState {
     /// Read up to here before anything of it or of main is handled: its end at the assignment. Nil once that is done.
     var rebuildEnd: Int64?
     var rebuild: [RebuildItem] = []
-    /// Acknowledged and not read yet, by offset.
-    var expected: [Int64: OpenRetry] = [:]
-    /// Not acknowledged yet, by origin.
+    /// Produced and not read yet, by origin.
     var producing: [RecordPosition: OpenRetry] = [:]
+    /// Origins whose records were given up since they didn't stand where the acknowledgement said.
+    var givenUp: Set<RecordPosition> = []
     /// Read and waiting, by offset.
     var atRest: [Int64: OpenRetry] = [:]
     /// Offsets of bodies that are to be read again.
@@ -158,8 +158,8 @@ final class PartitionState {
     /// Forgets what refers to it: the partition is gone.
     func clear() {
         rebuild = []
-        expected = [:]
         producing = [:]
+        givenUp = []
         atRest = [:]
         toFetch = []
     }

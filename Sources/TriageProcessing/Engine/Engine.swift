@@ -211,7 +211,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
             rewriteStragglers(now)
-            giveUpExpected(now)
+            settleMissing(now)
             if isCautious { reviewSuspects() }
             publish()
         }

@@ -91,21 +91,6 @@ extension Engine {
         }
     }
 
-    /// Gives up retries whose records were acknowledged and never came, though the partition was read past them: retention or a
-    /// truncation took them, and their keys must not wait for ever.
-    func giveUpExpected(_ now: Timestamp) {
-        for partition in partitionsInOrder where !partition.expected.isEmpty {
-            guard let position = partition.ledger.position else { continue }
-            for (offset, open) in partition.expected.filter({ $0.key < position }).sorted(by: { $0.key < $1.key }) {
-                partition.expected[offset] = nil
-                notify(
-                    .lostToRetention(RecordPosition(topic: partition.id.topic, partition: partition.id.partition, offset: offset))
-                )
-                if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
-            }
-        }
-    }
-
     // MARK: Written anew
 
     /// Rewrites waiting records that hold a retry partition's watermark far behind its end, unchanged, at its end.
@@ -169,9 +154,7 @@ extension Engine {
             open.offset = nil
             written(open, acknowledgement, now)
         case .failure(let error):
-            partition.producing[open.origin] = nil
-            for copy in open.candidates { skip(copy) }
-            open.candidates = []
+            forgetProduce(open)
             if !error.isQueueFull { notify(.produceFailed(error)) }
             if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
         }
@@ -182,27 +165,5 @@ extension Engine {
         open.isRewriting = false
         open.partition.rewriting -= 1
         if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
-    }
-
-    /// The produce of an open retry's next record was acknowledged.
-    func written(_ open: OpenRetry, _ acknowledgement: Acknowledgement, _ now: Timestamp) {
-        let partition = open.partition
-        guard !partition.isRevoked else { return }
-        partition.expectedEnd = max(partition.expectedEnd, acknowledgement.offset + 1)
-        let isLocated = acknowledgement.offset >= 0
-        let index = open.candidates.firstIndex { !isLocated || $0.record.offset == acknowledgement.offset }
-        let chosen = index.map { open.candidates.remove(at: $0) }
-        for copy in open.candidates { skip(copy) }
-        open.candidates = []
-        open.isUnlocated = false
-        if let chosen {
-            partition.producing[open.origin] = nil
-            arrived(open, chosen, chosen.history, now)
-        } else if isLocated {
-            partition.producing[open.origin] = nil
-            partition.expected[acknowledgement.offset] = open
-        } else {
-            open.isUnlocated = true
-        }
     }
 }

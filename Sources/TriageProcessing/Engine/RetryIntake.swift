@@ -23,10 +23,6 @@ extension Engine {
             partition.rebuild.append(item(delivery, history))
             return
         }
-        if let open = partition.expected.removeValue(forKey: delivery.record.offset) {
-            arrived(open, delivery, history, now)
-            return
-        }
         let writer = headers.last(HeaderName.writer)
         if let writer, writer.equals(partition.writer) {
             ingestOwn(delivery, history, now)
@@ -39,18 +35,74 @@ extension Engine {
         }
     }
 
-    /// A record that this assignment wrote, and that no acknowledgement has told the place of: not yet, or it is a copy.
+    /// A record that this assignment wrote.
+    ///
+    /// Which it is, it says itself by origin and retries; the acknowledgement only tells it from copies, of which the last one
+    /// counts. A broker that answered with another place than the record's would otherwise have the record taken for a copy.
     private func ingestOwn(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
         let partition = delivery.partition
-        if let open = partition.producing[history.origin], open.retries == history.retries {
-            guard open.isUnlocated else {
-                open.candidates.append(delivery)
-                return
+        guard let open = partition.producing[history.origin], open.retries == history.retries else {
+            if partition.givenUp.remove(history.origin) != nil {
+                arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
+            } else {
+                skip(delivery)
             }
-            partition.producing[history.origin] = nil
-            arrived(open, delivery, history, now)
+            return
+        }
+        if let place = open.writtenAt, delivery.record.offset >= place {
+            found(open, delivery, now)
         } else {
-            skip(delivery)
+            open.candidates.append(delivery)
+        }
+    }
+
+    /// The record of an open retry is this one; what else was read of it are copies.
+    private func found(_ open: OpenRetry, _ delivery: Delivery, _ now: Timestamp) {
+        forgetProduce(open, but: delivery)
+        arrived(open, delivery, delivery.history, now)
+    }
+
+    /// Nothing that an open retry produced is awaited any more: what was read of it are copies.
+    func forgetProduce(_ open: OpenRetry, but chosen: Delivery? = nil) {
+        open.partition.producing[open.origin] = nil
+        open.writtenAt = nil
+        for copy in open.candidates where copy !== chosen { skip(copy) }
+        open.candidates = []
+    }
+
+    /// The produce of an open retry's next record was acknowledged.
+    func written(_ open: OpenRetry, _ acknowledgement: Acknowledgement, _ now: Timestamp) {
+        let partition = open.partition
+        guard !partition.isRevoked else { return }
+        partition.expectedEnd = max(partition.expectedEnd, acknowledgement.offset + 1)
+        open.writtenAt = acknowledgement.offset
+        open.writtenTime = now
+        if let known = open.candidates.first(where: { $0.record.offset >= acknowledgement.offset }) { found(open, known, now) }
+    }
+
+    /// Settles retries whose records were acknowledged and didn't come within ten seconds: a copy that was read is taken. Where
+    /// there is none and the partition was read past the place, retention or a truncation took it, and its key must not wait for
+    /// ever; should it come after all, it is a replay.
+    func settleMissing(_ now: Timestamp) {
+        for partition in partitionsInOrder where !partition.producing.isEmpty {
+            guard let position = partition.ledger.position else { continue }
+            let missing = partition.producing.values.filter { open in
+                guard let place = open.writtenAt, place >= 0 else { return false }
+                return (place < position || !open.candidates.isEmpty) && now - open.writtenTime > .seconds(10)
+            }
+            for open in missing.sorted(by: { $0.origin < $1.origin }) {
+                if let copy = open.candidates.last {
+                    found(open, copy, now)
+                    continue
+                }
+                let offset = open.writtenAt ?? 0
+                forgetProduce(open)
+                partition.givenUp.insert(open.origin)
+                notify(
+                    .lostToRetention(RecordPosition(topic: partition.id.topic, partition: partition.id.partition, offset: offset))
+                )
+                if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
+            }
         }
     }
 

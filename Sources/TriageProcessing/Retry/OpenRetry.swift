@@ -18,10 +18,12 @@ final class OpenRetry {
     var size = 0
     /// Its record; nil before it is read, while the body is left to the topic, and while it is handed out.
     var delivery: Delivery?
-    /// What was read before the acknowledgement said which is the one: copies may exist after an error of the producer.
+    /// What was read before it was clear which is the one: copies may exist after an error of the producer.
     var candidates: [Delivery] = []
-    /// The produce was acknowledged without an offset: the next record that says so is the one.
-    var isUnlocated = false
+    /// Where the acknowledgement says that its record stands, which wasn't read yet: negative if it doesn't say, nil before it.
+    var writtenAt: Int64?
+    /// When the acknowledgement came.
+    var writtenTime = Timestamp(nanoseconds: 0)
     /// The `retryCount` of the record that is being produced.
     var retries = 0
     /// When it is due; once it is freed, not before that.

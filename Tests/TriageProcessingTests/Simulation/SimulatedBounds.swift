@@ -49,7 +49,7 @@ extension Referee {
             world.violate("\(engine.waiting.count) and \(engine.absent.count) entries in heaps of \(waiting) that wait")
         }
         let open = engine.partitions.values.filter(\.isRetry).reduce(0) {
-            $0 + $1.ledger.incomplete + $1.producing.count + $1.expected.count
+            $0 + $1.ledger.incomplete + $1.producing.count
         }
         if engine.queues.count > open { world.violate("\(engine.queues.count) open retries of \(open) records") }
         if engine.resends.count > engine.inFlight { world.violate("\(engine.resends.count) sends to be repeated") }
@@ -87,7 +87,7 @@ extension Referee {
         var found = 0
         for partition in engine.partitions.values where partition.isRetry {
             guard let main = partition.twin, let log = broker.log(partition.id), let origin = broker.log(main.id),
-                partition.rebuildEnd == nil, partition.rewriting == 0, partition.expected.isEmpty, partition.producing.isEmpty,
+                partition.rebuildEnd == nil, partition.rewriting == 0, partition.producing.isEmpty,
                 partition.ledger.position == log.next, isCommitted(partition, log), isCommitted(main, origin)
             else { return }
             var open = OpenRetries(

@@ -95,7 +95,8 @@ final class SimulatedProducer: RecordProducer, @unchecked Sendable {
                 failed.remove(event)
                 world.referee.acknowledged(event, at: offset, in: log, by: seat, since: owner.generation)
                 world.witness.answered(send, isStored: true, at: world.now, by: seat)
-                completion(.success(Acknowledgement(partition: log.id.partition, offset: offset)))
+                let shift = log.kind == .retry ? world.options.spoil?.misplaces(world) ?? 0 : 0
+                completion(.success(Acknowledgement(partition: log.id.partition, offset: max(0, offset + shift))))
             }
             for waiter in waiting { waiter() }
         }

@@ -23,6 +23,8 @@ struct Spoiler {
     var committed: (OffsetCommit) -> OffsetCommit = { $0 }
     /// The record is acknowledged and isn't stored.
     var swallows: (OutboundRecord) -> Bool = { _ in false }
+    /// How far from where a retry record stands its acknowledgement says that it does.
+    var misplaces: (SimulatedWorld) -> Int64 = { _ in 0 }
 }
 
 /// What a world is made of.
