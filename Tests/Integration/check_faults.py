@@ -18,8 +18,8 @@ import time
 import fault_traces
 import fault_verdict
 from collector import Collector
-from fault_verdict import Fault, History, Verdict, trimmed
-from faults import TOPICS, Cluster, Feed, Injector, Workers
+from fault_verdict import SILENCING, Fault, History, Verdict, trimmed
+from faults import TOPICS, Cluster, Feed, Injector, Workers, expulsions
 from harness import Report, wait_until
 from parts import Kcat, real_broker
 
@@ -358,8 +358,13 @@ def finish(report, room, kcat, workers, history, records, dead, injector, ordere
     history.read()
     report.none("after a clean stop of all nothing is handled again", history.lines[before:])
     report.none("no line of the history is broken", history.strange)
-    verdict = Verdict(history.lines, records, dead, injector.faults, workers.seed, ordered)
+    expelled = expulsions(workers)
+    report.none("no member is expelled but after a fault that may silence its coordinator", [
+        one for one in expelled
+        if not any(f.kind in SILENCING and f.begin - 2e9 <= one.end and one.begin <= f.last + 8e9 for f in injector.faults)])
+    verdict = Verdict(history.lines, records, dead, injector.faults + expelled, workers.seed, ordered)
     verdict.report(report)
+    report.note(f"{len(expelled)} members were expelled")
     ended, inside = verdict.share_in_windows()
     report.note(
         f"{inside} of {ended} events ({100 * inside // max(1, ended)} %) were done while a fault would have excused a repeat; "

@@ -107,7 +107,9 @@ class Fault:
 
 
 # After these the group may rebalance, or a member find that it was expelled: what was handled and not committed comes again.
-REBALANCING = {"kill", "term", "broker-down", "coordinator", "heartbeat-errors", "join"}
+REBALANCING = {"kill", "term", "broker-down", "coordinator", "heartbeat-errors", "join", "expelled"}
+# After these a coordinator may leave heartbeats unanswered until the member's session is over.
+SILENCING = REBALANCING - {"expelled"} | {"commit-errors", "round-trip", "leader", "produce-errors"}
 # What was done longer before a fault is committed.
 BEFORE = 3_000_000_000
 

@@ -1,10 +1,12 @@
 """What the checks under faults are made of: a broker that takes orders, workers that are killed, a feed of events."""
 
+import datetime
 import json
 import os
 import pathlib
 import queue
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -183,6 +185,21 @@ class Feed:
 
     def wait(self, seconds):
         wait_until("all events are written", lambda: self.bursts.unfinished_tasks == 0, seconds)
+
+
+def expulsions(workers):
+    """When members were without an answer to their heartbeats for a whole session, as the client's lines say: from the last answer
+    on nothing that they did was committed, as if they had been killed then."""
+    found = []
+    for child in workers.all:
+        for line in child.err().splitlines():
+            if told := re.search(r"^(\S+) .*SESSTMOUT.* after (\d+) ms without", line):
+                wall = datetime.datetime.strptime(told[1], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+                # The line's clock shows whole seconds.
+                begin = wall - int(told[2]) / 1000
+                monotonic = time.monotonic_ns() - int((time.time() - begin) * 1e9)
+                found.append(Fault("expelled", monotonic, monotonic + int(told[2]) * 1_000_000, 3.0, child.pid, begin))
+    return found
 
 
 class Injector:

@@ -1,4 +1,3 @@
-internal import Glibc
 public import TriageEvents
 
 /// The header `triage-attempts`: one entry for each failed attempt of an event, bounded, first and last kept.
@@ -124,9 +123,8 @@ public struct AttemptLedger: Sendable, Hashable {
     /// Calls `body` with what stands between semicolons, until it says false.
     private static func forEachPart(of bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Bool) {
         var start = 0
-        while start < bytes.count, let base = bytes.baseAddress {
-            let found = memchr(base + start, 0x3B, bytes.count - start)
-            let end = found.map { UnsafeRawPointer($0) - base } ?? bytes.count
+        while start < bytes.count {
+            let end = bytes[start...].firstIndex(of: UInt8(ascii: ";")) ?? bytes.count
             guard body(UnsafeRawBufferPointer(rebasing: bytes[start..<end])) else { return }
             start = end + 1
         }
