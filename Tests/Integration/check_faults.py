@@ -19,8 +19,8 @@ import fault_traces
 import fault_verdict
 from collector import Collector
 from fault_verdict import SILENCING, Fault, History, Verdict, trimmed
-from faults import TOPICS, Cluster, Feed, Injector, Workers, expulsions
-from harness import Report, wait_until
+from faults import TOPICS, BrokerDied, Cluster, Feed, Injector, Workers, expulsions
+from harness import Report, Room, wait_until
 from parts import Kcat, real_broker
 
 # A member that was killed is missed after this; the mock's first assignment takes three seconds.
@@ -60,7 +60,14 @@ def verdict(report, room):
 
 def faults(report, room):
     """20,000 events, 60 faults, three processes, every event traced; then thousands without a fault."""
-    run(report, room, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
+    try:
+        run(report, room, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
+    except BrokerDied as error:
+        # Seen once in some twenty runs, and not again with its seed: librdkafka's mock cluster, whose threads these orders disturb,
+        # is no part of what is judged. Twice in a row would be something else.
+        report.note(f"once more: {error}")
+        with Room() as another:
+            run(report, another, events=20_000, count=60, seed=secrets.randbelow(1 << 31))
 
 
 def run(report, room, events, count, seed, slots=3, ordered=True, keep=None):

@@ -27,6 +27,10 @@ def worker_path():
     return str(path)
 
 
+class BrokerDied(Exception):
+    """The process that serves the brokers is gone."""
+
+
 class Cluster:
     """`triage embedded-broker`, told on its standard input what to break."""
 
@@ -41,8 +45,14 @@ class Cluster:
     def tell(self, *words):
         """One order; fails unless it is answered by `ok`."""
         with self.lock:
-            self.child.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
-            self.child.process.stdin.flush()
+            try:
+                self.child.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+                self.child.process.stdin.flush()
+            except BrokenPipeError:
+                self.child.wait(10)
+                raise BrokerDied(
+                    f"the embedded broker ended with {self.child.process.returncode} before {words}: {self.child.err()[-1000:]}"
+                ) from None
             self.said += 1
             lines = wait_until(
                 f"the broker answers {words}",
