@@ -4,7 +4,7 @@ import TriageEvents
 @testable import TriageProcessing
 
 /// What the simulation does at random, once each by name; and what takes minutes, in virtual time.
-@Suite("Simulation: scenarios", .timeLimit(.minutes(5)))
+@Suite("Simulation: scenarios", .apart, .timeLimit(.minutes(5)))
 struct SimulationScenarioTests {
     private let second: Int64 = 1_000_000_000
 
