@@ -17,6 +17,24 @@ def broker(report, room):
     kcat = Kcat(brokers)
     topics(report, room, brokers, kcat)
     patients(report, room, brokers, kcat)
+    partition_counts(report, room, brokers, kcat)
+
+
+def partition_counts(report, room, brokers, kcat):
+    """A retry topic with fewer partitions than its main topic: order can't be kept, so `run` doesn't try."""
+    # Made by being written to: with one partition.
+    kcat.write("fhir.Uneven.retry", b"{}")
+    room.finish("topics", "create", "-b", brokers, "-t", "fhir.Uneven", "--partitions", "3")
+    counts = kcat.topics()
+    report.equal("partitions that differ", [counts.get(f"fhir.Uneven{ending}") for ending in ("", ".retry")], [3, 1])
+    for member in ("first", "second"):
+        child = room.finish("run", "-b", brokers, "-t", "fhir.Uneven", "-g", "uneven", name=f"run-{member}", seconds=60)
+        match = re.search(r"fhir\.Uneven/(\d) is assigned without fhir\.Uneven\.retry/(\d)", child.err())
+        report.check(
+            f"run with 3 and 1 partitions, {member} time: exit 1, names both partitions",
+            child.process.returncode == 1 and match and match[1] == match[2], child.err()[-1500:],
+        )
+        report.check("and nothing of it on stdout", child.out() == "", child.out())
 
 
 def topics(report, room, brokers, kcat):

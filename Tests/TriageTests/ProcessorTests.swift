@@ -49,6 +49,24 @@ struct ProcessorTests {
         #expect(again.summary.consumed == 0)
     }
 
+    @Test("Topics whose partition counts differ end the run with an error that names both partitions, and nothing is handled")
+    func notCoPartitioned() async throws {
+        let cluster = try EmbeddedCluster()
+        defer { cluster.close() }
+        try cluster.createTopic("fhir.Patient", partitions: 6)
+        try cluster.createTopic("fhir.Patient.retry", partitions: 3)
+        var configuration = makeConfiguration(cluster)
+        configuration.topics = ["fhir.Patient"]
+        let handled = Collected<String>()
+        let processor = try Processor(configuration, telemetry: makeTelemetry(), logger: quiet()) { event, _ in
+            handled.append(event.resourceID ?? "")
+        }
+        let error = await #expect(throws: (any Error).self) { try await processor.run() }
+        let text = error.map { "\($0)" } ?? ""
+        #expect(text.contains("fhir.Patient/3 is assigned without fhir.Patient.retry/3"), "\(text)")
+        #expect(handled.all.isEmpty)
+    }
+
     @Test("A stop finishes what is in flight and commits it; the next run goes on behind it")
     func gracefulStop() async throws {
         let cluster = try makeCluster(partitions: 1, topics: ["fhir.Patient"])
