@@ -328,4 +328,87 @@ struct EngineOutageTests {
         #expect(summary.completed == 12 && summary.deadLettered == 0)
         #expect(summary.retries == 4 && summary.deferred == 8)
     }
+
+    @Test("a run that ends when all is done gives up what always fails, more patients than make a row, once nothing else is left")
+    func poisonAtTheEnd() async throws {
+        let clock = HurryingClock()
+        // So that the last success is long ago when only retries are left.
+        clock.hurry(.milliseconds(50))
+        let bench = EngineBench(partitions: 2, clock: clock)
+        for number in 0..<400 { try bench.put("p\(number)", version: 0) }
+        let service = Service(poison: Set((0..<40).map { "p\($0 * 10)" }))
+        service.recover()
+        let running = bench.start {
+            $0.outage = OutagePolicy()
+            $0.attemptTimeout = nil
+        } handler: {
+            try service.call($0, $1)
+        }
+        let summary = try await running.finished()
+        #expect(summary.completed == 360 && summary.deadLettered == 40 && closings(running) == 0)
+    }
+
+    @Test(
+        "a closed gate doesn't hold up a revocation: what it keeps is handed over at once",
+        arguments: InMemoryBroker.Rebalancing.allCases)
+    func revocation(rebalancing: InMemoryBroker.Rebalancing) async throws {
+        // The clock stands still, so nothing may wait for it.
+        let clock = ManualClock()
+        let bench = EngineBench(partitions: 4, clock: clock, rebalancing: rebalancing)
+        for number in 0..<60 { try bench.put("p\(number)", version: 0) }
+        let service = Service()
+        let first = bench.start {
+            $0.outage = OutagePolicy(
+                failuresInRow: 5, failureRatio: 0, probeDelay: .seconds(3600), maximumProbeDelay: .seconds(3600))
+            $0.endsWhenIdle = false
+        } handler: {
+            try service.call($0, $1)
+        }
+        await first.notices.until { $0.contains { if case .gateClosed = $0 { true } else { false } } }
+        let journal = Journal()
+        let second = bench.start {
+            $0.endsWhenIdle = false
+        } handler: {
+            journal.note($0, $1)
+        }
+        let notices = await first.notices.until { $0.contains { if case .revoked = $0 { true } else { false } } }
+        #expect(notices.contains { if case .revoked(_, let abandoned) = $0 { abandoned > 0 } else { false } })
+        // What the first charged waits for a time that doesn't come; everything else of its partitions is done by the second.
+        await journal.entries.until { $0.count >= 20 }
+        first.engine.stop()
+        #expect(try await first.finished().completed == 0)
+        clock.advance(by: .seconds(60))
+        await journal.entries.until { $0.count >= 60 }
+        second.engine.stop()
+        try await second.finished()
+        #expect(bench.deadLetters.isEmpty && Set(journal.all.map(\.origin)).count == 60)
+        #expect(service.state.value.calls == 5)
+    }
+
+    @Test(
+        "a lane that has its share of what is in flight holds its partition back, and no other", arguments: EventOrdering.allCases
+    )
+    func crowded(ordering: EventOrdering) async throws {
+        let bench = EngineBench(partitions: 2)
+        for version in 0..<200 { try bench.put("hot", version: version, partition: 0) }
+        for number in 0..<100 { try bench.put("p\(number)", version: 0, partition: 1) }
+        let turnstile = Turnstile()
+        let journal = Journal()
+        let running = bench.start {
+            $0.ordering = ordering
+            $0.maximumInFlight = 40
+            $0.pollSize = 10
+        } handler: { event, context in
+            if event.resourceID == "hot" { await turnstile.enter("hot") }
+            journal.note(event, context)
+        }
+        await journal.entries.until { $0.count { $0.key != "hot" } == 100 }
+        #expect(turnstile.state.value.arrivals.count == 1)
+        await eventually("one partition is paused") { bench.total(.partitionsPaused) == 1 }
+        #expect(bench.total(.recordsInFlight) < 40 + 10)
+        turnstile.open()
+        let summary = try await running.finished()
+        #expect(summary.completed == 300 && summary.parked == 0)
+        #expect(journal.byKey["hot"] == Array(0..<200))
+    }
 }

@@ -43,6 +43,30 @@ struct KeyLanesTests {
         #expect(lanes.next()?.item == 2)
     }
 
+    @Test("how many wait in a lane: the one that is ready or out isn't counted")
+    func counts() {
+        var lanes = KeyLanes<Int>()
+        #expect(lanes.count(behind: a) == 0)
+        for item in 1...3 { #expect(lanes.enqueue(item, key: a) == item - 1) }
+        lanes.enqueue(10, key: b)
+        #expect(lanes.count(behind: a) == 2 && lanes.count(behind: b) == 0)
+        _ = lanes.next()
+        #expect(lanes.count(behind: a) == 2)
+        lanes.finished(a)
+        #expect(lanes.count(behind: a) == 1)
+        #expect(lanes.remove { $0 == 3 } == [3])
+        #expect(lanes.count(behind: a) == 0)
+    }
+
+    @Test("a lane's share is a quarter of what may be in flight, in records, and by the size of the one that came in bytes")
+    func share() {
+        let share = LaneShare(maximumRecords: 4000, maximumBytes: 64 << 20)
+        #expect(!share.isTaken(by: 999, of: 1024) && share.isTaken(by: 1000, of: 0))
+        #expect(!share.isTaken(by: 511, of: 32 << 10) && share.isTaken(by: 512, of: 32 << 10))
+        #expect(LaneShare(maximumRecords: 1, maximumBytes: 1).isTaken(by: 1, of: 0))
+        #expect(share.isTaken(by: 1, of: .max))
+    }
+
     @Test("freeing a lane that nothing is out of changes nothing")
     func strayFinish() {
         var lanes = KeyLanes<Int>()

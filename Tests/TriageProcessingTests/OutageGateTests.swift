@@ -18,13 +18,12 @@ struct OutageGateTests {
         gate.failed(errorClass, key: key(number), isFirst: isFirst, isProbe: isProbe, at: at(seconds), unit: 0.5)
     }
 
-    @Test("so many keys in a row close it; a success, a key again, a retry and a persistent failure don't count")
+    @Test("so many keys in a row close it; a success ends the row, a key again and a persistent failure don't count")
     func row() {
         var gate = OutageGate(OutagePolicy(failuresInRow: 3))
         #expect(fail(&gate, 1, at: 0) == nil)
         #expect(fail(&gate, 1, at: 0) == nil)
         #expect(fail(&gate, 2, at: 0, as: .system) == nil)
-        #expect(fail(&gate, 3, at: 0, isFirst: false) == nil)
         #expect(fail(&gate, 3, at: 0, as: .persistent) == nil)
         #expect(gate.isOpen)
         #expect(gate.succeeded(isProbe: false, at: at(1)) == nil)
@@ -32,6 +31,33 @@ struct OutageGateTests {
         #expect(fail(&gate, 2, at: 1) == nil)
         #expect(fail(&gate, 3, at: 1) == .closed(.row(3), nextProbe: at(2)))
         #expect(gate.state == .closed && gate.nextProbe == at(2))
+    }
+
+    @Test("failed retries count in a row when nothing has succeeded for a second, and only then")
+    func retries() {
+        // Nothing has succeeded at all.
+        var gate = OutageGate(OutagePolicy(failuresInRow: 3))
+        #expect(fail(&gate, 1, at: 0, isFirst: false) == nil)
+        #expect(fail(&gate, 1, at: 0, isFirst: false) == nil)
+        #expect(fail(&gate, 2, at: 0) == nil)
+        #expect(fail(&gate, 3, at: 0, isFirst: false) == .closed(.row(3), nextProbe: at(1)))
+        // A probe's success counts as one.
+        gate.probeBegan()
+        _ = gate.succeeded(isProbe: true, at: at(10))
+        for number in 0..<100 { #expect(fail(&gate, number, at: 10.999, isFirst: false) == nil) }
+        for number in 0..<2 { #expect(fail(&gate, number, at: 11, isFirst: false) == nil) }
+        // A success ends the row, and a second begins anew. First attempts count at once.
+        _ = gate.succeeded(isProbe: false, at: at(12))
+        for number in 0..<100 { #expect(fail(&gate, number, at: 12.5, isFirst: false) == nil) }
+        for number in 0..<2 { #expect(fail(&gate, number, at: 12.5) == nil) }
+        #expect(fail(&gate, 2, at: 13, isFirst: false) == .closed(.row(3), nextProbe: at(14)))
+        // When the clock is set back by hours, the last success says nothing.
+        gate = OutageGate(OutagePolicy(failuresInRow: 1))
+        _ = gate.succeeded(isProbe: false, at: at(7200))
+        #expect(fail(&gate, 1, at: 0, isFirst: false) == .closed(.row(1), nextProbe: at(1)))
+        // The share is one of first attempts.
+        gate = OutageGate(OutagePolicy(failuresInRow: 0, failureRatio: 0.1, minimumAttempts: 1))
+        for number in 0..<100 { #expect(fail(&gate, number, at: 0, isFirst: false) == nil) }
     }
 
     @Test("a share of the window's attempts closes it, not before there are enough, and what is old doesn't count")
@@ -120,9 +146,11 @@ struct OutageGateTests {
             let part: Int64
             /// Nil for a success.
             let key: Int?
+            let isFirst: Bool
         }
         let policy: OutagePolicy
         var samples: [Sample] = []
+        var lastSuccess: Timestamp?
         var isOpen = true
         var latest = Int64.min
 
@@ -131,19 +159,25 @@ struct OutageGateTests {
             return latest
         }
 
-        mutating func succeeded(at now: Timestamp) { samples.append(Sample(part: part(now), key: nil)) }
+        mutating func succeeded(at now: Timestamp) {
+            lastSuccess = now
+            samples.append(Sample(part: part(now), key: nil, isFirst: true))
+        }
 
-        mutating func failed(_ key: Int, at now: Timestamp) -> OutageGate.Cause? {
-            let part = part(now)
-            samples.append(Sample(part: part, key: key))
+        mutating func failed(_ key: Int, isFirst: Bool, at now: Timestamp) -> OutageGate.Cause? {
+            if !isFirst, let last = lastSuccess, last <= now, now - last < .seconds(1) { return nil }
+            // What only the row hears doesn't move the window either.
+            let part = isFirst ? part(now) : latest
+            samples.append(Sample(part: part, key: key, isFirst: isFirst))
             let row = Set(samples.reversed().prefix { $0.key != nil }.compactMap(\.key)).count
             if policy.failuresInRow > 0, row >= policy.failuresInRow { return .row(row) }
+            guard isFirst else { return nil }
             var failures = 0
             var attempts = 0
             var isCounted = false
             for past in (part - 5)...part {
                 var seen: Set<Int> = []
-                for sample in samples where sample.part == past {
+                for sample in samples where sample.part == past && sample.isFirst {
                     guard let key = sample.key else {
                         attempts += 1
                         continue
@@ -164,7 +198,7 @@ struct OutageGateTests {
 
     @Test("random histories agree with a model that judges all samples from scratch")
     func property() {
-        var closings = (row: 0, ratio: 0)
+        var closings = (row: 0, ratio: 0, retries: 0)
         for seed in UInt64(1)...3000 {
             var random = SeededGenerator(seed)
             let policy = OutagePolicy(
@@ -186,10 +220,12 @@ struct OutageGateTests {
                     if Double.random(in: 0..<1, using: &random) < share {
                         let key = Int.random(in: 0..<12, using: &random)
                         let kind = Int.random(in: 0..<5, using: &random)
+                        let isFirst = Bool.random(using: &random)
                         let change = gate.failed(
-                            kind == 0 ? .persistent : kind == 1 ? .system : .transient, key: self.key(key), isFirst: kind != 2,
+                            kind == 0 ? .persistent : kind == 1 ? .system : .transient, key: self.key(key), isFirst: isFirst,
                             isProbe: false, at: now, unit: 0.5)
-                        let expected = kind == 0 || kind == 2 ? nil : model.failed(key, at: now)
+                        let expected = kind == 0 ? nil : model.failed(key, isFirst: isFirst, at: now)
+                        if expected != nil, !isFirst { closings.retries += 1 }
                         let next = now + policy.probeDelay
                         #expect(change == expected.map { .closed($0, nextProbe: next) }, where_)
                         if case .row? = expected { closings.row += 1 }
@@ -223,11 +259,12 @@ struct OutageGateTests {
                             break
                         }
                         model = Model(policy: policy)
+                        model.lastSuccess = now
                     }
                 }
             }
         }
         // The histories do reach what is tested.
-        #expect(closings.row > 500 && closings.ratio > 500)
+        #expect(closings.row > 500 && closings.ratio > 500 && closings.retries > 200, "\(closings)")
     }
 }

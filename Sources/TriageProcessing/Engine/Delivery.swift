@@ -118,6 +118,8 @@ final class PartitionState {
     var leavesUndone: Bool { busy > 0 || hasDeferred }
     /// Its watermark lies so far behind that it isn't fetched from.
     var isFarAhead = false
+    /// It isn't fetched from until so few wait in this lane.
+    var crowd: (lane: LaneKey, rest: Int)?
     /// What rides in its commits beside what is complete.
     var mark = CommitMark()
 

@@ -65,6 +65,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var errors = ErrorMemory()
     @exclusivity(unchecked) var counts = EngineSummary()
     var intake: IntakeControl
+    let laneShare: LaneShare
     @exclusivity(unchecked) var load = IntakeControl.Load()
     @exclusivity(unchecked) var random: SplitMix64
     @exclusivity(unchecked) var failure: EngineError?
@@ -137,6 +138,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         gate = OutageGate(configuration.outage)
         storm = StormWatch(configuration.storm, group: configuration.group, meter: meter)
         intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
+        laneShare = LaneShare(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
         wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         random = SplitMix64(seed: seed)

@@ -59,8 +59,8 @@ struct IntakeControl: Equatable {
         isStale = true
     }
 
-    /// Whether one partition isn't fetched from, whatever the others are: while its retry twin is read to its end, or while it has
-    /// run too far ahead of its watermark.
+    /// Whether one partition isn't fetched from, whatever the others are: while its retry twin is read to its end, while it has
+    /// run too far ahead of its watermark, or while one of its lanes has more than its share.
     mutating func hold(back partition: TopicPartition, _ held: Bool) {
         let changed = held ? heldBack.insert(partition).inserted : heldBack.remove(partition) != nil
         if changed { isStale = true }

@@ -61,7 +61,11 @@ extension Engine {
                 ingestRetry(delivery, now)
             } else {
                 load.bytes += record.size
-                lanes.enqueue(delivery, key: delivery.lane)
+                let behind = lanes.enqueue(delivery, key: delivery.lane)
+                if behind > 0, laneShare.isTaken(by: behind, of: record.size), partition.crowd == nil {
+                    partition.crowd = (delivery.lane, behind / 2)
+                    holdBack(partition)
+                }
             }
             // As the process span will be decided.
             if let context, context.isSampled, tracing, delivery.hasFailedBefore || tracer.samples(context) {
@@ -96,6 +100,7 @@ extension Engine {
     func balanceIntake() {
         load.records = inFlight
         holdBackFarAhead()
+        easeCrowds()
         // During an outage no more is taken in than a probe needs.
         intake.hold(isHeld && load.records > 0 && !wantsFresh)
         guard let change = intake.balance(load, assigned: partitions.keys) else { return }

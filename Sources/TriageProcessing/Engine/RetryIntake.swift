@@ -330,9 +330,9 @@ extension Engine {
         }
     }
 
-    private func holdBack(_ main: PartitionState) {
+    func holdBack(_ main: PartitionState) {
         let isRebuilding = main.twin?.rebuildEnd != nil
-        intake.hold(back: main.id, main.isFarAhead || isRebuilding)
+        intake.hold(back: main.id, main.isFarAhead || isRebuilding || main.crowd != nil)
     }
 
     private func handOut(_ open: OpenRetry) {

@@ -53,6 +53,9 @@ public struct KeyLanes<Item> {
     /// Lanes that have an item out or ready.
     public var activeKeys: Int { table.count }
 
+    /// How many items wait in a key's lane behind the one that is out or ready.
+    public func count(behind key: LaneKey) -> Int { table[key].map { Int(lanes[Int($0)].count) } ?? 0 }
+
     /// Puts an item at the end of its key's lane.
     ///
     /// - Returns: how many items wait in the lane behind the one that is out or ready.

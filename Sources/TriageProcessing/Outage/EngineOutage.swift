@@ -32,12 +32,21 @@ extension Engine {
     func noteFailure(
         _ failure: Failure, of delivery: Delivery, attempt: Int, lane: LaneKey, step: ProcessStep, at now: Timestamp
     ) -> Bool {
-        let change = gate.failed(
-            failure.errorClass, key: lane, isFirst: attempt == 1, isProbe: delivery === probe, at: now, unit: random.unit())
-        if let change { gateChanged(change, step: step, at: now) }
+        let isProbe = delivery === probe
+        // At the end of a run that ends when all is done nothing comes that could open the gate again.
+        let isHeard = attempt == 1 || isProbe || !configuration.endsWhenIdle || hasMoreToRead
+        if isHeard,
+            let change = gate.failed(
+                failure.errorClass, key: lane, isFirst: attempt == 1, isProbe: isProbe, at: now, unit: random.unit())
+        {
+            gateChanged(change, step: step, at: now)
+        }
         if delivery === probe { probe = nil }
         return !gate.isOpen && failure.errorClass != .persistent
     }
+
+    /// Whether main partitions may have something that wasn't read yet.
+    private var hasMoreToRead: Bool { partitions.values.contains { !$0.isRetry && $0.end == nil } }
 
     /// The probe ended in a way that tells nothing about the outage.
     func probeSaidNothing(at now: Timestamp) {

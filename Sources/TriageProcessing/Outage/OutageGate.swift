@@ -2,12 +2,16 @@ public import TriageEvents
 
 /// Decides whether what the handler calls is away, so that nothing more is tried, charged or given up for it: a pure machine.
 ///
-/// While it is open, attempts that end feed it. Transient and system failures of events that are tried for the first time
-/// close it: so many keys in a row, or more than a share of a window's attempts. One key counts once in a row and once in each
-/// sixth of the window, and later attempts don't count, for they may fail for the event's own reasons: so neither an event
-/// that fails alone nor a backlog of such events closes it. While it is closed one probe at a time is let
-/// through, after delays that double; the first that succeeds opens it. A probe that says nothing about the outage (a
-/// persistent failure, a partition that was revoked) is followed by the next one at once.
+/// While it is open, attempts that end feed it. Transient and system failures close it: so many keys in a row, or, of events that
+/// are tried for the first time, more than a share of a window's attempts. One key counts once in a row and once in each
+/// sixth of the window, so an event that fails alone doesn't close it.
+///
+/// A retry may fail for its event's own reasons, so that it failed counts only in a row, and only if nothing has succeeded
+/// for a second. So a backlog of events that always fail closes nothing while others succeed; but retries that come due in an
+/// outage do, although nothing new comes in.
+///
+/// While it is closed one probe at a time is let through, after delays that double; the first that succeeds opens it. A probe
+/// that says nothing about the outage (a persistent failure, a partition that was revoked) is followed by the next one at once.
 public struct OutageGate: Sendable {
     /// The states, as the attribute `triage.gate.state` names them.
     public enum State: String, Sendable, CaseIterable {
@@ -39,6 +43,8 @@ public struct OutageGate: Sendable {
 
     /// The parts that the window is kept in.
     static let parts: Int64 = 6
+    /// How long a success speaks against an outage that retries alone tell of. In nanoseconds.
+    static let silence: Int64 = 1_000_000_000
 
     private struct Part {
         var index: Int64
@@ -55,6 +61,8 @@ public struct OutageGate: Sendable {
     /// When it opened last; nil if it never was closed.
     public private(set) var lastOpened: Timestamp?
     private var row: Set<LaneKey> = []
+    /// When something succeeded last.
+    private var lastSuccess = Timestamp(nanoseconds: .min)
     private var part = Part(index: .min)
     private var partEnd = Int64.min
     private var past: [Part] = []
@@ -88,12 +96,14 @@ public struct OutageGate: Sendable {
         guard policy != nil else { return nil }
         if state == .open {
             if !row.isEmpty { row.removeAll(keepingCapacity: true) }
+            lastSuccess = now
             count(at: now)
             return nil
         }
         guard isProbe, state == .probing else { return nil }
         state = .open
         lastOpened = now
+        lastSuccess = now
         failedProbes = 0
         return .opened(after: max(.zero, now - closedAt))
     }
@@ -116,7 +126,9 @@ public struct OutageGate: Sendable {
         }
         switch state {
         case .open:
-            guard isFirst, let cause = cause(of: key, policy, at: now) else { return nil }
+            guard isFirst || isSilent(at: now), let cause = cause(of: key, isFirst: isFirst, policy, at: now) else {
+                return nil
+            }
             closedAt = now
             failedProbes = 0
             let next = now + policy.backoff.delay(before: 1, unit: unit())
@@ -146,13 +158,21 @@ public struct OutageGate: Sendable {
         nextProbe = probe
     }
 
+    /// Whether nothing has succeeded lately. A success that lies in the future says nothing: the clock was set back.
+    private func isSilent(at now: Timestamp) -> Bool {
+        let (since, isLong) = now.nanoseconds.subtractingReportingOverflow(lastSuccess.nanoseconds)
+        return isLong || !(0..<OutageGate.silence).contains(since)
+    }
+
     /// Counts a failure; what it makes the gate close for.
-    private mutating func cause(of key: LaneKey, _ policy: OutagePolicy, at now: Timestamp) -> Cause? {
+    private mutating func cause(
+        of key: LaneKey, isFirst: Bool, _ policy: OutagePolicy, at now: Timestamp
+    ) -> Cause? {
         if policy.failuresInRow > 0 {
             row.insert(key)
             if row.count >= policy.failuresInRow { return .row(row.count) }
         }
-        guard policy.failureRatio > 0 else { return nil }
+        guard isFirst, policy.failureRatio > 0 else { return nil }
         turn(to: now)
         if failedKeys.contains(key) { return nil }
         if failedKeys.count < policy.minimumAttempts { failedKeys.insert(key) }

@@ -1,6 +1,7 @@
 /// When the outage gate closes, and how it looks for the outage's end (design §3).
 public struct OutagePolicy: Sendable, Hashable {
-    /// Keys that fail in a row at which the gate closes, retries not counted; 0 for never. Default 20.
+    /// Keys that fail in a row at which the gate closes; 0 for never. Default 20. Failed retries count if nothing has succeeded
+    /// for a second.
     public var failuresInRow: Int
     /// Share of failures in the window's attempts at which the gate closes, failed retries not counted; 0 for never.
     /// Default 0.5.
