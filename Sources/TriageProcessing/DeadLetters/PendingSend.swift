@@ -51,8 +51,10 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, count: Int, at due: Timestamp,
         strategy: RetryPolicy.Strategy, lane: LaneKey
     ) {
+        // The wait counts from the failure on.
+        let now = attempts.entries.last?.time ?? clock.now()
         var headers = FailureHeaders.retry(
-            delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: clock.now(),
+            delivery.history, failure: failure, attempts: attempts, count: count, dueAt: due, at: now,
             group: configuration.group, writer: delivery.partition.writer, processTraceparent: traceparent(step),
             isScheduled: strategy == .scheduled)
         addContentType(of: delivery, to: &headers)
@@ -72,7 +74,7 @@ extension Engine {
             attributes: attributes, step: step, failure: failure, attempts: attempts,
             open: opened(delivery, lane: lane, retries: count)
         )
-        send.linksOfNewTrace = linksOfNewTrace(delivery, attempts: attempts, step: step, due: due, at: clock.now())
+        send.linksOfNewTrace = linksOfNewTrace(delivery, attempts: attempts, step: step, due: due, at: now)
         begin(send)
     }
 
