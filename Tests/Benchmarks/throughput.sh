@@ -15,6 +15,7 @@ pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 gcc -O2 -w -o "$work/broker" $fixtures/broker.c -lpthread
 gcc -O2 -w -o "$work/consume" $fixtures/consume.c -lrdkafka
+gcc -O2 -w -o "$work/retry" $fixtures/retry.c -lrdkafka
 gcc -O2 -w -o "$work/sink" $fixtures/otlp-sink.c
 python3 $fixtures/generate-events.py "$events" "$work/events.tsv"
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -39,6 +40,8 @@ print("%-14s %6.2f us/event %9.0f events/s %5.0f MiB  %s" % (sys.argv[1], cpu / 
 }
 for run in $(seq "$runs"); do
     "$work/consume" consume fhir.Patient.created "c-$run" "$events" | show "C loop"
+    "$work/consume" load "$work/events.tsv" "c-retries-$run" >/dev/null
+    "$work/retry" "c-retries-$run" "cr-$run" "$events" | show "C retry"
     for disabled in true false; do
         label=$([ $disabled = true ] && echo untraced || echo traced)
         export OTEL_SDK_DISABLED=$disabled OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$otlp
