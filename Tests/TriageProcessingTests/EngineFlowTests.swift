@@ -219,8 +219,10 @@ struct EngineFlowTests {
         bench.expectAllCommitted()
     }
 
-    @Test("a main partition without its retry twin ends the run with an error that names both")
-    func notCoPartitioned() async throws {
+    @Test(
+        "a main partition without its retry twin ends the run with an error that names both, whatever the order",
+        arguments: [EventOrdering.perKey, .none])
+    func notCoPartitioned(ordering: EventOrdering) async throws {
         let bench = EngineBench(partitions: 1)
         bench.broker.createTopic("lonely", partitions: 2)
         bench.broker.createTopic("lonely.retry", partitions: 1)
@@ -230,6 +232,7 @@ struct EngineFlowTests {
         await #expect(throws: expected) {
             try await bench.run {
                 $0.topics = ["lonely"]
+                $0.ordering = ordering
             } handler: {
                 journal.note($0, $1)
             }

@@ -49,6 +49,39 @@ struct EngineOrderTests {
         return journal.all.map(\.version)
     }
 
+    @Test("an event that can't be decoded waits behind its patient's open retry like any other, and is given up in its turn")
+    func malformedSuccessor() async throws {
+        try bench.put("p", version: 0)
+        try bench.put(ByteSlice("{"), key: ByteSlice("p"))
+        try bench.put("p", version: 2)
+        let journal = Journal()
+        try await bench.run { event, context in
+            journal.note(event, context)
+            if event.versionID == "0", context.attempt < 3 { throw Transient() }
+        }
+        #expect(journal.all.map(\.version) == [0, 0, 0, 2])
+        let dead = try #require(bench.deadLetters.first)
+        #expect(bench.deadLetters.count == 1 && dead.value == ByteSlice("{"))
+        #expect(dead.headers.text(HeaderName.origin) == "\(main)/1" && dead.headers.last(HeaderName.contentType) == nil)
+        let parked = bench.retries.filter { $0.headers.last(HeaderName.parkedBehind) != nil }
+        #expect(parked.map { $0.headers.text(HeaderName.origin) } == ["\(main)/1", "\(main)/2"])
+    }
+
+    @Test("an origin in another topic than the record's own is foreign text: no header, log line or span repeats it")
+    func foreignOrigin() async throws {
+        let foreign = Headers([
+            Header("triage-origin", text: "Jane Doe 1970-01-01/0/6"), Header("retryCount", text: "1"),
+            Header("triage-group", text: "workers"),
+        ])
+        try bench.put(ByteSlice("{"), key: ByteSlice("p"), headers: foreign, to: bench.retryTopic, partition: 0)
+        let running = bench.start { _, _ in }
+        try await running.finished()
+        let dead = try #require(bench.deadLetters.first)
+        #expect(dead.headers.text(HeaderName.origin) == "\(retry)/0")
+        let told = running.notices.value.map { "\($0)" } + bench.recorder.spans.map { "\($0)" }
+        #expect(!told.contains { $0.contains("Jane") })
+    }
+
     @Test("a parked successor waits until main has redelivered what lies before it")
     func barrier() async throws {
         for version in 0..<3 { try bench.put("p", version: version) }

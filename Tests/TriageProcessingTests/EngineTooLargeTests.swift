@@ -65,6 +65,21 @@ struct EngineTooLargeTests {
         #expect(bench.tracer.counts.live == 0)
     }
 
+    @Test("a dead letter in place of a refused retry record counts the tries that were made in place")
+    func retryAfterTries() async throws {
+        let bench = EngineBench(partitions: 1)
+        bench.broker.setMaximumRecordSize(limit, of: bench.retryTopic)
+        try bench.put(large("p", version: 0), key: ByteSlice("p"))
+        try await bench.run {
+            $0.retry.immediate = 2
+        } handler: { _, _ in
+            throw Transient()
+        }
+        let dead = try #require(bench.deadLetters.first)
+        #expect(dead.headers.text(HeaderName.retryCount) == "2")
+        #expect(AttemptLedger(dead.headers.text(HeaderName.attempts) ?? "").entries.count == 3)
+    }
+
     @Test(
         "a dead letter that is refused becomes a pointer: our headers, the origin, the reason and the size",
         arguments: [true, false])

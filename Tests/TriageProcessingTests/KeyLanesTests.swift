@@ -136,10 +136,20 @@ struct KeyLanesTests {
             let keys = Int.random(in: 1...6, using: &random)
             for step in 0..<Int.random(in: 20...120, using: &random) {
                 switch Int.random(in: 0..<20, using: &random) {
-                case 0..<9:
+                case 0..<7:
                     let key = Int.random(in: 0..<keys, using: &random)
                     lanes.enqueue((key, step), key: LaneKey(UInt64(key)))
                     model.queues[key, default: []].append(step)
+                case 7..<9:
+                    // Before the others, but behind the last one that must precede it and behind one that is ready.
+                    let key = Int.random(in: 0..<keys, using: &random)
+                    let share = Int.random(in: 2...5, using: &random)
+                    lanes.enqueueFirst((key, step), key: LaneKey(UInt64(key))) { $0.item % share == 0 }
+                    var queue = model.queues[key] ?? []
+                    let ready = model.out.contains(key) || queue.isEmpty ? 0 : 1
+                    let last = queue.indices.last { $0 >= ready && queue[$0] % share == 0 }
+                    queue.insert(step, at: last.map { $0 + 1 } ?? ready)
+                    model.queues[key] = queue
                 case 9..<14:
                     guard let (lane, entry) = lanes.next() else {
                         #expect(model.ready.isEmpty, "seed \(seed), step \(step)")

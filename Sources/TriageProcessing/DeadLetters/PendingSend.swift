@@ -22,6 +22,8 @@ final class PendingSend {
     let open: OpenRetry?
     /// The attempts that it tells.
     let attempts: AttemptLedger
+    /// Retries that were charged before it.
+    let retries: Int
     /// It is a dead letter without the event's bytes, since they were refused.
     let isPointer: Bool
     /// What its span links to if it begins a new trace.
@@ -29,7 +31,8 @@ final class PendingSend {
 
     init(
         _ kind: Kind, delivery: Delivery, lane: LaneKey?, record: OutboundRecord, headers: HeaderEdits, attributes: [Attribute],
-        step: ProcessStep, failure: Failure?, attempts: AttemptLedger, open: OpenRetry? = nil, isPointer: Bool = false
+        step: ProcessStep, failure: Failure?, attempts: AttemptLedger, retries: Int, open: OpenRetry? = nil,
+        isPointer: Bool = false
     ) {
         self.kind = kind
         self.delivery = delivery
@@ -40,6 +43,7 @@ final class PendingSend {
         self.step = step
         self.failure = failure
         self.attempts = attempts
+        self.retries = retries
         self.open = open
         self.isPointer = isPointer
     }
@@ -71,7 +75,7 @@ extension Engine {
         let send = PendingSend(
             .retry(strategy), delivery: delivery, lane: lane,
             record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)), headers: headers,
-            attributes: attributes, step: step, failure: failure, attempts: attempts,
+            attributes: attributes, step: step, failure: failure, attempts: attempts, retries: count - 1,
             open: opened(delivery, lane: lane, retries: count)
         )
         send.linksOfNewTrace = linksOfNewTrace(delivery, attempts: attempts, step: step, due: due, at: now)
@@ -99,7 +103,7 @@ extension Engine {
             PendingSend(
                 .deadLetter(failure), delivery: delivery, lane: lane,
                 record: outbound(delivery, to: TopicName.deadLetter(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes + refused, step: step, failure: failure, attempts: attempts
+                attributes: attributes + refused, step: step, failure: failure, attempts: attempts, retries: retries
             )
         )
     }

@@ -19,7 +19,7 @@ extension Engine {
             guard let failure = send.failure else { return false }
             tell(send, error, asPointer: false)
             giveUp(
-                delivery, step: send.step, failure: failure, attempts: send.attempts, retries: delivery.history.retries,
+                delivery, step: send.step, failure: failure, attempts: send.attempts, retries: send.retries,
                 lane: send.lane, refusal: error)
         case .parked:
             // It can wait nowhere but in the retry topic, and must not be handled before those that it waits for.
@@ -29,7 +29,7 @@ extension Engine {
             step.failed(failure, tracer: tracer, at: now)
             tell(send, error, asPointer: false)
             giveUp(
-                delivery, step: step, failure: failure, attempts: send.attempts, retries: delivery.history.retries,
+                delivery, step: step, failure: failure, attempts: send.attempts, retries: send.retries,
                 lane: send.lane)
         case .deadLetter:
             guard !send.isPointer else { return false }
@@ -43,7 +43,8 @@ extension Engine {
                         Attribute("triage.dead_letter.pointer", .bool(true)),
                         Attribute("triage.dead_letter.refused_bytes", .int(Int64(bytes))),
                     ],
-                    step: send.step, failure: send.failure, attempts: send.attempts, isPointer: true
+                    step: send.step, failure: send.failure, attempts: send.attempts, retries: send.retries,
+                    isPointer: true
                 ))
         }
         return true

@@ -93,14 +93,13 @@ extension Engine {
         return start
     }
 
-    /// Pairs each main partition with its retry twin, which `perKey` needs.
+    /// Pairs each main partition with its retry twin: who writes retries must be who reads them, or they are another writer's, in
+    /// whatever order they are handled.
     private func pair(_ ids: [TopicPartition]) {
         for id in ids where !TopicName.isRetry(id.topic) {
             let twinID = TopicPartition(TopicName.retry(of: id.topic), id.partition)
             guard let state = partitions[id], let twin = partitions[twinID] else {
-                if failure == nil, configuration.ordering == .perKey {
-                    failure = .notCoPartitioned(id, twin: twinID)
-                }
+                if failure == nil { failure = .notCoPartitioned(id, twin: twinID) }
                 continue
             }
             state.twin = twin

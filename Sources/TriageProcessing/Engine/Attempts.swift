@@ -45,7 +45,13 @@ extension Engine {
         }
         let event: PatientEvent
         do throws(InvalidEvent) { event = try decode(delivery) } catch {
-            refuse(delivery, ErrorClassification.failure(error, step: "decode"), step: step, lane: lane, at: start)
+            if let head = blocker(of: delivery, lane: lane) {
+                // It is given up in its turn, like every event of its patient.
+                if delivery === probe { probeSaidNothing(at: start) }
+                park(delivery, behind: head, step: step, lane: lane, isMalformed: true)
+            } else {
+                refuse(delivery, ErrorClassification.failure(error, step: "decode"), step: step, lane: lane, at: start)
+            }
             return nil
         }
         step.describe(event)

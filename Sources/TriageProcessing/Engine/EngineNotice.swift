@@ -55,7 +55,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .crashLoop(let partition, let crashes):
             """
             \(partition): \(crashes) owners in a row didn't end cleanly; what may have been in flight runs alone, and an event that \
-            is at work at the next crash is dead-lettered
+            runs alone at three crashes in a row is dead-lettered
             """
         case .metadataIgnored(let partition, let error):
             """

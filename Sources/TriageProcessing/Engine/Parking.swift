@@ -18,7 +18,7 @@ extension Engine {
     }
 
     /// Puts an event into the retry topic behind the one it has to wait for: no attempt was made, none is charged.
-    func park(_ delivery: Delivery, behind head: OpenRetry, step: ProcessStep, lane: LaneKey) {
+    func park(_ delivery: Delivery, behind head: OpenRetry, step: ProcessStep, lane: LaneKey, isMalformed: Bool = false) {
         // An origin is read from a header: only one in a topic of ours is told.
         let origin: SafeText =
             configuration.topics.contains(head.origin.topic) ? SafeText(vetted: head.origin.description) : "_OTHER"
@@ -26,18 +26,19 @@ extension Engine {
         let traceparent = step.context.isValid ? step.context.traceparent : nil
         // What was charged before an outage deferred it stays charged.
         let retries = delivery.deferral?.retries ?? delivery.history.retries
+        let attempts = delivery.deferral?.attempts ?? delivery.history.attempts
         var headers = FailureHeaders.parked(
-            delivery.history, retries: retries, attempts: delivery.deferral?.attempts ?? delivery.history.attempts,
+            delivery.history, retries: retries, attempts: attempts,
             behind: head.origin, group: configuration.group, writer: delivery.partition.writer,
             processTraceparent: traceparent)
-        addContentType(of: delivery, to: &headers)
+        if !isMalformed { addContentType(of: delivery, to: &headers) }
         begin(
             PendingSend(
                 .parked, delivery: delivery, lane: nil,
                 record: outbound(delivery, to: TopicName.retry(of: delivery.partition.mainTopic)),
                 headers: headers,
                 attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
-                attempts: delivery.history.attempts, open: opened(delivery, lane: lane, retries: retries)
+                attempts: attempts, retries: retries, open: opened(delivery, lane: lane, retries: retries)
             ))
         // Its key is blocked from now on, so what comes behind it needn't wait for the acknowledgement.
         lanes.finished(lane)

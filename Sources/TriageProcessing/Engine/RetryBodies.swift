@@ -155,7 +155,10 @@ extension Engine {
             written(open, acknowledgement, now)
         case .failure(let error):
             forgetProduce(open)
-            if !error.isQueueFull { notify(.produceFailed(error)) }
+            if !error.isQueueFull {
+                notify(.produceFailed(error))
+                noteProduce(failed: true)
+            }
             if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
         }
     }

@@ -41,7 +41,9 @@ extension Engine {
     /// counts. A broker that answered with another place than the record's would otherwise have the record taken for a copy.
     private func ingestOwn(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
         let partition = delivery.partition
-        guard let open = partition.producing[history.origin], open.retries == history.retries else {
+        guard let open = partition.producing[history.origin],
+            min(open.retries, Int(EventHistory.maximumRetries)) == history.retries
+        else {
             if partition.givenUp.remove(history.origin) != nil {
                 arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
             } else {
@@ -278,7 +280,9 @@ extension Engine {
     func releaseDue(_ now: Timestamp) {
         while mayRelease, let (open, due) = waiting.popDue(at: now) {
             if open.queued == due { open.queued = nil }
-            if isReady(open), open.delivery != nil { handOut(open) }
+            guard isReady(open), open.delivery != nil else { continue }
+            // It may have been due earlier before: what stands in the heap isn't taken out.
+            if open.due <= now { handOut(open) } else { freed(open, now) }
         }
         while mayFetch || isStarved(now), let (open, _) = absent.popDue(at: now) {
             open.queuedToFetch = nil

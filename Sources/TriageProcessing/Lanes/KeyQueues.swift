@@ -101,7 +101,9 @@ public struct KeyQueues<Item> {
 
     /// It failed again or is written anew: not at hand until the next record of it is read.
     public mutating func left(_ id: OpenID) {
-        if isOpen(id) { entries[Int(id.slot)].state = .away }
+        guard isOpen(id) else { return }
+        unbar(id.slot)
+        entries[Int(id.slot)].state = .away
     }
 
     /// It is done, or given up: its key's next may be freed.
@@ -220,11 +222,15 @@ public struct KeyQueues<Item> {
             if keys[entry.key]?[index].slots.isEmpty == true { keys[entry.key]?.remove(at: index) }
             if keys[entry.key]?.isEmpty == true { keys[entry.key] = nil }
         }
-        if entry.state == .barred {
-            barred[entry.place.source]?.removeAll { $0 == slot }
-            if barred[entry.place.source]?.isEmpty == true { barred[entry.place.source] = nil }
-        }
+        unbar(slot)
         free(slot)
+    }
+
+    private mutating func unbar(_ slot: Int32) {
+        let entry = entries[Int(slot)]
+        guard entry.state == .barred else { return }
+        barred[entry.place.source]?.removeAll { $0 == slot }
+        if barred[entry.place.source]?.isEmpty == true { barred[entry.place.source] = nil }
     }
 
     private mutating func free(_ slot: Int32) {

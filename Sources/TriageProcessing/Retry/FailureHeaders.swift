@@ -49,7 +49,10 @@ public struct EventHistory: Sendable, Hashable {
             return
         }
         let headers = record.headers
-        origin = headers.last(HeaderName.origin).flatMap { RecordPosition($0, likely: mainTopic) } ?? record.position
+        // Another topic than its own is foreign text, or somebody else's record.
+        let named = headers.last(HeaderName.origin).flatMap { RecordPosition($0, likely: mainTopic) }
+        let isBelievable = named.map { $0.topic == mainTopic ?? TopicName.main(of: record.topic) || $0.topic == record.topic }
+        origin = isBelievable == true ? named ?? record.position : record.position
         func time(_ name: StaticString) -> Timestamp? {
             guard let value = headers.last(name)?.decimal, EventHistory.plausibleTimes.contains(value) else { return nil }
             return Timestamp(milliseconds: value)
