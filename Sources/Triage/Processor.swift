@@ -142,6 +142,12 @@ public final class Processor: Service, Sendable {
             if there < needed {
                 throw TopicMismatch(topic: deadLetter, partitions: there, main: main, needed: needed)
             }
+            // One member has them all; with a second one, ranges of unequal numbers part a partition from its twin. Fewer are
+            // noticed at the first assignment.
+            let retry = TopicName.retry(of: main)
+            if let there = partitions[retry], there > needed {
+                throw TopicMismatch(topic: retry, partitions: there, main: main, needed: needed)
+            }
         }
     }
 
@@ -226,10 +232,15 @@ public struct TopicMismatch: Error, Sendable, Hashable, CustomStringConvertible 
 
     /// What differs and what to do.
     public var description: String {
-        """
-        \(topic) has \(partitions) partitions, \(main) has \(needed): a dead letter goes to the partition with its event's number; \
-        give \(topic) as many (`triage topics check` tells what else differs)
-        """
+        if TopicName.isRetry(topic) {
+            return
+                "\(topic) has \(partitions) partitions, \(main) has \(needed): they need equal counts, so that one instance has both "
+                + "of each number; give \(main) as many (`triage topics check` tells what else differs)"
+        }
+        return """
+            \(topic) has \(partitions) partitions, \(main) has \(needed): a dead letter goes to the partition with its event's number; \
+            give \(topic) as many (`triage topics check` tells what else differs)
+            """
     }
 }
 

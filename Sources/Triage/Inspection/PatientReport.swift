@@ -199,7 +199,12 @@ extension PatientReport {
         else { return nil }
         var reasons: [String] = []
         let flags = place.metadata.flags
-        if place.owner == .nobody { reasons.append("No member of group \(group) reads \(place.main): start `triage run`.") }
+        if place.owner == .nobody, place.committed == nil {
+            reasons.append(
+                "Group \(group) has never worked on \(place.main), and no member of it reads that: is its name (-g) right?")
+        } else if place.owner == .nobody {
+            reasons.append("No member of group \(group) reads \(place.main): start `triage run`.")
+        }
         if place.isLeft, let member = place.owner.member {
             reasons.append(
                 "Instance \(member.displayName) has stopped and keeps \(place.main) until its session times out: start it again.")

@@ -78,8 +78,16 @@ extension StatusReport {
             return ["group \(group) has never worked on these topics (\(members)no commits)\(waiting); -g names another group"]
         }
         let unread = partitions.filter { $0.owner == .nobody && $0.waiting > 0 }
-        if unread.isEmpty || isRebalancing { return [] }
+        if unread.isEmpty { return [] }
         let count = unread.reduce(0) { $0 + $1.waiting }
+        if isRebalancing {
+            // A moment is none of anybody's worry; a member that doesn't answer is.
+            guard let first = unread.compactMap(\.firstOpen).min(), now - first > .seconds(10) else { return [] }
+            return [
+                "the group is rebalancing while \(StatusReport.waiting(count)), the first for \(PlainText.span(now - first)): "
+                    + "if that lasts, a member was killed or hangs, and the others wait for it"
+            ]
+        }
         return ["nobody reads \(named(unread)): \(StatusReport.waiting(count)) for `triage run`"]
     }
 

@@ -114,7 +114,7 @@ public enum EngineError: Error, Sendable, Hashable, CustomStringConvertible {
         case .notCoPartitioned(let partition, let twin):
             """
             \(partition) is assigned without \(twin): a topic and its .retry topic need equal partition counts, and every \
-            member of the group the same topics and the range assignor; `triage topics check` tells what differs
+            member of the group the same topics and the range assignor; `triage topics check` tells what differs or is missing
             """
         case .broker(let error): "the Kafka client can't go on: \(error)"
         }

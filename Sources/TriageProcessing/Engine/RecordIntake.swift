@@ -26,7 +26,8 @@ extension Engine {
         for (offsets, error) in batch.commits { committed(offsets, error: error, at: now) }
         for error in batch.errors {
             notify(.clientError(error))
-            if error.isFatal { failure = .broker(error) }
+            // The broker refuses the setting itself: asking again every two seconds changes nothing.
+            if error.isFatal || error.name == "INVALID_SESSION_TIMEOUT" { failure = .broker(error) }
         }
     }
 
