@@ -40,9 +40,9 @@ struct TriageCommand: AsyncParsableCommand {
         await main(nil)
     }
 
-    /// Keeps freed memory for the next fetch, up to 128 MiB: the client's fetch buffers come and go by the megabyte, and what is
-    /// given back to the system each time has to be cleared page by page when it is asked for again, a third of the process's time
-    /// in the kernel (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`; the former is at most 32 MiB).
+    /// Keeps freed memory for the next fetch, up to 128 MiB of an arena: the client's fetch buffers come and go by the megabyte, and
+    /// what is given back to the system each time has to be cleared page by page when it is asked for again, half of the page faults
+    /// of a run (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`; the former is at most 32 MiB).
     private static func keepMemory() {
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 128 << 20)

@@ -1,7 +1,7 @@
 import TriageEvents
 
 /// Hands the same prepared records out again and again under new offsets, as fast as they are taken.
-final class MemoryConsumer: RecordConsumer {
+final class MemoryConsumer: IdleConsumer {
     private static let topic = "fhir.Patient.created"
     private let keys = (0..<1024).map { ByteSlice("0d9a4c0e-5a37-4f06-a5b2-\(100_000_000_000 + $0 * 7919)") }
     private let headers = Headers([
@@ -47,9 +47,15 @@ final class MemoryConsumer: RecordConsumer {
         }
     }
 
+    func commit(_ offsets: [OffsetCommit]) throws(BrokerError) { commits.append(offsets) }
+}
+
+/// What a consumer without a broker behind it has nothing to do for.
+protocol IdleConsumer: RecordConsumer {}
+
+extension IdleConsumer {
     func pause(_ partitions: [TopicPartition]) throws(BrokerError) {}
     func resume(_ partitions: [TopicPartition]) throws(BrokerError) {}
-    func commit(_ offsets: [OffsetCommit]) throws(BrokerError) { commits.append(offsets) }
     func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {}
     func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
         [:]

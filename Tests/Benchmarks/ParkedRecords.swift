@@ -16,16 +16,7 @@ enum ParkedRecords {
             print("usage: Benchmarks parked BROKERS TOPIC GROUP COUNT")
             exit(64)
         }
-        var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: arguments[0]))
-        configuration.topics = [arguments[1]]
-        configuration.group = arguments[2]
-        configuration.retry = RetryPolicy(base: .seconds(3600), cap: .seconds(3600))
-        configuration.newTraceAfter = nil
-        configuration.outage = nil
-        configuration.http = nil
-        let telemetry = Telemetry(
-            TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: true),
-            identifiers: .omitted)
+        let (configuration, telemetry) = RetryPath.setup(arguments)
         let blocked = Array("blocked".utf8)
         let processor = try Processor(configuration, telemetry: telemetry) { _, context in
             if let key = context.record.key, key.starts(with: blocked) { throw Unavailable() }

@@ -43,7 +43,7 @@ extension Benchmarks {
 /// Prepared records of a main partition, and a retry partition of what was produced.
 ///
 /// `@unchecked Sendable`: used on the engine's thread alone.
-private final class RetryTopic: RecordConsumer, RecordProducer, @unchecked Sendable {
+private final class RetryTopic: IdleConsumer, RecordProducer, @unchecked Sendable {
     static let topic = "fhir.Patient.created"
     private let main = TopicPartition(topic, 0)
     private let retry = TopicPartition(topic + ".retry", 0)
@@ -106,13 +106,5 @@ private final class RetryTopic: RecordConsumer, RecordProducer, @unchecked Senda
     func whenWritable(_ body: @escaping @Sendable () -> Void) { body() }
     func flush(timeout: Duration) async -> Bool { true }
 
-    func pause(_ partitions: [TopicPartition]) throws(BrokerError) {}
-    func resume(_ partitions: [TopicPartition]) throws(BrokerError) {}
     func commit(_ offsets: [OffsetCommit]) throws(BrokerError) { commits.append(offsets) }
-    func commitAndWait(_ offsets: [OffsetCommit]) throws(BrokerError) {}
-    func committed(_ partitions: [TopicPartition], timeout: Duration) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
-        [:]
-    }
-    func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> { 0..<0 }
-    func close() {}
 }

@@ -16,16 +16,7 @@ enum RetryPath {
             print("usage: Benchmarks retry-path BROKERS TOPIC GROUP COUNT")
             exit(64)
         }
-        var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: arguments[0]))
-        configuration.topics = [arguments[1]]
-        configuration.group = arguments[2]
-        configuration.retry = RetryPolicy(base: .seconds(3600), cap: .seconds(3600))
-        configuration.newTraceAfter = nil
-        configuration.outage = nil
-        configuration.http = nil
-        let telemetry = Telemetry(
-            TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: true),
-            identifiers: .omitted)
+        let (configuration, telemetry) = setup(arguments)
         let processor = try Processor(configuration, telemetry: telemetry) { _, _ in throw Unavailable() }
         let start = ContinuousClock.now
         let running = Task { try await processor.run() }
@@ -46,5 +37,20 @@ enum RetryPath {
             "duration_seconds":\(Double(wall.components.seconds) + Double(wall.components.attoseconds) / 1e18),\
             "max_rss_bytes":\(usage.maximumResidentBytes),"spans_exported":\(counts.exported),"spans_dropped":\(counts.dropped)}
             """)
+    }
+
+    /// A processor of BROKERS TOPIC GROUP whose retries are due in an hour, with telemetry as the `OTEL_*` variables say.
+    static func setup(_ arguments: [String]) -> (Configuration, Telemetry) {
+        var configuration = Configuration(kafka: KafkaConfiguration(bootstrapServers: arguments[0]))
+        configuration.topics = [arguments[1]]
+        configuration.group = arguments[2]
+        configuration.retry = RetryPolicy(base: .seconds(3600), cap: .seconds(3600))
+        configuration.newTraceAfter = nil
+        configuration.outage = nil
+        configuration.http = nil
+        let telemetry = Telemetry(
+            TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: true),
+            identifiers: .omitted)
+        return (configuration, telemetry)
     }
 }

@@ -12,7 +12,7 @@ struct HeaderEditsTests {
     @Test("edits do what the same done with arrays does, one after the other as well as at once")
     func naiveModel() {
         let seed = UInt64.random(in: .min ... .max)
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(state: seed)
         let names = ["", "a", "b", "traceparent", "traceparenu", "retryCount", "é"]
         func some(_ most: Int) -> [Header] {
             (0..<Int.random(in: 0...most, using: &random)).map { _ in
@@ -112,17 +112,5 @@ struct HeaderEditsTests {
             #expect(ByteSlice(text).isText)
         }
         #expect(!ByteSlice([0x61, 0xFF]).isText)
-    }
-}
-
-private struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

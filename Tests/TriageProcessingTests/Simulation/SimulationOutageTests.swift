@@ -20,19 +20,6 @@ struct SimulationOutageTests {
         return SimulatedWorld(seed: 1, options: options)
     }
 
-    private func finish(_ world: SimulatedWorld, sourceLocation: SourceLocation = #_sourceLocation) {
-        world.pass(until: 900 * second) {
-            world.referee.unfinished.isEmpty
-                && world.broker.logs.allSatisfy { $0.kind == .deadLetter || ($0.committed?.offset ?? 0) == $0.next }
-        }
-        world.referee.expectRest()
-        for engine in world.engines { engine.stop() }
-        world.pass(until: 100 * second) { world.running == 0 }
-        #expect(world.running == 0, sourceLocation: sourceLocation)
-        if !world.violations.isEmpty { Issue.record("\(world.tail())", sourceLocation: sourceLocation) }
-        world.destroy()
-    }
-
     private func closings(_ engine: SimulatedEngine) -> [Int64] {
         engine.notices.compactMap { notice in
             if case .gateClosed = notice.notice { notice.time } else { nil }
@@ -63,7 +50,7 @@ struct SimulationOutageTests {
         let charged = world.transcript.filter { $0.what == .sent && $0.time >= begin }
         #expect(charged.count { $0.time <= closed } <= policy.failuresInRow + engine.configuration.concurrency)
         #expect(charged.count { $0.time > closed } == 0)
-        finish(world)
+        world.finish(within: 900)
         #expect(closings(engine).count == 1)
         // Only those that closed it, if they had no further retry.
         #expect(world.referee.deadLetters <= (retries == 0 ? policy.failuresInRow + engine.configuration.concurrency : 0))
@@ -93,7 +80,7 @@ struct SimulationOutageTests {
         }
         let engine = world.startEngine()
         world.pass(30 * second)
-        finish(world)
+        world.finish(within: 900)
         #expect(closings(engine).isEmpty)
         #expect(world.referee.deadLetters == 600)
     }
@@ -108,7 +95,7 @@ struct SimulationOutageTests {
         // With traffic they are given up.
         for number in 0..<1000 { world.after(Int64(number) * second / 10) { world.publish(1000 + number) } }
         world.pass(150 * second)
-        finish(world)
+        world.finish(within: 900)
         #expect(closings(engine).count == 1)
         #expect(world.referee.deadLetters == 40)
     }
@@ -140,7 +127,7 @@ struct SimulationOutageTests {
         #expect(events[2001...].allSatisfy { $0.isFinished })
         // Its own partition waits.
         #expect(!events[2000].isFinished && !events[1].isFinished)
-        finish(world)
+        world.finish(within: 900)
         #expect(world.referee.deadLetters == 0)
         #expect(world.referee.events.allSatisfy { $0.ends.count == 1 })
     }
@@ -162,7 +149,7 @@ struct SimulationOutageTests {
         world.pass(100 * second)
         #expect(!closings(engine).isEmpty && !world.referee.events[0].isFinished)
         #expect(world.referee.events.suffix(10).allSatisfy { $0.isFinished })
-        finish(world)
+        world.finish(within: 900)
         #expect(world.referee.deadLetters == 0)
     }
 }

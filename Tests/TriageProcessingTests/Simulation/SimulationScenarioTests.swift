@@ -17,24 +17,6 @@ struct SimulationScenarioTests {
         return SimulatedWorld(seed: 1, options: options)
     }
 
-    /// Runs until everything is finished and committed, stops everyone, and expects that nothing was wrong.
-    private func finish(_ world: SimulatedWorld, sourceLocation: SourceLocation = #_sourceLocation) {
-        world.pass(until: 300 * second) {
-            world.referee.unfinished.isEmpty
-                && world.broker.logs.allSatisfy { $0.kind == .deadLetter || ($0.committed?.offset ?? 0) == $0.next }
-        }
-        world.referee.expectRest()
-        for engine in world.engines { engine.stop() }
-        world.pass(until: 100 * second) { world.running == 0 }
-        #expect(world.running == 0, sourceLocation: sourceLocation)
-        if world.violations.isEmpty {
-            var judge = TraceJudge(world)
-            if let problem = judge.judge() { world.violate(problem) }
-        }
-        if !world.violations.isEmpty { Issue.record("\(world.tail())", sourceLocation: sourceLocation) }
-        world.destroy()
-    }
-
     private func began(_ world: SimulatedWorld, _ event: Int) -> [TranscriptEntry] {
         world.transcript.filter { $0.what == .began && $0.one == event }
     }
@@ -65,7 +47,7 @@ struct SimulationScenarioTests {
         world.pass(second)
         for patient in 2..<6 { world.publish(patient) }
         world.startEngine()
-        finish(world)
+        world.finish()
         #expect((3..<15).allSatisfy { count(world, .succeeded, $0) == 1 })
     }
 
@@ -80,7 +62,7 @@ struct SimulationScenarioTests {
         world.broker.logs[1].forgetCommit()
         #expect(world.broker.logs[0].committed?.offset == 3)
         world.startEngine()
-        finish(world)
+        world.finish()
         #expect((0..<3).allSatisfy { count(world, .succeeded, $0) == 1 })
     }
 
@@ -106,7 +88,7 @@ struct SimulationScenarioTests {
             world.startEngine()
         }
         first.crash()
-        finish(world)
+        world.finish()
         #expect(count(world, .succeeded, 0) == 1)
         #expect(count(world, .succeeded, 1) == 1)
     }
@@ -122,7 +104,7 @@ struct SimulationScenarioTests {
         world.pass(until: 10 * second, step: 1_000_000) { first.isDead }
         #expect(count(world, .acknowledged, 0) == 1)
         world.startEngine()
-        finish(world)
+        world.finish()
         #expect(began(world, 0).map(\.two) == [1, 1, 2])
         #expect(count(world, .succeeded, 0) == 1)
         #expect(count(world, .succeeded, 1) == 1)
@@ -147,7 +129,7 @@ struct SimulationScenarioTests {
         world.after(60 * second) { world.outageEnd = world.now + 300 * second }
         let engine = world.startEngine()
         world.pass(601 * second)
-        finish(world)
+        world.finish()
 
         func time(_ isRight: (EngineNotice) -> Bool) -> Int64? {
             engine.notices.first { isRight($0.notice) }.map { $0.time - world.start }
@@ -183,7 +165,7 @@ struct SimulationScenarioTests {
         let again = try #require(began(world, count).last)
         let late = again.time - failed.time - second
         #expect(late < 250_000_000, "\(late) ns")
-        finish(world)
+        world.finish()
         #expect(world.transcript.count { $0.what == .succeeded } == count + 1)
     }
 }
