@@ -32,6 +32,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
@@ -58,6 +59,7 @@ let package = Package(
             swiftSettings: strict
         ),
         .target(name: "TriageKafka", dependencies: ["TriageEvents", "CRdKafka"], swiftSettings: strict),
+        .target(name: "TriageHTTPClient", dependencies: ["TriageEvents", "CCurl"], swiftSettings: strict),
         .target(
             name: "TriageProcessing",
             dependencies: [
@@ -71,19 +73,25 @@ let package = Package(
             name: "TriageIngress",
             dependencies: [
                 "TriageEvents", "TriageTelemetry",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             swiftSettings: strict
         ),
         .target(
             name: "Triage",
             dependencies: [
-                "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
+                "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageHTTPClient", "TriageProcessing",
+                "TriageIngress",
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -151,13 +159,16 @@ let package = Package(
             name: "TriageKafkaTests", dependencies: ["TriageEvents", "TriageKafka", "TriageTestKit"], swiftSettings: strict
         ),
         .testTarget(
+            name: "TriageHTTPClientTests", dependencies: ["TriageEvents", "TriageHTTPClient"], swiftSettings: strict
+        ),
+        .testTarget(
             name: "TriageProcessingTests",
             dependencies: ["TriageEvents", "TriageTelemetry", "TriageProcessing", "TriageTestKit"], swiftSettings: strict
         ),
         .testTarget(
             name: "TriageIngressTests",
             dependencies: [
-                "TriageEvents", "TriageTelemetry", "TriageIngress",
+                "TriageEvents", "TriageTelemetry", "TriageIngress", "TriageTestKit",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

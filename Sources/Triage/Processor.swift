@@ -158,7 +158,7 @@ public final class Processor: Service, Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             if let http = configuration.http {
                 let server = telemetry.adminServer(
-                    at: http, logger: logger, health: { [engine] now in engine.health(since: start) }, onListening: onListening
+                    at: http, logger: logger, health: { [engine] _ in [engine.health(since: start)] }, onListening: onListening
                 )
                 group.addTask {
                     do { try await server.run() } catch {

@@ -130,7 +130,7 @@ public final class Telemetry: Sendable {
     }
 
     func adminServer(
-        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> Health,
+        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> [Health],
         onListening: @escaping @Sendable (Int) -> Void
     ) -> AdminServer {
         let clock = tracer.clock
@@ -143,11 +143,11 @@ public final class Telemetry: Sendable {
             gzip: { GzipCompressor().compress($0) },
             liveness: {
                 let now = clock.now()
-                return health(now).liveness(at: now)
+                return .all(health(now).map { $0.liveness(at: now) })
             },
             readiness: {
                 let now = clock.now()
-                return health(now).readiness(at: now)
+                return .all(health(now).map { $0.readiness(at: now) })
             },
             onListening: onListening
         )

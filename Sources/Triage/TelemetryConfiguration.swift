@@ -1,4 +1,5 @@
 internal import Glibc
+internal import TriageEvents
 public import TriageOTLP
 public import TriageTelemetry
 

@@ -135,13 +135,9 @@ struct RunCommand: AsyncParsableCommand {
 
     private func serve(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) async throws -> RunSummary {
         let started = telemetry.tracer.clock.now()
-        let processor = try Processor(
+        let service = try TriageService(
             configuration, telemetry: telemetry, logger: logger,
-            onListening: { port in
-                let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
-                logger.log(
-                    level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
-            },
+            onListening: { Self.tell($0, at: $1, of: configuration, logger: logger) },
             handler: Self.handler(handler, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
@@ -159,7 +155,7 @@ struct RunCommand: AsyncParsableCommand {
                     level: .notice, safe: "finishing what is in flight",
                     shown: "\(signal): finishing what is in flight, at most \(configuration.gracePeriod); once more ends at once"
                 )
-                processor.stop()
+                service.stop()
             }
         }
         defer { watcher.cancel() }
@@ -168,10 +164,21 @@ struct RunCommand: AsyncParsableCommand {
         }
         defer { flusher.cancel() }
         var failure: (any Error)?
-        do { try await processor.run() } catch { failure = error }
+        do { try await service.run() } catch { failure = error }
         await telemetry.shutdown(timeout: configuration.gracePeriod)
         if let failure { throw failure }
-        return RunSummary(processor.summary, telemetry: telemetry, started: started)
+        return RunSummary(service.summary, telemetry: telemetry, started: started)
+    }
+
+    private static func tell(
+        _ listener: TriageService.Listener, at port: Int, of configuration: Configuration, logger: Logger
+    ) {
+        switch listener {
+        case .admin:
+            let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
+            logger.log(
+                level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
+        }
     }
 
     private static func handler(_ handler: BuiltInHandler, logger: Logger) -> EventHandler {

@@ -86,8 +86,8 @@ public struct PatientEvent: Sendable {
         switch form {
         case .tombstone: return nil
         case .resource: return value
-        case .envelope: return JSONMember.range(of: "data", in: value).map { value.subslice($0) }
-        case .flat: return JSONMember.range(of: "resource", in: value).map { value.subslice($0) }
+        case .envelope: return JSONScanner.range(of: "data", in: value).map { value.subslice($0) }
+        case .flat: return JSONScanner.range(of: "resource", in: value).map { value.subslice($0) }
         }
     }
 }

@@ -59,6 +59,22 @@ public final class EventDecoder {
         return try judge(event, value: value, key: key, topicAction: topicAction)
     }
 
+    /// Checks that `text` is one JSON object, whatever it says: what ``JSONValue`` may then be used on.
+    ///
+    /// - Throws: ``InvalidEvent`` with the rule that the text breaks: empty, too large, no UTF-8, no JSON, no object.
+    public func checkObject(_ text: ByteSlice) throws(InvalidEvent) {
+        var event = triage_event()
+        let status = text.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return triage_status_empty }
+            return triage_decoder_decode(
+                parser, base.assumingMemoryBound(to: UInt8.self), bytes.count,
+                scratch.assumingMemoryBound(to: UInt8.self), &event
+            )
+        }
+        guard status != triage_status_ok, status != triage_status_unknown_form else { return }
+        throw InvalidEvent(EventDecoder.rule(for: status), at: "")
+    }
+
     /// The bytes that the parser is ready for without asking for memory.
     var capacity: Int { triage_decoder_capacity(parser) }
 

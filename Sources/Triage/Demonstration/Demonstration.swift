@@ -259,7 +259,7 @@ public final class Demonstration: Sendable {
         let server = telemetry.adminServer(
             at: address, logger: logger,
             health: { _ in
-                self.consuming.withLock { $0?.processor.health(since: begin) } ?? Health(start: begin)
+                [self.consuming.withLock { $0?.processor.health(since: begin) } ?? Health(start: begin)]
             },
             onListening: onListening
         )

@@ -1,6 +1,7 @@
 public import Logging
 internal import Synchronization
 public import TriageEvents
+internal import TriageIngress
 public import TriageKafka
 internal import TriageTelemetry
 
@@ -9,8 +10,8 @@ public final class EventPublisher: Sendable {
     /// How topics are named.
     public let pattern: TopicPattern
     private let sink: TracedSink
-    private let tracer: Tracer
-    private let source: JSONText
+    private let capture: CaptureSink
+    private let clock: any EventClock
     private let outstanding = Mutex(0)
 
     /// A publisher; it connects in the background.
@@ -27,12 +28,13 @@ public final class EventPublisher: Sendable {
         logger: Logger = Logger(label: "triage")
     ) throws(KafkaConfigurationError) {
         self.pattern = pattern
-        self.source = JSONText(source)
-        tracer = telemetry.tracer
+        clock = telemetry.tracer.clock
         sink = TracedSink(
             producer: try telemetry.producer(kafka, log: logger.kafkaLog), tracer: telemetry.tracer, meter: telemetry.meter,
             clientID: kafka.clientID
         )
+        capture = CaptureSink(
+            sink, tracer: telemetry.tracer, meter: telemetry.meter, pattern: pattern, format: EventFormat(source: source))
     }
 
     /// Validates one JSON text — a Patient resource, or an event as an envelope or in the flat form — and hands it over.
@@ -52,32 +54,29 @@ public final class EventPublisher: Sendable {
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) async throws {
         let event = try decoder.decode(value: json, key: nil, topicAction: action)
-        let made = event.form == .resource ? Metadata() : nil
-        let value = made.map { envelope(event, data: json, metadata: $0) } ?? json
+        let eventID = event.form == .resource ? ByteSlice(randomUUID()) : event.eventIDBytes
+        let (value, headers) =
+            event.form == .resource
+            ? capture.format.value(
+                of: CapturedEvent(event.action, resourceID: event.resourceIDBytes, resource: json),
+                eventID: eventID?.utf8Text ?? "", now: clock.now())
+            : (json, [Header("content-type", text: "application/fhir+json")])
         let record = OutboundRecord(
             topic: pattern.topic(resourceType: event.resourceType, action: event.action), key: event.resourceIDBytes,
-            value: value, headers: [Header("content-type", text: "application/fhir+json")]
+            value: value, headers: Headers(headers)
         )
-        var attributes = [
-            Attribute("event.type", .text(SafeText(vetted: event.type))), Attribute("event.resource.type", .literal("Patient")),
-        ]
-        if let id = event.resourceIDBytes { attributes.append(Attribute("event.resource.id", .identifier(id))) }
-        if let id = made.map({ ByteSlice($0.eventID) }) ?? event.eventIDBytes {
-            attributes.append(Attribute("event.id", AttributeValue.uuid(id) ?? .literal("_OTHER")))
-        }
-        while true {
-            outstanding.withLock { $0 += 1 }
-            do throws(BrokerError) {
-                try sink.send(record, parent: currentTraceContext(), attributes: attributes) { [self] result in
-                    outstanding.withLock { $0 -= 1 }
-                    completion(result)
-                }
-                return
-            } catch {
+        outstanding.withLock { $0 += 1 }
+        do {
+            try await capture.send(
+                record, from: .library, parent: currentTraceContext(),
+                attributes: CaptureSink.attributes(action: event.action, resourceID: event.resourceIDBytes, eventID: eventID)
+            ) { [self] result in
                 outstanding.withLock { $0 -= 1 }
-                guard error.isQueueFull else { throw error }
-                await withCheckedContinuation { continuation in sink.whenWritable { continuation.resume() } }
+                completion(result)
             }
+        } catch {
+            outstanding.withLock { $0 -= 1 }
+            throw error
         }
     }
 
@@ -88,44 +87,4 @@ public final class EventPublisher: Sendable {
 
     /// Ends the publisher; what is not flushed fails.
     public func close() { sink.close() }
-
-    /// The ids that an envelope is given.
-    private struct Metadata {
-        let eventID = randomUUID()
-        let correlationID = randomUUID()
-    }
-
-    private func envelope(_ event: PatientEvent, data: ByteSlice, metadata: Metadata) -> ByteSlice {
-        let head = #"{"type":"\#(event.type)","data":"#
-        let tail = """
-            ,"metadata":{"eventId":"\(metadata.eventID)","timestamp":"\(tracer.clock.now().iso8601)",\
-            "source":\(source.quoted),"correlationId":"\(metadata.correlationID)"}}
-            """
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(head.utf8.count + data.count + tail.utf8.count)
-        bytes += head.utf8
-        bytes += data
-        bytes += tail.utf8
-        return ByteSlice(bytes)
-    }
-}
-
-/// A text as a JSON string (RFC 8259 §7).
-struct JSONText: Sendable {
-    /// The text between quotation marks, with what must not stand there escaped.
-    let quoted: String
-
-    init(_ text: String) {
-        var quoted = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": quoted += "\\\(scalar)"
-            case "\u{00}"..."\u{1F}":
-                let digits = String(scalar.value, radix: 16)
-                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: quoted.unicodeScalars.append(scalar)
-            }
-        }
-        self.quoted = quoted + "\""
-    }
 }

@@ -18,6 +18,13 @@ public enum HealthStatus: Sendable, Hashable {
     case ok
     /// 503, for these reasons.
     case failing([HealthReason])
+
+    /// The answer for several parts: well if all are, else every reason that one of them gives, each once.
+    public static func all(_ parts: [HealthStatus]) -> HealthStatus {
+        var reasons: [HealthReason] = []
+        for case .failing(let some) in parts { for reason in some where !reasons.contains(reason) { reasons.append(reason) } }
+        return reasons.isEmpty ? .ok : .failing(reasons)
+    }
 }
 
 /// Decides from the consumer's progress whether the process lives and whether it is ready. A pure machine: time is an argument.

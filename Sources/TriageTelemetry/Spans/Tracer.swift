@@ -81,13 +81,17 @@ public final class Tracer: Sendable {
     ///
     /// - Parameters:
     ///   - parent: the context it belongs under; nil or invalid begins a new trace.
+    ///   - traceID: the id of that new trace, if it is made of what it is about, so that the same thing told twice is one trace;
+    ///     its contexts don't have the random flag then (Trace Context level 2, §3.2.2.5.2). Nil, or all zero, draws one.
     ///   - isSampled: overrides every other decision, for spans that follow those they are made for.
     public func start(
-        _ template: SpanTemplate, parent: TraceContext?, at start: Timestamp, isSampled: Bool? = nil
+        _ template: SpanTemplate, parent: TraceContext?, traceID given: TraceID? = nil, at start: Timestamp,
+        isSampled: Bool? = nil
     ) -> SpanData {
         guard isEnabled else { return passing(parent, template, start) }
         let parent = parent.flatMap { $0.isValid ? $0 : nil }
-        let traceID = parent?.traceID ?? ids.traceID()
+        let given = parent == nil ? given.flatMap { $0.isValid ? $0 : nil } : nil
+        let traceID = parent?.traceID ?? given ?? ids.traceID()
         let spanID = ids.spanID()
         var result = SamplingResult.drop
         var handle = BufferedSpanHandle.none
@@ -107,7 +111,7 @@ public final class Tracer: Sendable {
             handle = failures.beginRoot(traceID, spanID, kind: template.kind)
             isLocalRoot = true
         }
-        return make(template, traceID, spanID, parent, start, result, handle, isLocalRoot: isLocalRoot)
+        return make(template, traceID, spanID, parent, start, result, handle, isLocalRoot: isLocalRoot, isRandom: given == nil)
     }
 
     /// Begins a span that is decided as `other` was, and belongs to its local trace, though its parent is elsewhere.
@@ -190,10 +194,10 @@ public final class Tracer: Sendable {
     @inline(__always)
     private func make(
         _ template: SpanTemplate, _ traceID: TraceID, _ spanID: SpanID, _ parent: TraceContext?, _ start: Timestamp,
-        _ result: SamplingResult, _ handle: BufferedSpanHandle, isLocalRoot: Bool
+        _ result: SamplingResult, _ handle: BufferedSpanHandle, isLocalRoot: Bool, isRandom: Bool = true
     ) -> SpanData {
         counts.countStart(parent.map { $0.isRemote ? .remote : .local } ?? .none, result)
-        var flags: TraceFlags = parent.map { $0.flags.intersection(.random) } ?? .random
+        var flags: TraceFlags = parent.map { $0.flags.intersection(.random) } ?? (isRandom ? .random : [])
         if result == .recordAndSample { flags.insert(.sampled) }
         let context = TraceContext(traceID: traceID, spanID: spanID, flags: flags, traceState: parent?.traceState)
         var span = SpanData(

@@ -27,6 +27,7 @@ public final class TracedSink: Sendable {
     ///   - record: its trace headers are replaced by the span's context; its other headers stay but for `replacing`.
     ///   - headers: headers to be replaced or, with a nil value, removed.
     ///   - parent: the span it belongs under; nil begins a new trace.
+    ///   - traceID: the id of that new trace; nil draws one.
     ///   - isSampled: whether a span that begins a new trace is sampled; nil leaves it to the sampler.
     ///   - attributes: what else the span says.
     ///   - completion: called once, on a thread of the producer's, with the broker's answer.
@@ -34,23 +35,24 @@ public final class TracedSink: Sendable {
     /// - Throws: a ``BrokerError`` if the record was not taken; no span is made then and `completion` isn't called.
     @discardableResult
     public func send(
-        _ record: OutboundRecord, replacing headers: [Header] = [], parent: TraceContext?, links: [SpanLink] = [],
-        isSampled: Bool? = nil, attributes: [Attribute] = [],
+        _ record: OutboundRecord, replacing headers: [Header] = [], parent: TraceContext?, traceID: TraceID? = nil,
+        links: [SpanLink] = [], isSampled: Bool? = nil, attributes: [Attribute] = [],
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) -> TraceContext {
         try send(
-            record, edits: HeaderEdits(headers), parent: parent, links: links, isSampled: isSampled, attributes: attributes,
-            completion: completion)
+            record, edits: HeaderEdits(headers), parent: parent, traceID: traceID, links: links, isSampled: isSampled,
+            attributes: attributes, completion: completion)
     }
 
     /// The same with what is to be changed in its headers packed in one block.
     @discardableResult
     public func send(
-        _ record: OutboundRecord, edits: HeaderEdits, parent: TraceContext?, links: [SpanLink] = [],
+        _ record: OutboundRecord, edits: HeaderEdits, parent: TraceContext?, traceID: TraceID? = nil, links: [SpanLink] = [],
         isSampled: Bool? = nil, attributes: [Attribute] = [],
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) -> TraceContext {
-        var step = SendStep(template: template(for: record.topic), parent: parent, isSampled: isSampled, tracer: tracer)
+        var step = SendStep(
+            template: template(for: record.topic), parent: parent, traceID: traceID, isSampled: isSampled, tracer: tracer)
         for attribute in attributes { step.span.set(attribute.key.literal, attribute.value) }
         for link in links { step.span.add(link) }
         if record.value == nil { step.span.append("messaging.kafka.message.tombstone", .bool(true)) }
@@ -161,8 +163,10 @@ extension Result {
 struct SendStep: Sendable {
     var span: SpanData
 
-    init(template: SpanTemplate, parent: TraceContext?, isSampled: Bool? = nil, tracer: Tracer) {
-        span = tracer.start(template, parent: parent, at: tracer.clock.now(), isSampled: isSampled)
+    init(
+        template: SpanTemplate, parent: TraceContext?, traceID: TraceID? = nil, isSampled: Bool? = nil, tracer: Tracer
+    ) {
+        span = tracer.start(template, parent: parent, traceID: traceID, at: tracer.clock.now(), isSampled: isSampled)
     }
 
     func end(_ result: Result<Acknowledgement, BrokerError>, tracer: Tracer, at end: Timestamp) {

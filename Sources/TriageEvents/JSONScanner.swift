@@ -1,5 +1,5 @@
-/// Finds a member of a JSON object in text that is already known to be valid JSON.
-enum JSONMember {
+/// Finds its way in text that is already known to be valid JSON; in any other it stays within its bounds.
+enum JSONScanner {
     /// The range of the value of the first top-level member called `name`, or nil if there is none or it is null.
     static func range(of name: StaticString, in text: ByteSlice) -> Range<Int>? {
         text.withUnsafeBytes { bytes in
@@ -47,7 +47,7 @@ enum JSONMember {
         return at == text.count
     }
 
-    private static func skipSpace(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
+    static func skipSpace(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
         var at = start
         while at < bytes.count, bytes[at] <= 0x20 { at += 1 }
         return at
@@ -66,7 +66,7 @@ enum JSONMember {
         return bytes.count
     }
 
-    private static func endOfValue(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
+    static func endOfValue(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
         guard start < bytes.count else { return start }
         var at = start
         switch bytes[at] {
@@ -92,5 +92,57 @@ enum JSONMember {
             while at < bytes.count, !",}] \t\r\n".utf8.contains(bytes[at]) { at += 1 }
             return at
         }
+    }
+
+    /// The bytes of a string with its escapes replaced (RFC 8259 §7); nil if an escape is none, or half of a surrogate pair.
+    static func unescape(_ text: ByteSlice) -> ByteSlice? {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.count)
+        var at = 0
+        while at < text.count {
+            let byte = text[at]
+            guard byte == UInt8(ascii: "\\") else {
+                bytes.append(byte)
+                at += 1
+                continue
+            }
+            guard at + 1 < text.count else { return nil }
+            switch text[at + 1] {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): bytes.append(text[at + 1])
+            case UInt8(ascii: "b"): bytes.append(0x08)
+            case UInt8(ascii: "f"): bytes.append(0x0C)
+            case UInt8(ascii: "n"): bytes.append(0x0A)
+            case UInt8(ascii: "r"): bytes.append(0x0D)
+            case UInt8(ascii: "t"): bytes.append(0x09)
+            case UInt8(ascii: "u"):
+                guard let scalar = unicodeEscape(text, &at) else { return nil }
+                bytes.append(contentsOf: Character(scalar).utf8)
+            default: return nil
+            }
+            at += 2
+        }
+        return ByteSlice(bytes)
+    }
+
+    /// The scalar of a `\u` escape, or of two that are a surrogate pair, at `at`, which is left two bytes before their end.
+    private static func unicodeEscape(_ text: ByteSlice, _ at: inout Int) -> Unicode.Scalar? {
+        guard let first = fourDigits(text, at + 2) else { return nil }
+        at += 4
+        guard (0xD800..<0xE000).contains(first) else { return Unicode.Scalar(first) }
+        guard first < 0xDC00, at + 3 < text.count, text[at + 2] == UInt8(ascii: "\\"), text[at + 3] == UInt8(ascii: "u"),
+            let second = fourDigits(text, at + 4), (0xDC00..<0xE000).contains(second)
+        else { return nil }
+        at += 6
+        return Unicode.Scalar(0x10000 + (first - 0xD800) << 10 + (second - 0xDC00))
+    }
+
+    private static func fourDigits(_ text: ByteSlice, _ start: Int) -> UInt32? {
+        guard start + 4 <= text.count else { return nil }
+        var value: UInt32 = 0
+        for at in start..<start + 4 {
+            guard let digit = Character(Unicode.Scalar(text[at])).hexDigitValue else { return nil }
+            value = value << 4 | UInt32(digit)
+        }
+        return value
     }
 }

@@ -3,10 +3,10 @@ import Testing
 @testable import TriageEvents
 
 @Suite("Members of a JSON object")
-struct JSONMemberTests {
+struct JSONScannerTests {
     func member(_ name: StaticString, _ text: String) -> String? {
         let slice = ByteSlice(text)
-        return JSONMember.range(of: name, in: slice).flatMap { slice.subslice($0).utf8Text }
+        return JSONScanner.range(of: name, in: slice).flatMap { slice.subslice($0).utf8Text }
     }
 
     @Test("values of every type are found with exactly their bytes")

@@ -1,0 +1,126 @@
+public import Logging
+public import ServiceLifecycle
+internal import Synchronization
+public import TriageEvents
+internal import TriageIngress
+internal import TriageKafka
+public import TriageProcessing
+internal import TriageTelemetry
+
+/// Everything that `triage run` can do, in one process: processes events, carries out commands, takes changes in.
+///
+/// What it does is what the ``Configuration`` names. Its parts share one ``Telemetry`` and one server for `/metrics` and `/health`;
+/// what they publish goes through one producer.
+public final class TriageService: Service, Sendable {
+    /// What was told about a server that listens.
+    public enum Listener: Sendable, Hashable {
+        /// The one for `/metrics` and `/health`.
+        case admin
+    }
+
+    /// What it was told.
+    public let configuration: Configuration
+    private let telemetry: Telemetry
+    private let logger: Logger
+    private let parts: [any ServicePart]
+    private let events: Processor?
+    private let onListening: @Sendable (Listener, Int) -> Void
+    private let isStopping = Atomic(false)
+
+    /// A service that hasn't connected to anything yet.
+    ///
+    /// - Parameters:
+    ///   - telemetry: where spans and metrics go; the caller shuts it down after the service has ended.
+    ///   - onListening: told the port of each server that listens.
+    ///   - handler: what is done with each event; nil processes none.
+    /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
+    public init(
+        _ configuration: Configuration, telemetry: Telemetry, logger: Logger = Logger(label: "triage"),
+        onListening: @escaping @Sendable (Listener, Int) -> Void = { _, _ in }, handler: EventHandler?
+    ) throws {
+        self.configuration = configuration
+        self.telemetry = telemetry
+        self.logger = logger
+        self.onListening = onListening
+        var parts: [any ServicePart] = []
+        if let handler {
+            var alone = configuration
+            alone.http = nil
+            let processor = try Processor(alone, telemetry: telemetry, logger: logger, handler: handler)
+            events = processor
+            parts.append(ProcessorPart(processor: processor))
+        } else {
+            events = nil
+        }
+        self.parts = parts
+    }
+
+    /// What the event processor has done so far.
+    public var summary: EngineSummary { events?.summary ?? EngineSummary() }
+
+    /// Asks all parts to finish what is under way and end; returns at once.
+    public func stop() {
+        isStopping.store(true, ordering: .releasing)
+        for part in parts { part.stop() }
+    }
+
+    /// Works until ``stop()``, graceful shutdown, cancellation, until a part fails, or, with ``Configuration/endsWhenIdle``, until
+    /// all processors are through.
+    ///
+    /// - Throws: what the first part that failed threw; a `ListenError` if an address can't be listened on.
+    public func run() async throws {
+        try await withGracefulShutdownHandler {
+            try await withTaskCancellationHandler {
+                try await work()
+            } onCancel: {
+                stop()
+            }
+        } onGracefulShutdown: {
+            self.stop()
+        }
+    }
+
+    private func work() async throws {
+        let start = telemetry.tracer.clock.now()
+        let admin = Task { try await serveAdmin(since: start) }
+        defer { admin.cancel() }
+        var failure: (any Error)?
+        await withTaskGroup(of: (isEnding: Bool, failure: (any Error)?).self) { group in
+            for part in parts {
+                group.addTask {
+                    do {
+                        try await part.run()
+                        return (part.endsService, nil)
+                    } catch {
+                        return (part.endsService, error)
+                    }
+                }
+            }
+            var ending = parts.count(where: \.endsService)
+            for await result in group {
+                if let error = result.failure {
+                    failure = failure ?? error
+                    stop()
+                } else if result.isEnding {
+                    ending -= 1
+                    if ending == 0 { stop() }
+                }
+            }
+        }
+        admin.cancel()
+        do { try await admin.value } catch is CancellationError {} catch { failure = failure ?? error }
+        if let failure { throw failure }
+    }
+
+    /// Serves metrics and health until it is cancelled; if it can't, the service ends.
+    private func serveAdmin(since start: Timestamp) async throws {
+        guard let address = configuration.http else { return }
+        let server = telemetry.adminServer(
+            at: address, logger: logger, health: { [parts] _ in parts.compactMap { $0.health(since: start) } },
+            onListening: { [onListening] in onListening(.admin, $0) })
+        do { try await server.run() } catch {
+            stop()
+            throw error
+        }
+    }
+}
