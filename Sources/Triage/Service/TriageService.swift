@@ -24,6 +24,7 @@ public final class TriageService: Service, Sendable {
     private let logger: Logger
     private let parts: [any ServicePart]
     private let events: Processor?
+    private let outlet: CaptureOutlet?
     private let onListening: @Sendable (Listener, Int) -> Void
     private let isStopping = Atomic(false)
 
@@ -43,6 +44,8 @@ public final class TriageService: Service, Sendable {
         self.logger = logger
         self.onListening = onListening
         var parts: [any ServicePart] = []
+        // Set by the first part that takes something in.
+        let outlet: CaptureOutlet? = nil
         if let handler {
             var alone = configuration
             alone.http = nil
@@ -53,6 +56,7 @@ public final class TriageService: Service, Sendable {
             events = nil
         }
         self.parts = parts
+        self.outlet = outlet
     }
 
     /// What the event processor has done so far.
@@ -107,6 +111,7 @@ public final class TriageService: Service, Sendable {
                 }
             }
         }
+        await outlet?.close(within: configuration.gracePeriod)
         admin.cancel()
         do { try await admin.value } catch is CancellationError {} catch { failure = failure ?? error }
         if let failure { throw failure }

@@ -1,0 +1,39 @@
+internal import Logging
+internal import TriageEvents
+internal import TriageIngress
+internal import TriageKafka
+internal import TriageTelemetry
+
+/// Where all that a service takes in leaves for Kafka: one producer, whose batches webhooks, commands and change data share.
+final class CaptureOutlet: Sendable {
+    /// The only way to the producer.
+    let sink: TracedSink
+    /// Publishes captured events through it.
+    let capture: CaptureSink
+
+    /// A producer that connects in the background.
+    ///
+    /// - Parameter timeout: how long the brokers may take to acknowledge a record before it counts as lost, so that whoever waits for
+    ///   it gets an answer and can send again: `message.timeout.ms`, unless `-X` sets that.
+    /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
+    init(
+        _ kafka: KafkaConfiguration, timeout: Duration, pattern: TopicPattern, format: EventFormat, telemetry: Telemetry,
+        logger: Logger
+    ) throws(KafkaConfigurationError) {
+        var kafka = kafka
+        let names = ["message.timeout.ms", "delivery.timeout.ms"]
+        if !names.contains(where: { kafka.additional[$0] != nil }) {
+            kafka.additional["message.timeout.ms"] = "\(max(1, timeout.components.seconds * 1000))"
+        }
+        sink = TracedSink(
+            producer: try telemetry.producer(kafka, splitsBatches: true, log: logger.kafkaLog), tracer: telemetry.tracer,
+            meter: telemetry.meter, clientID: kafka.clientID)
+        capture = CaptureSink(sink, tracer: telemetry.tracer, meter: telemetry.meter, pattern: pattern, format: format)
+    }
+
+    /// Waits for what was handed over, at most `timeout`, and ends the producer.
+    func close(within timeout: Duration) async {
+        _ = await sink.flush(timeout: timeout)
+        sink.close()
+    }
+}
