@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 
+import check_capture
 import check_commands
 import check_crash
 import check_dashboards
@@ -51,6 +52,9 @@ GROUPS = {
     "status": check_status.status,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
+    "capture": check_capture.capture,
+    "capture-shapes": check_capture.shapes,
+    "capture-outage": check_capture.outage,
 }
 
 

@@ -1,7 +1,7 @@
 public import Logging
 public import ServiceLifecycle
 internal import Synchronization
-public import TriageEvents
+internal import TriageEvents
 internal import TriageIngress
 internal import TriageKafka
 public import TriageProcessing
