@@ -1,0 +1,189 @@
+/// What a FHIR server tells a subscriber: the shapes of the topic-based subscriptions of R4, R4B, R5 and Aidbox, and R4's rest-hook.
+///
+/// Made by ``init(_:)`` from a text that is known to be JSON. Ids and versions are checked, resources are not: that is the
+/// ``EventDecoder``'s work.
+public struct Notification: Sendable, Equatable {
+    /// How it was written.
+    public enum Shape: String, Sendable, CaseIterable {
+        /// A Bundle that begins with an `AidboxSubscriptionStatus`, possibly under `{"topic", "value"}`.
+        case aidbox
+        /// A Bundle that begins with `Parameters` (Subscriptions R5 Backport, R4).
+        case backport
+        /// A Bundle that begins with a `SubscriptionStatus` (R4B: type `history`, R5: type `subscription-notification`).
+        case subscriptionStatus = "subscription_status"
+        /// A bare Patient (R4 rest-hook with a payload).
+        case resource
+        /// Nothing at all (R4 rest-hook without a payload).
+        case empty
+    }
+
+    /// Why it was sent (R5 SubscriptionNotificationType).
+    public enum Kind: String, Sendable, CaseIterable {
+        /// The server tries the way. Carries no events.
+        case handshake
+        /// The server is still there. Carries no events.
+        case heartbeat
+        /// An answer to `$status`. Carries no events.
+        case queryStatus = "query-status"
+        /// Something happened; also the answer to `$events`. Without ``Notification/events`` it isn't said what.
+        case events = "event-notification"
+    }
+
+    /// How it was written.
+    public var shape: Shape
+    /// Why it was sent.
+    public var kind: Kind
+    /// The reference of the Subscription, or of Aidbox's topic destination, as it was sent.
+    public var subscription: String?
+    /// The canonical URL of the topic.
+    public var topic: String?
+    /// The number of the last event, as handshakes, heartbeats and R5's notifications tell it.
+    public var eventsSinceStart: Int64?
+    /// What happened to Patients, in order.
+    public var events: [Event] = []
+    /// Events whose focus is another resource than a Patient.
+    public var ignored = 0
+
+    /// One change that a notification tells of.
+    public struct Event: Sendable, Equatable {
+        /// Its number in the subscription, from 1.
+        public var number: Int64?
+        /// When it happened, a FHIR instant.
+        public var timestamp: String?
+        /// The Patient's logical id; nil where a notification has no content. Patient data.
+        public var patientID: ByteSlice?
+        /// What happened; nil where neither a request nor a version tells.
+        public var action: ChangeAction?
+        /// `meta.versionId`, or what `response.etag` says.
+        public var versionID: String?
+        /// The Patient resource where its bytes lie; nil for a delete, and where only its id was sent. Patient data.
+        public var resource: ByteSlice?
+
+        /// An event of these parts.
+        public init(
+            number: Int64? = nil, timestamp: String? = nil, patientID: ByteSlice? = nil, action: ChangeAction? = nil,
+            versionID: String? = nil, resource: ByteSlice? = nil
+        ) {
+            self.number = number
+            self.timestamp = timestamp
+            self.patientID = patientID
+            self.action = action
+            self.versionID = versionID
+            self.resource = resource
+        }
+
+        /// Whether the resource has to be fetched: something happened to this Patient, and it wasn't deleted.
+        public var needsResource: Bool { patientID != nil && resource == nil && action != .deleted }
+    }
+
+    init(shape: Shape, kind: Kind) {
+        self.shape = shape
+        self.kind = kind
+    }
+
+    /// Understands a request's body.
+    ///
+    /// - Parameter body: nil for an empty body; else what ``EventDecoder/checkObject(_:)`` found to be an object.
+    /// - Throws: ``InvalidEvent`` with the rule that is broken and an index-free path.
+    public init(_ body: JSONValue?) throws(InvalidEvent) {
+        guard let body else {
+            self.init(shape: .empty, kind: .events)
+            return
+        }
+        guard let type = body["resourceType"] else {
+            // Some of Aidbox's destinations wrap the bundle.
+            guard let value = body["value"], value["resourceType"]?.says("Bundle") == true else {
+                throw InvalidEvent(.resourceTypeMissing, at: "resourceType")
+            }
+            try self.init(bundle: value)
+            return
+        }
+        guard type.kind == .string else { throw InvalidEvent(.resourceTypeMissing, at: "resourceType") }
+        if type.says("Bundle") {
+            try self.init(bundle: body)
+        } else if type.says("Patient") {
+            self.init(shape: .resource, kind: .events)
+            events = [try NotificationEntry.event(ofBare: body)]
+        } else {
+            throw InvalidEvent(.resourceTypeForeign, at: "resourceType")
+        }
+    }
+
+    private init(bundle: JSONValue) throws(InvalidEvent) {
+        guard let type = bundle["type"], type.says("history") || type.says("subscription-notification") else {
+            throw InvalidEvent(.unknownForm, at: "Bundle.type")
+        }
+        let entries = bundle["entry"]?.elements ?? []
+        guard let status = entries.first?["resource"] else { throw InvalidEvent(.resourceMissing, at: "Bundle.entry.resource") }
+        let parsed: NotificationStatus
+        if status["resourceType"]?.says("Parameters") == true {
+            parsed = try NotificationStatus(parameters: status)
+        } else if status["resourceType"]?.says("SubscriptionStatus") == true {
+            parsed = try NotificationStatus(status: status, shape: .subscriptionStatus)
+        } else if status["resourceType"]?.says("AidboxSubscriptionStatus") == true {
+            parsed = try NotificationStatus(status: status, shape: .aidbox)
+        } else {
+            throw InvalidEvent(.unknownForm, at: "Bundle.entry.resource.resourceType")
+        }
+        self.init(shape: parsed.shape, kind: parsed.kind)
+        subscription = parsed.subscription
+        topic = parsed.topic
+        eventsSinceStart = parsed.eventsSinceStart
+        guard kind == .events else { return }
+        var content: [NotificationEntry] = []
+        for entry in entries.dropFirst() { content.append(try NotificationEntry(entry)) }
+        if parsed.events.isEmpty {
+            // Early drafts of the backport tell only the resources.
+            for entry in content { take(entry, number: nil, timestamp: nil) }
+        } else {
+            try join(parsed.events, content)
+        }
+    }
+
+    /// Puts each event together with the entry of its focus.
+    private mutating func join(
+        _ told: [NotificationStatus.Event], _ content: [NotificationEntry]
+    ) throws(InvalidEvent) {
+        // Several events of one resource take its entries in turn; if there are fewer, the last one serves for the rest.
+        var places: [String: [Int]] = [:]
+        for (index, entry) in content.enumerated() { for name in entry.names { places[name, default: []].append(index) } }
+        var taken: Set<Int> = []
+        for event in told {
+            guard let focus = event.focus else {
+                // Without content nothing more is told, unless the one entry there is says what the one event is about.
+                if told.count == 1, content.count == 1, let only = content.first {
+                    take(only, number: event.number, timestamp: event.timestamp)
+                } else {
+                    events.append(Event(number: event.number, timestamp: event.timestamp))
+                }
+                continue
+            }
+            let reference = FHIRReference(focus)
+            let candidates = places[reference?.name ?? focus] ?? []
+            if let index = candidates.first(where: { !taken.contains($0) }) ?? candidates.last {
+                taken.insert(index)
+                take(content[index], number: event.number, timestamp: event.timestamp)
+            } else if let reference, reference.type == "Patient" {
+                guard FHIRGrammar.isID(ByteSlice(reference.id)) else {
+                    throw InvalidEvent(.id, at: "notificationEvent.focus.reference")
+                }
+                events.append(
+                    Event(
+                        number: event.number, timestamp: event.timestamp, patientID: ByteSlice(reference.id),
+                        versionID: reference.version))
+            } else {
+                ignored += 1
+            }
+        }
+    }
+
+    private mutating func take(_ entry: NotificationEntry, number: Int64?, timestamp: String?) {
+        guard var event = entry.event else {
+            ignored += 1
+            return
+        }
+        event.number = number
+        event.timestamp = timestamp ?? event.timestamp
+        events.append(event)
+    }
+}
