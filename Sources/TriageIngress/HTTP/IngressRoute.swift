@@ -41,12 +41,17 @@ public struct IngressAnswer: Sendable {
     public var headers: HTTPFields
     /// The body.
     public var body: ByteSlice
+    /// The SERVER span's context: what the access log and the duration's exemplar name; nil if there was none.
+    public var context: TraceContext?
 
     /// An answer of these parts.
-    public init(status: HTTPResponse.Status, headers: HTTPFields = [:], body: ByteSlice = ByteSlice("")) {
+    public init(
+        status: HTTPResponse.Status, headers: HTTPFields = [:], body: ByteSlice = ByteSlice(""), context: TraceContext? = nil
+    ) {
         self.status = status
         self.headers = headers
         self.body = body
+        self.context = context
     }
 }
 
