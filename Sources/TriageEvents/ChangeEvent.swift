@@ -18,6 +18,8 @@ public enum EventForm: String, Sendable, CaseIterable {
     case resource
     /// A null value: a delete.
     case tombstone
+    /// `{type, data, metadata}` that asks for a change (`CreatePatient`), on a topic of commands.
+    case command
 }
 
 /// A Patient event as it was decoded from a record: the few fields that processing needs; the bytes stay as they came.
@@ -39,12 +41,21 @@ public struct PatientEvent: Sendable {
 
     /// The FHIR resource type: `Patient`.
     public var resourceType: String { "Patient" }
-    /// The event's type as the envelope writes it, such as `PatientCreated`.
+    /// The event's type as the envelope writes it, such as `PatientCreated`; of a command such as `CreatePatient`.
     public var type: String {
-        switch action {
+        if form == .command { return PatientEvent.commandType(action) }
+        return switch action {
         case .created: "PatientCreated"
         case .updated: "PatientUpdated"
         case .deleted: "PatientDeleted"
+        }
+    }
+    /// The `type` of a command that asks for this.
+    public static func commandType(_ action: ChangeAction) -> String {
+        switch action {
+        case .created: "CreatePatient"
+        case .updated: "UpdatePatient"
+        case .deleted: "DeletePatient"
         }
     }
     /// The logical id of the Patient; a created one may have none. Patient data: not for telemetry.
@@ -60,7 +71,7 @@ public struct PatientEvent: Sendable {
     public var versionNumber: UInt64? { fields.number(.versionID) }
     /// `meta.lastUpdated` of the resource: a FHIR instant.
     public var lastUpdated: String? { fields.text(.lastUpdated) }
-    /// The event's own id, `metadata.eventId`.
+    /// The event's own id, `metadata.eventId`; of a command `metadata.requestId`.
     public var eventID: String? { fields.text(.eventID) }
     /// The event id's bytes.
     public var eventIDBytes: ByteSlice? { fields[.eventID] }
@@ -70,7 +81,7 @@ public struct PatientEvent: Sendable {
     public var timestampBytes: ByteSlice? { fields[.timestamp] }
     /// Who sent the event, `metadata.source`.
     public var source: String? { fields.text(.source) }
-    /// `metadata.correlationId`: the request that caused the event.
+    /// `metadata.correlationId`: the request that caused the event; of a command its own `metadata.requestId`.
     public var correlationID: String? { fields.text(.correlationID) }
     /// The correlation id's bytes.
     public var correlationIDBytes: ByteSlice? { fields[.correlationID] }
@@ -80,13 +91,13 @@ public struct PatientEvent: Sendable {
     public var birthDate: String? { fields.text(.birthDate) }
 
     /// The bytes of the Patient resource inside ``value``: the whole value of a bare resource, `data` of an envelope,
-    /// `resource` of the flat form; nil if there is none (a tombstone, a delete without data).
+    /// `resource` of the flat form, `data` of a command; nil if there is none (a tombstone, a delete without data).
     public var resource: ByteSlice? {
         guard let value else { return nil }
         switch form {
         case .tombstone: return nil
         case .resource: return value
-        case .envelope: return JSONScanner.range(of: "data", in: value).map { value.subslice($0) }
+        case .envelope, .command: return JSONScanner.range(of: "data", in: value).map { value.subslice($0) }
         case .flat: return JSONScanner.range(of: "resource", in: value).map { value.subslice($0) }
         }
     }
@@ -161,6 +172,10 @@ public struct InvalidEvent: Error, Sendable, Hashable {
         case idMissing = "id_missing"
         /// The action or type is unknown, or missing and not implied by the topic.
         case action = "unknown_action"
+        /// A command has no `metadata.requestId`, so nobody could tell its redelivery from another one.
+        case requestIDMissing = "request_id_missing"
+        /// A request id is longer than 128 bytes, or has other characters than visible ASCII.
+        case requestID = "invalid_request_id"
         /// The gender is none of male, female, other, unknown (FHIR R4 AdministrativeGender).
         case gender = "invalid_gender"
         /// The birth date is no FHIR date.

@@ -9,12 +9,18 @@ import CSimdJSON
 /// dates. Unknown elements and extensions are kept and never refused.
 public final class EventDecoder {
     private let parser: OpaquePointer
-    private let scratch: UnsafeMutableRawPointer
+    let scratch: UnsafeMutableRawPointer
+    /// What is expected on which topic.
+    public let roles: TopicRoles
     @exclusivity(unchecked) private var lastTopic = ""
     @exclusivity(unchecked) private var lastAction: ChangeAction?
+    @exclusivity(unchecked) private var lastRole = TopicRole.events
 
     /// A decoder for one thread.
-    public init() {
+    ///
+    /// - Parameter roles: which topics carry commands; all others carry events.
+    public init(roles: TopicRoles = TopicRoles()) {
+        self.roles = roles
         guard let parser = triage_decoder_create() else { preconditionFailure("out of memory") }
         self.parser = parser
         scratch = .allocate(byteCount: Int(TRIAGE_SCRATCH_BYTES), alignment: 8)
@@ -32,7 +38,9 @@ public final class EventDecoder {
         if record.topic != lastTopic {
             lastTopic = record.topic
             lastAction = TopicName.action(of: record.topic)
+            lastRole = roles.role(of: record.topic)
         }
+        if lastRole == .commands { return try decode(command: record.value) }
         return try decode(value: record.value, key: record.key, topicAction: lastAction)
     }
 
@@ -48,15 +56,55 @@ public final class EventDecoder {
     ) throws(InvalidEvent) -> PatientEvent {
         guard let value else { return try tombstone(key: key, topicAction: topicAction) }
         var event = triage_event()
-        let status = value.withUnsafeBytes { bytes in
+        let status = parse(value, &event)
+        guard status == triage_status_ok else { throw InvalidEvent(EventDecoder.rule(for: status), at: "") }
+        return try judge(event, value: value, key: key, topicAction: topicAction)
+    }
+
+    /// Decodes a command, `{type: "CreatePatient", data, metadata: {requestId, timestamp, source}}`.
+    ///
+    /// The types are CreatePatient, UpdatePatient and DeletePatient. The request id becomes the event id and the correlation id.
+    ///
+    /// - Parameter value: the command; without one it is refused.
+    /// - Throws: the first rule that the command breaks; an event is refused as an unknown action.
+    public func decode(command value: ByteSlice?) throws(InvalidEvent) -> PatientEvent {
+        guard let value else { throw InvalidEvent(.nullValue, at: "") }
+        var event = triage_event()
+        let status = parse(value, &event)
+        guard status == triage_status_ok else { throw InvalidEvent(EventDecoder.rule(for: status), at: "") }
+        guard UInt32(event.form) == triage_form_envelope.rawValue, let type = bytes(event.type),
+            let action = EventDecoder.commandAction(type)
+        else { throw InvalidEvent(.action, at: "type") }
+        if event.has_resource == 1 { try requirePatient(event.resource_type, at: "data.resourceType") }
+        if event.violation != 0 { throw InvalidEvent(.elementType, at: String(cString: triage_element_path(event.violation))) }
+        if event.has_resource == 0 { throw InvalidEvent(.resourceMissing, at: "data") }
+        try checkGrammars(deceased: event.deceased_date_time)
+        if action != .created, field(triage_field_resource_id).start < 0 { throw InvalidEvent(.idMissing, at: "data.id") }
+        guard let id = JSONValue(value)?["metadata"]?["requestId"]?.stringBytes, !id.isEmpty else {
+            throw InvalidEvent(.requestIDMissing, at: "metadata.requestId")
+        }
+        guard id.count <= 128, id.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+            throw InvalidEvent(.requestID, at: "metadata.requestId")
+        }
+        let fields = fields(keeping: Int(event.kept), with: [(.eventID, id), (.correlationID, id)])
+        return PatientEvent(action: action, form: .command, value: value, fields: fields)
+    }
+
+    private static func commandAction(_ type: UnsafeRawBufferPointer) -> ChangeAction? {
+        if FHIRGrammar.equals(type, "CreatePatient") { return .created }
+        if FHIRGrammar.equals(type, "UpdatePatient") { return .updated }
+        return FHIRGrammar.equals(type, "DeletePatient") ? .deleted : nil
+    }
+
+    @inline(__always)
+    private func parse(_ value: ByteSlice, _ event: inout triage_event) -> triage_status {
+        value.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress else { return triage_status_empty }
             return triage_decoder_decode(
                 parser, base.assumingMemoryBound(to: UInt8.self), bytes.count,
                 scratch.assumingMemoryBound(to: UInt8.self), &event
             )
         }
-        guard status == triage_status_ok else { throw InvalidEvent(EventDecoder.rule(for: status), at: "") }
-        return try judge(event, value: value, key: key, topicAction: topicAction)
     }
 
     /// Checks that `text` is one JSON object, whatever it says: what ``JSONValue`` may then be used on.
@@ -64,13 +112,7 @@ public final class EventDecoder {
     /// - Throws: ``InvalidEvent`` with the rule that the text breaks: empty, too large, no UTF-8, no JSON, no object.
     public func checkObject(_ text: ByteSlice) throws(InvalidEvent) {
         var event = triage_event()
-        let status = text.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress else { return triage_status_empty }
-            return triage_decoder_decode(
-                parser, base.assumingMemoryBound(to: UInt8.self), bytes.count,
-                scratch.assumingMemoryBound(to: UInt8.self), &event
-            )
-        }
+        let status = parse(text, &event)
         guard status != triage_status_ok, status != triage_status_unknown_form else { return }
         throw InvalidEvent(EventDecoder.rule(for: status), at: "")
     }
@@ -207,6 +249,18 @@ public final class EventDecoder {
     /// The event's own allocation: table and texts, copied out of the scratch buffer.
     private func fields(keeping count: Int) -> DecodedFields {
         DecodedFields(block: ByteSlice(copying: UnsafeRawBufferPointer(start: scratch, count: count)))
+    }
+
+    /// The same with further texts of up to 256 bytes each, at most four, in the places of what was there; what is longer is left out.
+    private func fields(keeping count: Int, with texts: [(DecodedFields.Field, ByteSlice)]) -> DecodedFields {
+        var end = count
+        for (field, text) in texts where text.count <= Int(TRIAGE_MAXIMUM_TEXT) {
+            text.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: scratch + end, count: $0.count).copyMemory(from: $0) }
+            setField(
+                field.rawValue, triage_text(start: Int16(truncatingIfNeeded: end), count: Int16(truncatingIfNeeded: text.count)))
+            end += text.count
+        }
+        return fields(keeping: end)
     }
 
     /// The same with the key as resource id.

@@ -60,3 +60,25 @@ public enum TopicName {
         return ChangeAction(rawValue: String(main[start...]))
     }
 }
+
+/// What a topic carries, which decides how its records are read.
+public enum TopicRole: Sendable, Hashable {
+    /// Change events.
+    case events
+    /// Commands.
+    case commands
+}
+
+/// Which topics carry something else than change events. Retry and dead letter topics carry what the topic beside them does.
+public struct TopicRoles: Sendable, Hashable {
+    /// Topics of commands. Default ``TopicName/commands``.
+    public var commands: Set<String>
+
+    /// These topics; all others carry events.
+    public init(commands: Set<String> = [TopicName.commands]) { self.commands = commands }
+
+    /// What `topic` carries.
+    public func role(of topic: String) -> TopicRole {
+        commands.contains(TopicName.main(of: topic)) ? .commands : .events
+    }
+}

@@ -22,7 +22,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     let executor: any LoopExecutor
     let handler: EventHandler
     let plan: RetryPlan
-    let decoder = EventDecoder()
+    let decoder: EventDecoder
     let attemptTemplate: SpanTemplate
     let commitTemplate: SpanTemplate
     let laneSeed: UInt64
@@ -116,6 +116,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         handler: @escaping EventHandler
     ) {
         self.configuration = configuration
+        decoder = EventDecoder(roles: configuration.roles)
         self.consumer = consumer
         self.reader = reader
         self.sink = sink

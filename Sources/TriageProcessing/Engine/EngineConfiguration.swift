@@ -7,6 +7,8 @@ public struct EngineConfiguration: Sendable {
     public var group: String
     /// The topics to work on; their retry topics come along.
     public var topics: [String]
+    /// Which of them carry something else than events. Default: the commands' topic carries commands.
+    public var roles = TopicRoles()
     /// When and how often to try again, by topic and class.
     public var retries = RetryPolicies()
     /// When and how often to try again where ``retries`` has nothing for a topic or class.

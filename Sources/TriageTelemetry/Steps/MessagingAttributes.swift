@@ -25,12 +25,20 @@ enum EventAttributes {
     /// `event.id` and correlation id only as UUIDs, else not at all; ids of resources as the identifier policy says.
     static func describe(_ event: borrowing PatientEvent, on span: inout SpanData) {
         guard span.isRecording else { return }
-        span.append("event.type", .literal(typeName(event.action)))
+        span.append("event.type", .literal(event.form == .command ? commandName(event.action) : typeName(event.action)))
         span.append("event.resource.type", .literal("Patient"))
         if let id = event.resourceIDBytes { span.append("event.resource.id", .identifier(id)) }
         if let id = event.eventIDBytes { span.append("event.id", AttributeValue.uuid(id) ?? .literal("_OTHER")) }
         if let id = event.correlationIDBytes {
             span.append("messaging.message.conversation_id", AttributeValue.uuid(id) ?? .literal("_OTHER"))
+        }
+    }
+
+    private static func commandName(_ action: ChangeAction) -> StaticText {
+        switch action {
+        case .created: "CreatePatient"
+        case .updated: "UpdatePatient"
+        case .deleted: "DeletePatient"
         }
     }
 
