@@ -90,7 +90,9 @@ public struct HTTPCallError: Error, Sendable, Hashable, CustomStringConvertible 
     public var isTransient: Bool {
         switch code {
         case .nameNotResolved, .connectionFailed, .connectionLost, .timeout, .other, .cancelled, .closed: true
-        case .tls, .answerTooLarge, .invalidAnswer, .invalidCall: false
+        // A certificate that has expired, or a gateway's page in place of the server, is an outage, not the event's fault.
+        case .tls, .invalidAnswer: true
+        case .answerTooLarge, .invalidCall: false
         }
     }
 
