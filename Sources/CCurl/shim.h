@@ -39,3 +39,13 @@ static inline CURLcode triage_curl_get_long(CURL *handle, CURLINFO info, long *v
 static inline CURLcode triage_curl_get_offset(CURL *handle, CURLINFO info, curl_off_t *value) {
     return (curl_easy_getinfo)(handle, info, value);
 }
+
+/// For CURLOPT_HEADERFUNCTION, whose function has the same type.
+static inline CURLcode triage_curl_set_header_function(CURL *handle, curl_write_callback function) {
+    return (curl_easy_setopt)(handle, CURLOPT_HEADERFUNCTION, function);
+}
+
+/// For options of a multi handle documented as `long`.
+static inline CURLMcode triage_curl_multi_set_long(CURLM *handle, CURLMoption option, long value) {
+    return (curl_multi_setopt)(handle, option, value);
+}
