@@ -43,6 +43,8 @@ public struct Notification: Sendable, Equatable {
     public var events: [Event] = []
     /// Events whose focus is another resource than a Patient.
     public var ignored = 0
+    /// The numbers of all events that are told, the ignored ones included.
+    public var numbers: [Int64] = []
 
     /// One change that a notification tells of.
     public struct Event: Sendable, Equatable {
@@ -79,6 +81,12 @@ public struct Notification: Sendable, Equatable {
     init(shape: Shape, kind: Kind) {
         self.shape = shape
         self.kind = kind
+    }
+
+    /// Something happened to this Patient: what a rest-hook without payload says whose path names it.
+    package init(patient: ByteSlice, action: ChangeAction?) {
+        self.init(shape: .empty, kind: .events)
+        events = [Event(patientID: patient, action: action)]
     }
 
     /// Understands a request's body.
@@ -136,6 +144,7 @@ public struct Notification: Sendable, Equatable {
             // Early drafts of the backport tell only the resources.
             for entry in content { take(entry, number: nil, timestamp: nil) }
         } else {
+            numbers = parsed.events.compactMap(\.number)
             try join(parsed.events, content)
         }
     }

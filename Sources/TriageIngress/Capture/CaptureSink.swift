@@ -87,6 +87,11 @@ public final class CaptureSink: Sendable {
     /// Counts an event that was refused before it could be sent.
     public func countRefused(_ source: CaptureSource) { counter(source, "refused", topic: nil).add(1) }
 
+    /// Counts what wasn't published and needn't be: `duplicate`, `ignored`.
+    func countSkipped(_ source: CaptureSource, _ result: SafeText, _ count: Int) {
+        counter(source, result, topic: nil).add(Int64(count))
+    }
+
     /// What a send span says about its event: `event.id` only if it is a UUID.
     public static func attributes(action: ChangeAction, resourceID: ByteSlice?, eventID: ByteSlice?) -> [Attribute] {
         var attributes = [

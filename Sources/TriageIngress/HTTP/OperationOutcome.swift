@@ -1,5 +1,6 @@
 public import HTTPTypes
 internal import TriageEvents
+public import TriageTelemetry
 
 /// What a FHIR client is told of a request that failed: one issue of a code and a literal text (FHIR R4, OperationOutcome).
 ///
@@ -40,14 +41,19 @@ public struct OperationOutcome: Sendable, Hashable {
     /// Which kind of issue.
     public var code: Code
     /// What happened, in our own words.
-    public var diagnostics: StaticString
+    public var diagnostics: SafeText
     /// Where in the resource, as a FHIRPath made of element names and indices of ours; nil for nowhere.
     public var expression: String?
 
     /// An issue with this text.
     public init(_ code: Code, _ diagnostics: StaticString, expression: String? = nil) {
+        self.init(code, text: SafeText(stringLiteral: diagnostics), expression: expression)
+    }
+
+    /// The same with a text that names a rule of ours.
+    public init(_ code: Code, text: SafeText, expression: String? = nil) {
         self.code = code
-        self.diagnostics = diagnostics
+        diagnostics = text
         self.expression = expression
     }
 

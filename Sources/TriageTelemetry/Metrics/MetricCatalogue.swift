@@ -77,6 +77,9 @@ extension Metric {
     public static let eventsCaptured = Metric(
         "triage.events.captured", .counter, unit: "{event}", "Events taken in from outside, by source and result.",
         attributes: ["triage.capture.source", "triage.capture.result", "messaging.destination.name"])
+    /// Numbers of a subscription's events that were missing for longer than a passing disorder lasts.
+    public static let eventNumberGaps = Metric(
+        "triage.event_number.gaps", .counter, unit: "{event}", "Events of a subscription whose numbers never came.")
 
     // MARK: Retries
 
@@ -331,7 +334,7 @@ extension Metric {
     /// Every metric there is, in the order in which they are exported.
     public static let all: [Metric] = [
         clientOperationDuration, processDuration, sentMessages, consumedMessages,
-        deliveries, eventsProcessed, endToEndDuration, duplicates, eventsDeduplicated, stale, eventsCaptured,
+        deliveries, eventsProcessed, endToEndDuration, duplicates, eventsDeduplicated, stale, eventsCaptured, eventNumberGaps,
         retries, retryWaitDuration, retryLateness, retryWaiting, retryOldestAge,
         deadLetters, deadLetterPointers, deadLetterSize, deadLetterOldestAge,
         consumerLag, consumerLagTime, recordsInFlight, lanes, keysBlocked, partitionsPaused, gateState, stormState,
