@@ -120,3 +120,11 @@ public final class RequestStep: Sendable {
         tracer.end(span, at: time)
     }
 }
+
+extension Span {
+    /// A stand-in for a span that lives elsewhere, such as a request's: what begins under it belongs under that one. Changes of it
+    /// have no effect.
+    public convenience init(standingFor context: TraceContext, clock: any EventClock) {
+        self.init(passing: context, clock: clock)
+    }
+}
