@@ -49,6 +49,12 @@ public struct Configuration: Sendable {
     public var http: HTTPAddress? = HTTPAddress(host: "127.0.0.1", port: 9464)
     /// End when every partition, retries included, has been worked to its end. Default false.
     public var endsWhenIdle = false
+    /// The FHIR server that commands are carried out on and webhooks fetch from; nil for none. `TRIAGE_FHIR_SERVER` and its like.
+    public var fhir: FHIR?
+    /// How ``TriageService`` carries out commands, on ``fhir``; nil if it doesn't, the default. `TRIAGE_COMMANDS`.
+    public var commands: Commands?
+    /// Where and how ``HTTPDelivery`` delivers events; nil for nowhere, the default. `TRIAGE_DELIVER_TO` and its like.
+    public var delivery: Delivery?
 
     /// The defaults, for the brokers of `kafka`.
     public init(kafka: KafkaConfiguration) { self.kafka = kafka }

@@ -9,7 +9,10 @@ public import TriageTelemetry
 /// A key is written `group` in the file, `TRIAGE_GROUP` in the environment; `attempt-timeout` is `TRIAGE_ATTEMPT_TIMEOUT`.
 public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
-    public static let keys: [(key: String, meaning: String)] = [
+    public static let keys: [(key: String, meaning: String)] =
+        coreKeys + fhirKeys + commandKeys + deliveryKeys
+
+    private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
         ("group", "consumer group"),
         (
@@ -104,7 +107,8 @@ public struct ConfigurationLoader: Sendable {
                 .filter { !$0.isEmpty && seen.insert($0).inserted }
             try ConfigurationLoader.check(topics: configuration.topics)
         }
-        configuration.retries = try retryPolicies(topics: configuration.topics)
+        let commandTopics = try truth("commands") ?? false ? [TopicName.commands] : []
+        configuration.retries = try retryPolicies(topics: configuration.topics + commandTopics)
         if let limit = try duration("new-trace-after") { configuration.newTraceAfter = limit == .zero ? nil : limit }
         if let breaker = text("storm-breaker") { configuration.storm = try ConfigurationLoader.stormPolicy(breaker) }
         if let window = text("dedupe-window") {
@@ -147,10 +151,13 @@ public struct ConfigurationLoader: Sendable {
         } else if let prometheusAddress {
             configuration.http = prometheusAddress
         }
+        configuration.fhir = try fhirServer()
+        configuration.commands = try commands(on: configuration.fhir)
+        configuration.delivery = try delivery(attemptTimeout: configuration.attemptTimeout)
         return configuration
     }
 
-    private func duration(_ key: String) throws(ConfigurationError) -> Duration? {
+    func duration(_ key: String) throws(ConfigurationError) -> Duration? {
         guard let text = text(key) else { return nil }
         guard let duration = Duration(triage: text) else {
             throw ConfigurationError(key: key, value: text, expected: "a duration such as 500ms, 30s, 5m or 2h, at most a year")

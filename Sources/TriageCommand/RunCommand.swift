@@ -12,6 +12,7 @@ import UnixSignals
 enum BuiltInHandler: String, ExpressibleByArgument, CaseIterable {
     case log
     case none
+    case http
 }
 
 struct RunCommand: AsyncParsableCommand {
@@ -27,11 +28,16 @@ struct RunCommand: AsyncParsableCommand {
               triage run -b localhost:9092 --group clinic
               triage run -b localhost:9092 --group once -e -o json          work off what is there, then end
               triage run -b broker:9093 -X security.protocol=SSL -X ssl.ca.location=ca.pem
+              triage run -b localhost:9092 --handler http --deliver-to https://index.example.org/patients
+              triage run -b localhost:9092 --commands --fhir-server https://fhir.example.org/r4
               OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 triage run -b localhost:9092
             """
     )
 
     @OptionGroup var broker: BrokerOptions
+    @OptionGroup(title: "Delivery") var delivery: DeliveryOptions
+    @OptionGroup(title: "FHIR server") var fhir: FHIRServerOptions
+    @OptionGroup(title: "Commands") var commands: CommandOptions
     @Option(
         name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
     var group: String?
@@ -44,7 +50,8 @@ struct RunCommand: AsyncParsableCommand {
         name: [.customShort("t"), .customLong("topic")],
         help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
     var topics: [String] = []
-    @Option(help: "What is done with each event: log writes one line on stderr, none does nothing.")
+    @Option(
+        help: "What is done with each event: log writes one line on stderr, http posts it to --deliver-to, none does nothing.")
     var handler: BuiltInHandler = .log
     @Option(
         help: ArgumentHelp(
@@ -115,7 +122,7 @@ struct RunCommand: AsyncParsableCommand {
     func run() async throws {
         try await reported {
             if !topics.isEmpty { try ConfigurationLoader.check(topics: topics.flatMap(ListedTopics.parts)) }
-            var (configuration, loader) = try await broker.load([
+            var flags: [String: String?] = [
                 "group": group, "instance-id": instanceID, "topics": topics.isEmpty ? nil : topics.joined(separator: ","),
                 "retry": retry,
                 "retry-by-class": retryByClass, "retry-by-topic": retryByTopic, "new-trace-after": newTraceAfter,
@@ -124,8 +131,11 @@ struct RunCommand: AsyncParsableCommand {
                 "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
-            ])
+            ]
+            for group in [delivery.flags, fhir.flags, commands.flags] { flags.merge(group) { _, flag in flag } }
+            var (configuration, loader) = try await broker.load(flags)
             configuration.endsWhenIdle = exitAtEnd
+            try checkDelivery(&configuration)
             let logger = broker.logger
             let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: true)
             let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
@@ -138,7 +148,7 @@ struct RunCommand: AsyncParsableCommand {
         let service = try TriageService(
             configuration, telemetry: telemetry, logger: logger,
             onListening: { Self.tell($0, at: $1, of: configuration, logger: logger) },
-            handler: Self.handler(handler, logger: logger)
+            handler: Self.handler(handler, configuration, telemetry: telemetry, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
         let topics = configuration.topics.joined(separator: ", ")
@@ -181,9 +191,28 @@ struct RunCommand: AsyncParsableCommand {
         }
     }
 
-    private static func handler(_ handler: BuiltInHandler, logger: Logger) -> EventHandler {
+    /// The handler `http` needs to know where to, and works on no more at a time than it may deliver.
+    private func checkDelivery(_ configuration: inout Configuration) throws {
+        if handler == .http, configuration.delivery == nil {
+            throw ConfigurationError(key: "--handler", value: "http", expected: "--deliver-to beside it")
+        }
+        if handler != .http, delivery.deliverTo != nil {
+            throw ConfigurationError(key: "--deliver-to", value: "…", expected: "--handler http beside it")
+        }
+        if handler == .http { configuration.limitToDelivery() }
+    }
+
+    private static func handler(
+        _ handler: BuiltInHandler, _ configuration: Configuration, telemetry: Telemetry, logger: Logger
+    ) -> EventHandler {
         switch handler {
         case .none: { _, _ in }
+        case .http:
+            if let delivery = configuration.delivery {
+                HTTPDelivery(delivery, telemetry: telemetry).handler
+            } else {
+                { _, _ in throw RejectedError("no_receiver") }
+            }
         case .log:
             { event, context in
                 // The line is in the attempt's span, so its ids come by themselves.

@@ -29,6 +29,8 @@ public enum TopicPattern: String, Sendable, CaseIterable {
 public enum TopicName {
     /// Where commands travel, apart from events.
     public static let commands = "fhir.commands"
+    /// Where the results of commands are told.
+    public static let commandResults = "fhir.commands.results"
     /// Operators' state about dead letters (compacted).
     public static let deadLetterState = "triage.dead-letters"
     /// The ending of a retry topic.

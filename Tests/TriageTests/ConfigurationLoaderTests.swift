@@ -65,6 +65,11 @@ struct ConfigurationLoaderTests {
             ("attempt-timeout", "0"), ("grace-period", "5m"), ("commit-interval", "250ms"), ("http", "127.0.0.1:0"),
             ("log-format", "json"), ("log-level", "debug"), ("log-export-labels", "a,b"), ("log-export-metadata", "k"),
             ("identifiers", "plain"), ("identifier-key-file", "key.bin"), ("failure-trace-limit", "0"),
+            ("fhir-server", "https://fhir.test/r4"), ("fhir-token-file", "t"), ("fhir-user", "u"), ("fhir-password-file", "p"),
+            ("fhir-ca-file", "ca.pem"), ("fhir-timeout", "5s"), ("commands", "true"), ("command-events", "publish"),
+            ("deliver-to", "https://receiver.test/in"), ("deliver-timeout", "5s"), ("deliver-concurrency", "8"),
+            ("deliver-rate", "50"), ("deliver-signature-key-file", "k"), ("deliver-ca-file", "ca.pem"),
+            ("deliver-token-file", "t"),
         ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
@@ -77,7 +82,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 24) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 39) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

@@ -45,7 +45,7 @@ public final class TriageService: Service, Sendable {
         self.onListening = onListening
         var parts: [any ServicePart] = []
         // Set by the first part that takes something in.
-        let outlet: CaptureOutlet? = nil
+        var outlet: CaptureOutlet?
         if let handler {
             var alone = configuration
             alone.http = nil
@@ -54,6 +54,16 @@ public final class TriageService: Service, Sendable {
             parts.append(ProcessorPart(processor: processor))
         } else {
             events = nil
+        }
+        if let commands = configuration.commands, let fhir = configuration.fhir {
+            let shared =
+                try outlet
+                ?? CaptureOutlet(
+                    configuration.kafka, timeout: .seconds(30), pattern: .hybrid, format: EventFormat(), telemetry: telemetry,
+                    logger: logger)
+            outlet = shared
+            parts.append(
+                try CommandPart(commands, on: fhir, configuration, outlet: shared, telemetry: telemetry, logger: logger))
         }
         self.parts = parts
         self.outlet = outlet

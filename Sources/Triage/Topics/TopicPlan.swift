@@ -50,19 +50,22 @@ public struct TopicPlan: Sendable, Hashable {
     /// How long a retry topic keeps its records: 14 days, longer than any wait that a default policy makes.
     public static let retryRetention: Duration = .seconds(14 * 86_400)
 
+    /// How long the results of commands are kept: a day, in which whoever asked can ask for them.
+    public static let resultRetention: Duration = .seconds(86_400)
+
     /// The topics, main ones first, each followed by its retry and dead letter topic.
     public let topics: [Topic]
 
-    /// The plan for these main topics, each of them once, and the command topic.
+    /// The plan for these main topics, each of them once, and those for commands and their results.
     ///
     /// - Parameters:
     ///   - mainTopics: their `.retry` and `.dlq` topics come along.
     ///   - partitions: of each topic. Default 6.
-    ///   - includesCommands: whether `fhir.commands` is wanted.
+    ///   - includesCommands: whether `fhir.commands`, its retry and dead letter topic, and `fhir.commands.results` are wanted.
     public init(mainTopics: [String], partitions: Int = 6, includesCommands: Bool = true) {
         var topics: [Topic] = []
         var seen: Set<String> = []
-        for main in mainTopics where seen.insert(main).inserted {
+        for main in mainTopics + (includesCommands ? [TopicName.commands] : []) where seen.insert(main).inserted {
             topics.append(Topic(name: main, partitions: partitions, configuration: [:]))
             topics.append(
                 Topic(
@@ -80,7 +83,17 @@ public struct TopicPlan: Sendable, Hashable {
                 )
             )
         }
-        if includesCommands { topics.append(Topic(name: TopicName.commands, partitions: partitions, configuration: [:])) }
+        if includesCommands {
+            topics.append(
+                Topic(
+                    name: TopicName.commandResults, partitions: partitions,
+                    configuration: [
+                        "cleanup.policy": "delete",
+                        "retention.ms": "\(TopicPlan.resultRetention.wholeNanoseconds / 1_000_000)",
+                    ]
+                )
+            )
+        }
         self.topics = topics
     }
 

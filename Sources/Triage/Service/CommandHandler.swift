@@ -1,0 +1,61 @@
+internal import TriageEvents
+internal import TriageIngress
+internal import TriageProcessing
+internal import TriageTelemetry
+
+/// Carries out commands on a FHIR server: the handler of the processor of `fhir.commands`.
+///
+/// A command may come again at any point: what it made is found by the tag of its request id, and its result and event are told again.
+final class CommandHandler: Sendable {
+    private let runner: CommandRunner
+    private let sink: TracedSink
+    private let capture: CaptureSink?
+    private let clock: any EventClock
+
+    /// A handler.
+    ///
+    /// - Parameters:
+    ///   - sink: where results go.
+    ///   - capture: publishes the event that a command causes; nil leaves that to the server.
+    init(_ client: FHIRClient, sink: TracedSink, capture: CaptureSink?, clock: any EventClock) {
+        runner = CommandRunner(client)
+        self.sink = sink
+        self.capture = capture
+        self.clock = clock
+    }
+
+    /// Carries a command out, then tells its result, and only then returns.
+    ///
+    /// - Throws: ``RejectedError`` and ``RetryableError`` by what the server answered; `BrokerError` if the result wasn't acknowledged.
+    func handle(_ event: PatientEvent, _ context: HandlerContext) async throws {
+        let plan: CommandPlan
+        do throws(CommandPlan.Refusal) {
+            plan = try CommandPlan(event, isRepeated: context.isRedelivery || context.attempt > 1)
+        } catch {
+            throw RejectedError(SafeText(error))
+        }
+        let outcome: CommandRunner.Outcome
+        do throws(CommandRunner.Failure) {
+            outcome = try await runner.run(plan, wantsResource: capture != nil, resends: context.attempt - 1)
+        } catch {
+            throw CommandHandler.failure(error)
+        }
+        let now = clock.now()
+        if let capture {
+            let captured = CapturedEvent(
+                plan.action, resourceID: outcome.resourceID.map { ByteSlice($0) }, resource: outcome.resource ?? plan.resource,
+                eventID: CommandResult.eventID(of: plan.requestID), correlationID: plan.requestID)
+            for result in await capture.publish([captured], from: .command, cause: context.span.context) { _ = try result.get() }
+        }
+        let result = CommandResult(
+            requestID: plan.requestID, action: plan.action, resourceID: outcome.resourceID, versionID: outcome.versionID,
+            finishedAt: now)
+        _ = try await sink.send(result.record, parent: context.span.context)
+    }
+
+    private static func failure(_ failure: CommandRunner.Failure) -> any Error {
+        guard failure.errorClass != .persistent else { return RejectedError(failure.code) }
+        guard let time = failure.retryAt else { return RetryableError(failure.code) }
+        return RetryableError(failure.code, at: time)
+    }
+}
