@@ -59,6 +59,8 @@ public struct NumberGaps: Sendable {
     /// An event with this number was taken in.
     public mutating func take(_ number: Int64, of subscription: String, at now: Timestamp) -> Verdict {
         uses += 1
+        // None is below 0, so that no difference overflows.
+        let number = max(0, number)
         guard var known = subscriptions[subscription], number - known.highest <= NumberGaps.maximumGap else {
             begin(subscription, after: number)
             return .first
@@ -90,6 +92,7 @@ public struct NumberGaps: Sendable {
     ///
     /// - Returns: the numbers that are missing as of now.
     public mutating func announce(_ subscription: String, last number: Int64, at now: Timestamp) -> ClosedRange<Int64>? {
+        let number = max(0, number)
         guard var known = subscriptions[subscription], number - known.highest <= NumberGaps.maximumGap else {
             begin(subscription, after: number)
             return nil
