@@ -47,6 +47,10 @@ public struct Configuration: Sendable {
     /// Where `/metrics` and `/health` are served; nil serves nothing. Default 127.0.0.1:9464; `TRIAGE_HTTP`,
     /// or else `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT`.
     public var http: HTTPAddress? = HTTPAddress(host: "127.0.0.1", port: 9464)
+    /// The server for webhooks and commands; it listens only if one of those is on.
+    public var listen = Listen()
+    /// Takes commands in over HTTP; nil, the default, does not. `TRIAGE_ACCEPT_COMMANDS`.
+    public var acceptedCommands: AcceptedCommands?
     /// End when every partition, retries included, has been worked to its end. Default false.
     public var endsWhenIdle = false
     /// The FHIR server that commands are carried out on and webhooks fetch from; nil for none. `TRIAGE_FHIR_SERVER` and its like.

@@ -112,6 +112,7 @@ struct RunCommand: AsyncParsableCommand {
     var identifiers: String?
     @Option(help: ArgumentHelp("File with at least 32 bytes that resource ids are hashed with.", valueName: "file"))
     var identifierKeyFile: String?
+    @OptionGroup(title: "Listening") var listening: ListenOptions
     @Flag(
         name: [.customShort("e"), .customLong("exit-at-end")],
         help: "End when every partition, retries included, has been worked to its end.")
@@ -132,7 +133,7 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ]
-            for group in [delivery.flags, fhir.flags, commands.flags] { flags.merge(group) { _, flag in flag } }
+            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags] { flags.merge(group) { _, flag in flag } }
             var (configuration, loader) = try await broker.load(flags)
             configuration.endsWhenIdle = exitAtEnd
             try checkDelivery(&configuration)
@@ -188,6 +189,10 @@ struct RunCommand: AsyncParsableCommand {
             let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
             logger.log(
                 level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
+        case .ingress:
+            let address = Configuration.HTTPAddress(host: configuration.listen.address.host, port: port)
+            let scheme = configuration.listen.certificateFile == nil ? "http" : "https"
+            logger.log(level: .notice, safe: "taking in what is sent", shown: "webhooks and commands: \(scheme)://\(address)")
         }
     }
 

@@ -24,7 +24,8 @@ struct TriageCommand: AsyncParsableCommand {
             """,
         version: TriageVersion.current,
         subcommands: [
-            DemoCommand.self, RunCommand.self, PublishCommand.self, TopicsCommand.self, StatusCommand.self, PatientCommand.self,
+            DemoCommand.self, RunCommand.self, PublishCommand.self, CommandCommand.self, TopicsCommand.self, StatusCommand.self,
+            PatientCommand.self,
             HashIDCommand.self,
             EmbeddedBrokerCommand.self,
         ]

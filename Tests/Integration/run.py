@@ -17,6 +17,7 @@ import check_crash
 import check_dashboards
 import check_faults
 import check_demo
+import check_ingress
 import check_input
 import check_metrics
 import check_logs
@@ -55,6 +56,8 @@ GROUPS = {
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
+    "ingress": check_ingress.ingress,
+    "ingress-tls": check_ingress.ingress_tls,
 }
 
 

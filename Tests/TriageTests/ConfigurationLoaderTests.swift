@@ -70,6 +70,9 @@ struct ConfigurationLoaderTests {
             ("deliver-to", "https://receiver.test/in"), ("deliver-timeout", "5s"), ("deliver-concurrency", "8"),
             ("deliver-rate", "50"), ("deliver-signature-key-file", "k"), ("deliver-ca-file", "ca.pem"),
             ("deliver-token-file", "t"),
+            ("listen", "127.0.0.1:0"), ("listen-certificate", "a.pem"), ("listen-key", "a.key"), ("listen-max-connections", "5"),
+            ("listen-header-timeout", "2s"), ("listen-body-timeout", "3s"), ("access-log", "off"), ("accept-commands", "true"),
+            ("command-token-file", "token"),
         ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
@@ -82,7 +85,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 39) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 48) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

@@ -16,6 +16,8 @@ public final class TriageService: Service, Sendable {
     public enum Listener: Sendable, Hashable {
         /// The one for `/metrics` and `/health`.
         case admin
+        /// The one for webhooks and commands.
+        case ingress
     }
 
     /// What it was told.
@@ -55,15 +57,33 @@ public final class TriageService: Service, Sendable {
         } else {
             events = nil
         }
-        if let commands = configuration.commands, let fhir = configuration.fhir {
-            let shared =
+        // Whoever waits for an answer gets one in time; what nobody waits for may take longer.
+        let patience: Duration = configuration.acceptedCommands == nil ? .seconds(30) : .seconds(10)
+        func shared() throws -> CaptureOutlet {
+            let made =
                 try outlet
                 ?? CaptureOutlet(
-                    configuration.kafka, timeout: .seconds(30), pattern: .hybrid, format: EventFormat(), telemetry: telemetry,
+                    configuration.kafka, timeout: patience, pattern: .hybrid, format: EventFormat(), telemetry: telemetry,
                     logger: logger)
-            outlet = shared
+            outlet = made
+            return made
+        }
+        if let commands = configuration.commands, let fhir = configuration.fhir {
             parts.append(
-                try CommandPart(commands, on: fhir, configuration, outlet: shared, telemetry: telemetry, logger: logger))
+                try CommandPart(commands, on: fhir, configuration, outlet: shared(), telemetry: telemetry, logger: logger))
+        }
+        var routes: [any IngressRoute] = []
+        if let accepted = configuration.acceptedCommands {
+            let part = try AcceptedCommandPart(
+                accepted, configuration, capture: shared().capture, telemetry: telemetry, logger: logger)
+            routes += part.routes
+            parts.append(part)
+        }
+        if !routes.isEmpty {
+            parts.append(
+                try IngressPart(
+                    routes, configuration.listen, gracePeriod: configuration.gracePeriod, telemetry: telemetry, logger: logger,
+                    onListening: { onListening(.ingress, $0) }))
         }
         self.parts = parts
         self.outlet = outlet

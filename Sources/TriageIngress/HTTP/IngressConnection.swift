@@ -375,7 +375,10 @@ final class IngressConnection: ChannelDuplexHandler {
         switch clock.expiry(at: now) {
         case .none: arm()
         case .close: context.close(promise: nil)
-        case .refuse(let refusal): refuse(refusal, current?.facts ?? RequestFacts(startedAt: now), context)
+        case .refuse(let refusal):
+            refuse(refusal, current?.facts ?? RequestFacts(startedAt: now), context)
+            // No bytes came, so nobody else says that this was all: the task that answers would not be told.
+            context.fireChannelReadComplete()
         }
     }
 }

@@ -1,0 +1,110 @@
+public import TriageEvents
+public import TriageTelemetry
+
+/// A command that was taken in and validated: what becomes a record of `fhir.commands`.
+public struct CommandRecord: Sendable {
+    /// Why a command is refused.
+    public enum Refusal: Error, Sendable, Hashable {
+        /// The text or the command breaks a rule.
+        case invalid(InvalidEvent)
+        /// The request id is empty, too long, or has characters that have a meaning in a URL or a search.
+        case requestID
+        /// The body and `Idempotency-Key` name different request ids.
+        case otherRequestID
+    }
+
+    /// What is asked for.
+    public let action: ChangeAction
+    /// The id that tells it from others, and the same command again.
+    public let requestID: String
+    /// The record, without a trace context.
+    public let record: OutboundRecord
+    /// A hash of the type and the data: whether two commands with one id are the same.
+    public let contentHash: UInt64
+    /// What its `send` span says about it.
+    public let attributes: [Attribute]
+
+    /// A command that asks for `action` with this resource.
+    ///
+    /// - Parameters:
+    ///   - resource: a Patient, JSON; its bytes are kept as they are.
+    ///   - requestID: nil draws one.
+    ///   - source: `metadata.source`.
+    ///   - timestamp: `metadata.timestamp`.
+    ///   - decoder: the caller's, one for each thread.
+    /// - Throws: why it is refused.
+    public init(
+        _ action: ChangeAction, resource: ByteSlice, requestID: String? = nil, source: String, timestamp: Timestamp,
+        decoder: EventDecoder
+    ) throws(Refusal) {
+        // Before it is put into another text, which it could otherwise end.
+        do throws(InvalidEvent) { try decoder.checkObject(resource) } catch { throw .invalid(error) }
+        let id = requestID ?? randomUUID()
+        guard RequestTag.isRequestID(id.utf8) else { throw .requestID }
+        let type = PatientEvent.commandType(action)
+        let head = #"{"type":"\#(type)","data":"#
+        let tail = """
+            ,"metadata":{"requestId":"\(id)","timestamp":"\(timestamp.iso8601)","source":\(JSONText(source).quoted)}}
+            """
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(head.utf8.count + resource.count + tail.utf8.count)
+        bytes += head.utf8
+        bytes += resource
+        bytes += tail.utf8
+        let value = ByteSlice(bytes)
+        let event: PatientEvent
+        do throws(InvalidEvent) { event = try decoder.decode(command: value) } catch { throw .invalid(error) }
+        self.action = action
+        self.requestID = id
+        record = OutboundRecord(
+            topic: TopicName.commands, key: event.resourceIDBytes, value: value,
+            headers: Headers([Header("content-type", text: "application/fhir+json")]))
+        contentHash = resource.hash64(seed: UInt64(type.utf8.count))
+        var attributes = [
+            Attribute("event.type", .text(CommandRecord.typeName(action))), Attribute("event.resource.type", .literal("Patient")),
+            Attribute("event.id", AttributeValue.uuid(ByteSlice(id)) ?? .literal("_OTHER")),
+        ]
+        if let key = event.resourceIDBytes { attributes.append(Attribute("event.resource.id", .identifier(key))) }
+        self.attributes = attributes
+    }
+
+    /// A command as it came over HTTP, `{type, data, metadata?}`.
+    ///
+    /// Of `metadata` only `requestId` is taken; time and source are ours.
+    ///
+    /// - Parameters:
+    ///   - body: what came.
+    ///   - idempotencyKey: the header of that name, which names the request as `metadata.requestId` does, quoted or not.
+    /// - Throws: why it is refused.
+    public init(
+        body: ByteSlice, idempotencyKey: String?, source: String, timestamp: Timestamp, decoder: EventDecoder
+    ) throws(Refusal) {
+        do throws(InvalidEvent) { try decoder.checkObject(body) } catch { throw .invalid(error) }
+        guard let command = JSONValue(body), let type = command["type"]?.stringBytes,
+            let action = ChangeAction.allCases.first(where: { type.elementsEqual(PatientEvent.commandType($0).utf8) })
+        else { throw .invalid(InvalidEvent(.action, at: "type")) }
+        guard let data = command["data"], data.kind == .object else {
+            throw .invalid(InvalidEvent(.resourceMissing, at: "data"))
+        }
+        var id: String?
+        if let value = command["metadata"]?["requestId"] {
+            guard let text = value.string, RequestTag.isRequestID(text.utf8) else { throw .requestID }
+            id = text
+        }
+        if var key = idempotencyKey {
+            if key.utf8.count > 2, key.hasPrefix("\""), key.hasSuffix("\"") { key = String(key.dropFirst().dropLast()) }
+            guard RequestTag.isRequestID(key.utf8) else { throw .requestID }
+            guard id == nil || id == key else { throw .otherRequestID }
+            id = key
+        }
+        try self.init(action, resource: data.text, requestID: id, source: source, timestamp: timestamp, decoder: decoder)
+    }
+
+    private static func typeName(_ action: ChangeAction) -> SafeText {
+        switch action {
+        case .created: "CreatePatient"
+        case .updated: "UpdatePatient"
+        case .deleted: "DeletePatient"
+        }
+    }
+}

@@ -1,0 +1,304 @@
+internal import HTTPTypes
+internal import Synchronization
+internal import TriageEvents
+public import TriageTelemetry
+
+/// What the two routes for commands share.
+public final class CommandDesk: Sendable {
+    /// What is known of commands.
+    public let memory: CommandMemory
+    let authenticator: Authenticator
+    let source: String
+    let tracer: Tracer
+    let isSecure: Bool
+    private let sink: CaptureSink
+    private let decoder = Mutex(EventDecoder())
+    private let open = Atomic(0)
+
+    /// Commands that may wait for Kafka's acknowledgement at the same time; further ones are answered 503.
+    static let maximumOpen = 1000
+    /// The longest wait for a result.
+    static let maximumWait: Duration = .seconds(30)
+
+    /// A desk that admits whom `authenticator` does.
+    ///
+    /// - Parameters:
+    ///   - memory: fed with ``CommandNews`` by whoever follows the topics.
+    ///   - source: `metadata.source` of the commands' records.
+    ///   - isSecure: whether the server speaks TLS.
+    public init(
+        _ sink: CaptureSink, memory: CommandMemory, authenticator: Authenticator, source: String, tracer: Tracer, isSecure: Bool
+    ) {
+        self.sink = sink
+        self.memory = memory
+        self.authenticator = authenticator
+        self.source = source
+        self.tracer = tracer
+        self.isSecure = isSecure
+    }
+
+    /// The routes: `POST /commands`, `GET /commands/{requestId}`.
+    ///
+    /// - Parameter maximumBodyBytes: bytes of a command.
+    public func routes(maximumBodyBytes: Int = 1 << 20) -> [any IngressRoute] {
+        [CommandRoute(self, maximumBodyBytes: maximumBodyBytes), CommandStatusRoute(self)]
+    }
+
+    func command(_ request: IngressRequest, idempotencyKey: String?) throws(CommandRecord.Refusal) -> CommandRecord {
+        let result = decoder.withLock { decoder in
+            do throws(CommandRecord.Refusal) {
+                return Result<CommandRecord, CommandRecord.Refusal>.success(
+                    try CommandRecord(
+                        body: request.body, idempotencyKey: idempotencyKey, source: source, timestamp: request.receivedAt,
+                        decoder: decoder))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    func refused() { sink.countRefused(.command) }
+
+    /// Sends a command and waits for the acknowledgement; nil is success.
+    func publish(_ command: CommandRecord, under context: TraceContext) async -> BrokerError? {
+        guard open.add(1, ordering: .relaxed).newValue <= CommandDesk.maximumOpen else {
+            open.subtract(1, ordering: .relaxed)
+            return BrokerError("_QUEUE_FULL", operation: "send command", isRetriable: true)
+        }
+        defer { open.subtract(1, ordering: .relaxed) }
+        let answer = OneAnswer()
+        do throws(BrokerError) {
+            try await sink.send(
+                command.record, from: .command, parent: context, attributes: command.attributes, waitsForRoom: false
+            ) { answer.give($0) }
+        } catch {
+            return error
+        }
+        if case .failure(let error) = await answer.wait() { return error }
+        return nil
+    }
+}
+
+/// The brokers' answer to one record.
+private final class OneAnswer: Sendable {
+    private typealias Answer = Result<Acknowledgement, BrokerError>
+    private let state = Mutex<(answer: Answer?, waiter: CheckedContinuation<Answer, Never>?)>((nil, nil))
+
+    func give(_ answer: Result<Acknowledgement, BrokerError>) {
+        let waiter = state.withLock { state in
+            state.answer = answer
+            return state.waiter
+        }
+        waiter?.resume(returning: answer)
+    }
+
+    func wait() async -> Result<Acknowledgement, BrokerError> {
+        await withCheckedContinuation { continuation in
+            let answer = state.withLock { state in
+                if state.answer == nil { state.waiter = continuation }
+                return state.answer
+            }
+            if let answer { continuation.resume(returning: answer) }
+        }
+    }
+}
+
+/// `POST /commands`: takes one command in, and answers once Kafka has it.
+///
+/// | answer | when |
+/// | --- | --- |
+/// | 202 with `Location` and the status | Kafka has it, or had it before; with `?wait=`: the result isn't there yet |
+/// | 200 with the status | `?wait=10s`, at most 30 s, and it is completed or failed |
+/// | 400, 422 | the command or its request id breaks a rule; another command has this request id |
+/// | 401, 415 | no known token; neither `application/json` nor `application/fhir+json` |
+/// | 503 with `Retry-After` | Kafka didn't acknowledge it: send it again, with the same request id |
+struct CommandRoute: IngressRoute {
+    let template = "/commands"
+    let methods: [HTTPRequest.Method] = [.post]
+    let maximumBodyBytes: Int
+    private let desk: CommandDesk
+    private let span: SpanTemplate
+
+    init(_ desk: CommandDesk, maximumBodyBytes: Int) {
+        self.desk = desk
+        self.maximumBodyBytes = maximumBodyBytes
+        span = RequestStep.template(method: "POST", route: "/commands", isSecure: desk.isSecure, tracer: desk.tracer)
+    }
+
+    func answer(_ request: IngressRequest) async -> IngressAnswer {
+        let step = RequestStep(
+            template: span,
+            caller: RequestStep.caller(
+                traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
+                tracer: desk.tracer),
+            tracer: desk.tracer, at: request.receivedAt)
+        var (answer, error) = await take(request, step)
+        step.end(status: answer.status.code, error: error, at: desk.tracer.clock.now())
+        answer.context = step.context
+        return answer
+    }
+
+    private func take(_ request: IngressRequest, _ step: RequestStep) async -> (IngressAnswer, SafeText?) {
+        guard desk.authenticator.admits(request.headers) else { return (Challenge.answer, nil) }
+        guard MediaTypes.isJSON(request.headers) else {
+            desk.refused()
+            return (
+                OperationOutcome(.notSupported, "the body must be application/json or application/fhir+json").answer(
+                    .unsupportedMediaType), nil
+            )
+        }
+        guard let wait = WaitTime.parse(request.query("wait")) else {
+            desk.refused()
+            return (OperationOutcome(.value, "wait must be a time such as 10s, at most 30s").answer(.badRequest), nil)
+        }
+        let command: CommandRecord
+        do throws(CommandRecord.Refusal) {
+            command = try desk.command(request, idempotencyKey: request.headers.combined("idempotency-key"))
+        } catch {
+            desk.refused()
+            return (error.outcome.answer(.badRequest), nil)
+        }
+        switch desk.memory.known(command.requestID, contentHash: command.contentHash) {
+        case .other:
+            desk.refused()
+            return (
+                OperationOutcome(.conflict, "another command has this request id").answer(.unprocessableContent), nil
+            )
+        case .repeated: break
+        case .new:
+            if let error = await desk.publish(command, under: step.context) {
+                if error.isTooLarge {
+                    return (OperationOutcome(.tooLong, "the command is larger than Kafka takes").answer(.contentTooLarge), nil)
+                }
+                return (
+                    OperationOutcome(.transient, "Kafka did not acknowledge the command; send it again").answer(
+                        .serviceUnavailable, [.retryAfter: error.isQueueFull ? "1" : "5"]), "kafka"
+                )
+            }
+            desk.memory.accepted(command.requestID, contentHash: command.contentHash, at: request.receivedAt)
+        }
+        return (await CommandAnswers.answer(command.requestID, wait, desk.memory, pending: .accepted), nil)
+    }
+}
+
+/// `GET /commands/{requestId}`: what became of a command; 404 if nothing is known of it (any more).
+struct CommandStatusRoute: IngressRoute {
+    let template = "/commands/{requestId}"
+    let methods: [HTTPRequest.Method] = [.get]
+    let maximumBodyBytes = 0
+    private let desk: CommandDesk
+    private let span: SpanTemplate
+
+    init(_ desk: CommandDesk) {
+        self.desk = desk
+        span = RequestStep.template(method: "GET", route: "/commands/{requestId}", isSecure: desk.isSecure, tracer: desk.tracer)
+    }
+
+    func answer(_ request: IngressRequest) async -> IngressAnswer {
+        let step = RequestStep(
+            template: span,
+            caller: RequestStep.caller(
+                traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
+                tracer: desk.tracer),
+            tracer: desk.tracer, at: request.receivedAt)
+        var answer = await look(request)
+        step.end(status: answer.status.code, at: desk.tracer.clock.now())
+        answer.context = step.context
+        return answer
+    }
+
+    private func look(_ request: IngressRequest) async -> IngressAnswer {
+        guard desk.authenticator.admits(request.headers) else { return Challenge.answer }
+        guard let wait = WaitTime.parse(request.query("wait")) else {
+            return OperationOutcome(.value, "wait must be a time such as 10s, at most 30s").answer(.badRequest)
+        }
+        guard let id = request.parameters["requestId"], desk.memory.status(of: id) != nil else {
+            return OperationOutcome(.notFound, "no command of this request id is known").answer(.notFound)
+        }
+        return await CommandAnswers.answer(id, wait, desk.memory, pending: .ok)
+    }
+}
+
+private enum CommandAnswers {
+    /// The status as it is now, or as soon as it is known within `wait`.
+    static func answer(
+        _ requestID: String, _ wait: Duration, _ memory: CommandMemory, pending: HTTPResponse.Status
+    ) async -> IngressAnswer {
+        let place = "/commands/\(requestID)"
+        var status = memory.status(of: requestID) ?? CommandStatus(.pending, at: Timestamp(nanoseconds: 0))
+        if status.state == .pending, wait > .zero, let outcome = await memory.outcome(of: requestID, within: wait) {
+            status = outcome
+        }
+        let isKnown = status.state != .pending && (pending == .ok || wait > .zero)
+        var headers: HTTPFields = [.contentType: "application/json"]
+        if pending == .accepted { headers[.location] = place }
+        return IngressAnswer(
+            status: isKnown ? .ok : pending, headers: headers, body: ByteSlice(status.json(requestID) + "\n"))
+    }
+}
+
+private enum Challenge {
+    /// 401 with what is asked for (RFC 6750 §3).
+    static var answer: IngressAnswer {
+        OperationOutcome(.login, "a known bearer token is needed").answer(.unauthorized, [.wwwAuthenticate: "Bearer"])
+    }
+}
+
+enum MediaTypes {
+    /// Whether the body is said to be JSON; parameters don't matter.
+    static func isJSON(_ headers: HTTPFields) -> Bool {
+        guard let type = headers[.contentType]?.split(separator: ";").first else { return false }
+        return ["application/json", "application/fhir+json"].contains(type.lowercased().filter { $0 != " " })
+    }
+}
+
+/// The value of `?wait=`.
+enum WaitTime {
+    /// Zero without a value; nil for what is no time, or more than 30 s. `10s`, `10`, `500ms`.
+    static func parse(_ text: String?) -> Duration? {
+        guard let text else { return .zero }
+        let isMilliseconds = text.hasSuffix("ms")
+        let digits = isMilliseconds ? text.dropLast(2) : text.hasSuffix("s") ? text.dropLast() : text[...]
+        guard (1...6).contains(digits.utf8.count), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+            let number = Int(digits)
+        else { return nil }
+        let wait: Duration = isMilliseconds ? .milliseconds(number) : .seconds(number)
+        return wait <= CommandDesk.maximumWait ? wait : nil
+    }
+}
+
+extension CommandRecord.Refusal {
+    /// What the client is told.
+    var outcome: OperationOutcome {
+        switch self {
+        case .invalid(let invalid):
+            let path = invalid.path.isEmpty ? nil : invalid.path
+            switch invalid.rule {
+            case .action:
+                return OperationOutcome(
+                    .value, "type must be CreatePatient, UpdatePatient or DeletePatient", expression: path)
+            case .resourceMissing, .idMissing, .resourceTypeMissing:
+                return OperationOutcome(.required, "a required element is missing", expression: path)
+            case .resourceTypeForeign: return OperationOutcome(.value, "only Patient is handled", expression: path)
+            case .id, .gender, .birthDate, .timestamp:
+                return OperationOutcome(.value, "an element has a value that FHIR does not allow", expression: path)
+            case .elementType: return OperationOutcome(.structure, "an element is of the wrong type", expression: path)
+            default: return OperationOutcome(.structure, "the body is no command in JSON", expression: path)
+            }
+        case .requestID:
+            return OperationOutcome(
+                .value, "a request id has 1 to 128 letters, digits, or characters of -._~:", expression: "metadata.requestId")
+        case .otherRequestID:
+            return OperationOutcome(.value, "Idempotency-Key and metadata.requestId differ", expression: "metadata.requestId")
+        }
+    }
+}
+
+extension HTTPFields {
+    /// The values of a field joined by commas; nil without any.
+    fileprivate func combined(_ name: String) -> String? {
+        guard let name = HTTPField.Name(name) else { return nil }
+        return self[name]
+    }
+}

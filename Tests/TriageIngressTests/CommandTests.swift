@@ -1,0 +1,261 @@
+import HTTPTypes
+import Synchronization
+import Testing
+import TriageEvents
+import TriageTelemetry
+import TriageTestKit
+
+@testable import TriageIngress
+
+private func at(_ seconds: Int64) -> Timestamp { Timestamp(milliseconds: seconds * 1000) }
+
+private func record(
+    _ topic: String, _ value: String?, at time: Timestamp = at(1), headers: [Header] = []
+) -> Record {
+    Record(
+        topic: topic, partition: 0, offset: 0, timestamp: time, key: nil, value: value.map { ByteSlice($0) },
+        headers: Headers(headers))
+}
+
+@Suite struct CommandRecordTests {
+    private func make(_ body: String, key: String? = nil) -> Result<CommandRecord, CommandRecord.Refusal> {
+        do throws(CommandRecord.Refusal) {
+            return .success(
+                try CommandRecord(
+                    body: ByteSlice(body), idempotencyKey: key, source: "test", timestamp: at(0), decoder: EventDecoder()))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    @Test func dataGoesOnByteForByte() throws {
+        let body =
+            #"{"type":"UpdatePatient", "data": {"resourceType":"Patient", "id":"p1" , "x":"}"},"metadata":{"requestId":"r-1"}}"#
+        let command = try make(body).get()
+        #expect(command.action == .updated && command.requestID == "r-1")
+        #expect(command.record.topic == "fhir.commands" && command.record.key == ByteSlice("p1"))
+        #expect(
+            command.record.value?.utf8Text
+                == #"{"type":"UpdatePatient","data":{"resourceType":"Patient", "id":"p1" , "x":"}"},"#
+                + #""metadata":{"requestId":"r-1","timestamp":"1970-01-01T00:00:00.000Z","source":"test"}}"#)
+    }
+
+    @Test func theRequestIDIsTakenOrDrawn() throws {
+        let created = #"{"type":"CreatePatient","data":{"resourceType":"Patient"}"#
+        let drawn = try make(created + "}").get()
+        #expect(drawn.requestID.utf8.count == 36 && drawn.record.key == nil)
+        #expect(try make(created + "}", key: "\"k-1\"").get().requestID == "k-1")
+        #expect(try make(created + "}", key: "k-1").get().requestID == "k-1")
+        let named = created + #","metadata":{"requestId":"r"}}"#
+        #expect(try make(named, key: "r").get().requestID == "r")
+        #expect(make(named, key: "other").refusal == .otherRequestID)
+        for key in ["", "a b", "a|b", "ä", "a\"", String(repeating: "a", count: 129)] {
+            #expect(make(created + "}", key: key).refusal == .requestID)
+        }
+        for id in [#""""#, #""a|b""#, "7", "null", #""a\u0022,\u0022b""#] {
+            let refusal = make(created + #","metadata":{"requestId":\#(id)}}"#).refusal
+            // JSON's null is as good as nothing.
+            #expect(refusal == (id == "null" ? nil : .requestID), "\(id)")
+        }
+    }
+
+    @Test(
+        arguments: [
+            "", "[]", "{", "null", #"{"type":"PatientCreated","data":{"resourceType":"Patient"}}"#,
+            #"{"type":"CreatePatient"}"#, #"{"type":"CreatePatient","data":"x"}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Observation"}}"#,
+            #"{"type":"UpdatePatient","data":{"resourceType":"Patient"}}"#,
+            #"{"type":"DeletePatient","data":{"resourceType":"Patient","id":"a/b"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient","gender":"x"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient"}} {}"#,
+        ])
+    func whatBreaksARuleIsRefused(_ body: String) {
+        guard case .invalid = make(body).refusal else {
+            Issue.record("taken")
+            return
+        }
+    }
+
+    @Test func twoCommandsOfOneIDAreToldApart() throws {
+        let first = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true}}"#).get()
+        let same = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true}, "metadata":{}}"#).get()
+        let other = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":false}}"#).get()
+        #expect(first.contentHash == same.contentHash && first.contentHash != other.contentHash)
+    }
+}
+
+extension Result {
+    fileprivate var refusal: Failure? { if case .failure(let error) = self { error } else { nil } }
+}
+
+@Suite struct CommandMemoryTests {
+    private func news(_ topic: String, _ value: String, at time: Timestamp = at(1), headers: [Header] = []) -> CommandNews? {
+        CommandNews(record(topic, value, at: time, headers: headers), decoder: EventDecoder())
+    }
+
+    @Test func whatRecordsSay() {
+        let result = #"{"requestId":"r","status":"completed","resource":"Patient/p1"}"#
+        #expect(news("fhir.commands.results", result)?.status.json("r") == result)
+        let dead = news(
+            "fhir.commands.dlq", #"{"type":"CreatePatient","metadata":{"requestId":"r"}}"#,
+            headers: [Header("error", text: "Refused http_422"), Header("triage-error-class", text: "persistent")])
+        #expect(
+            dead?.status.json("r") == #"{"requestId":"r","status":"failed","class":"persistent","error":"Refused http_422"}"#)
+        #expect(news("fhir.commands", #"{"metadata":{"requestId":"r"}}"#)?.status.state == .pending)
+        for (topic, value) in [
+            ("fhir.commands.results", #"{"requestId":"r","status":"odd"}"#), ("fhir.commands.results", "no"),
+            ("fhir.commands", #"{"metadata":{"requestId":"a|b"}}"#), ("fhir.commands", "{}"), ("elsewhere", result),
+        ] {
+            #expect(news(topic, value) == nil)
+        }
+        let long = #"{"requestId":"r","status":"completed","x":"\#(String(repeating: "a", count: 5000))"}"#
+        #expect(news("fhir.commands.results", long)?.status.json("r") == #"{"requestId":"r","status":"completed"}"#)
+    }
+
+    @Test func theLatestCountsAndWhatIsDoneStaysDone() throws {
+        let memory = CommandMemory()
+        let completed = try #require(news("fhir.commands.results", #"{"requestId":"r","status":"completed"}"#, at: at(5)))
+        func failed(_ time: Timestamp) throws -> CommandNews {
+            try #require(news("fhir.commands.dlq", #"{"metadata":{"requestId":"r"}}"#, at: time))
+        }
+        #expect(memory.known("r", contentHash: 1) == .new)
+        memory.accepted("r", contentHash: 1, at: at(2))
+        #expect(memory.status(of: "r")?.state == .pending)
+        #expect(memory.known("r", contentHash: 2) == .other)
+        memory.observe(try failed(at(1)))
+        #expect(memory.status(of: "r")?.state == .pending, "the failure of an earlier try")
+        memory.observe(try failed(at(3)))
+        #expect(memory.status(of: "r")?.state == .failed && memory.known("r", contentHash: 1) == .new)
+        memory.accepted("r", contentHash: 1, at: at(4))
+        #expect(memory.status(of: "r")?.state == .pending)
+        memory.observe(completed)
+        memory.observe(try failed(at(9)))
+        memory.accepted("r", contentHash: 1, at: at(10))
+        #expect(memory.status(of: "r")?.state == .completed)
+    }
+
+    @Test func itIsBounded() {
+        let memory = CommandMemory(capacity: 3)
+        for index in 0..<20 { memory.accepted("r\(index)", contentHash: 0, at: at(Int64(index))) }
+        #expect(memory.count == 3 && memory.status(of: "r16") == nil && memory.status(of: "r17") != nil)
+    }
+
+    @Test func whoWaitsIsTold() async throws {
+        let memory = CommandMemory()
+        memory.accepted("r", contentHash: 0, at: at(0))
+        #expect(await memory.outcome(of: "r", within: .milliseconds(1)) == nil)
+        let waiting = Task { await memory.outcome(of: "r", within: .seconds(60)) }
+        let cancelled = Task { await memory.outcome(of: "r", within: .seconds(60)) }
+        cancelled.cancel()
+        #expect(await cancelled.value == nil)
+        memory.observe(try #require(news("fhir.commands.results", #"{"requestId":"r","status":"completed"}"#)))
+        #expect(await waiting.value?.state == .completed)
+        #expect(await memory.outcome(of: "r", within: .seconds(60))?.state == .completed)
+    }
+}
+
+@Suite struct CommandRouteTests {
+    private final class Desk: Sendable {
+        let broker = InMemoryBroker()
+        let memory = CommandMemory()
+        let recorder = SpanRecorder()
+        let routes: [any IngressRoute]
+
+        init(producer: (any RecordProducer)? = nil, tokens: [String] = ["secret-secret-16"]) {
+            broker.createTopic("fhir.commands", partitions: 1)
+            let tracer = Tracer(clock: SystemClock(), processors: [recorder])
+            let meter = Meter()
+            let sink = TracedSink(producer: producer ?? broker.producer(), tracer: tracer, meter: meter, clientID: "test")
+            routes = CommandDesk(
+                CaptureSink(sink, tracer: tracer, meter: meter, pattern: .hybrid, format: EventFormat()), memory: memory,
+                authenticator: Authenticator(bearerTokens: tokens), source: "test", tracer: tracer, isSecure: false
+            ).routes()
+        }
+
+        func post(
+            _ body: String, wait: String? = nil, type: String = "application/json", token: String = "secret-secret-16",
+            fields: HTTPFields = [:]
+        ) async -> IngressAnswer {
+            var headers = fields
+            headers[.contentType] = type
+            headers[.authorization] = "Bearer \(token)"
+            return await routes[0].answer(
+                IngressRequest(
+                    method: .post, query: wait.map { [(name: "wait", value: $0)] } ?? [], headers: headers, body: ByteSlice(body),
+                    receivedAt: at(1)))
+        }
+
+        func get(_ id: String) async -> IngressAnswer {
+            await routes[1].answer(
+                IngressRequest(
+                    method: .get, parameters: ["requestId": id], headers: [.authorization: "Bearer secret-secret-16"],
+                    receivedAt: at(1)))
+        }
+    }
+
+    private let body = #"{"type":"CreatePatient","data":{"resourceType":"Patient"},"metadata":{"requestId":"r"}}"#
+
+    @Test func aCommandIsSentOnceAndItsStatusKnown() async throws {
+        let desk = Desk()
+        let first = await desk.post(body)
+        #expect(first.status == .accepted && first.headers[.location] == "/commands/r")
+        #expect(first.body.utf8Text == "{\"requestId\":\"r\",\"status\":\"pending\"}\n")
+        #expect(await desk.post(body).status == .accepted)
+        #expect(desk.broker.records(in: "fhir.commands").count == 1)
+        let other = #"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true},"metadata":{"requestId":"r"}}"#
+        #expect(await desk.post(other).status == .unprocessableContent)
+        #expect(await desk.get("r").status == .ok)
+        #expect(await desk.get("unknown").status == .notFound)
+        desk.memory.observe(
+            try #require(
+                CommandNews(
+                    record("fhir.commands.results", #"{"requestId":"r","status":"completed"}"#, at: at(2)),
+                    decoder: EventDecoder())))
+        let done = await desk.post(body, wait: "5s")
+        #expect(done.status == .ok && done.body.utf8Text == "{\"requestId\":\"r\",\"status\":\"completed\"}\n")
+        #expect(await desk.get("r").body.utf8Text == "{\"requestId\":\"r\",\"status\":\"completed\"}\n")
+        let server = try #require(desk.recorder.spans.first { $0.template.name == "POST /commands" })
+        let send = try #require(desk.recorder.spans.first { $0.template.name == "send fhir.commands" })
+        #expect(send.parentSpanID == server.context.spanID && first.context?.traceID == server.context.traceID)
+    }
+
+    @Test func whatIsNoCommandIsRefused() async {
+        let desk = Desk()
+        #expect(await desk.post(body, token: "wrong").status == .unauthorized)
+        #expect(await desk.post(body, token: "wrong").headers[.wwwAuthenticate] == "Bearer")
+        #expect(await desk.post(body, type: "text/plain").status == .unsupportedMediaType)
+        #expect(await desk.post(body, wait: "31s", type: "application/fhir+json; charset=utf-8").status == .badRequest)
+        for wait in ["", "s", "-1s", "1h", "1e1", "99999999999s"] {
+            #expect(await desk.post(body, wait: wait).status == .badRequest)
+        }
+        let answer = await desk.post(#"{"type":"CreatePatient","data":{"resourceType":"Patient","gender":"secret"}}"#)
+        #expect(answer.status == .badRequest && answer.body.utf8Text?.contains("secret") == false)
+        #expect(answer.body.utf8Text?.contains(#""resourceType":"OperationOutcome""#) == true)
+        #expect(desk.broker.records(in: "fhir.commands").isEmpty)
+    }
+
+    @Test func withoutAnAcknowledgementItIsAnsweredSo() async {
+        let desk = Desk(producer: Refusing())
+        let answer = await desk.post(body)
+        #expect(answer.status == .serviceUnavailable && answer.headers[.retryAfter] == "5")
+        #expect(desk.memory.status(of: "r") == nil && desk.memory.count == 0)
+        #expect(desk.recorder.spans.contains { $0.template.name == "POST /commands" })
+    }
+
+    @Test func waits() {
+        #expect(WaitTime.parse(nil) == .zero && WaitTime.parse("10") == .seconds(10) && WaitTime.parse("30s") == .seconds(30))
+        #expect(WaitTime.parse("500ms") == .milliseconds(500) && WaitTime.parse("30001ms") == nil)
+    }
+}
+
+/// Brokers that never acknowledge.
+private final class Refusing: RecordProducer {
+    func produce(
+        _ record: OutboundRecord, completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
+    ) throws(BrokerError) {
+        completion(.failure(BrokerError("_MSG_TIMED_OUT", operation: "send", isRetriable: true)))
+    }
+    func whenWritable(_ body: @escaping @Sendable () -> Void) { body() }
+    func flush(timeout: Duration) async -> Bool { true }
+    func close() {}
+}
