@@ -27,6 +27,9 @@ struct NotificationEntry {
             return
         }
         if let idBytes, !FHIRGrammar.isID(idBytes) { throw InvalidEvent(.id, at: "Bundle.entry") }
+        if let reference, reference.type == "Patient", idBytes != ByteSlice(reference.id) {
+            throw InvalidEvent(.id, at: "Bundle.entry.fullUrl")
+        }
         let response = entry["response"]
         let version = try NotificationEntry.version(of: resource) ?? NotificationEntry.version(etag: response?["etag"])
         var event = Notification.Event(

@@ -27,6 +27,12 @@ public struct NumberGaps: Sendable {
         public let subscription: String
         /// The numbers.
         public let numbers: ClosedRange<Int64>
+
+        /// These numbers of this subscription.
+        public init(subscription: String, numbers: ClosedRange<Int64>) {
+            self.subscription = subscription
+            self.numbers = numbers
+        }
     }
 
     /// Subscriptions that are known at most.

@@ -71,11 +71,14 @@ public final class WebhookIntake: Sendable {
     /// Does what is due: answers requests whose time is up, looks at the history, closes gaps. To be called a few times a second, by
     /// one caller at a time.
     public func tick() async {
+        expire()
         let now = tracer.clock.now()
-        waiting.expire(at: now)
         if let history, await history.isDue(at: now) { _ = await history.read(for: self, isUrgent: false, cause: nil) }
         await recover(at: now)
     }
+
+    /// Answers requests whose time is up: that part of ``tick()`` which waits for nobody.
+    public func expire() { waiting.expire(at: tracer.clock.now()) }
 
     // MARK: What all ways share
 
