@@ -57,6 +57,8 @@ public struct Configuration: Sendable {
     public var fhir: FHIR?
     /// How ``TriageService`` carries out commands, on ``fhir``; nil if it doesn't, the default. `TRIAGE_COMMANDS`.
     public var commands: Commands?
+    /// How ``TriageService`` takes in what FHIR servers notify; nil if it doesn't, the default. `TRIAGE_WEBHOOKS`.
+    public var webhooks: Webhooks?
     /// Where and how ``HTTPDelivery`` delivers events; nil for nowhere, the default. `TRIAGE_DELIVER_TO` and its like.
     public var delivery: Delivery?
 

@@ -10,7 +10,7 @@ public import TriageTelemetry
 public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
     public static let keys: [(key: String, meaning: String)] =
-        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys
+        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys
 
     private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
@@ -153,6 +153,7 @@ public struct ConfigurationLoader: Sendable {
         }
         configuration.fhir = try fhirServer()
         configuration.commands = try commands(on: configuration.fhir)
+        configuration.webhooks = try webhooks(from: configuration.fhir)
         configuration.delivery = try delivery(attemptTimeout: configuration.attemptTimeout)
         configuration.listen = try listen()
         configuration.acceptedCommands = try acceptedCommands()

@@ -37,6 +37,7 @@ struct RunCommand: AsyncParsableCommand {
     @OptionGroup var broker: BrokerOptions
     @OptionGroup(title: "Delivery") var delivery: DeliveryOptions
     @OptionGroup(title: "FHIR server") var fhir: FHIRServerOptions
+    @OptionGroup(title: "Webhooks") var webhooks: WebhookOptions
     @OptionGroup(title: "Commands") var commands: CommandOptions
     @Option(
         name: [.customShort("g"), .long], help: "Consumer group; instances with the same one share the work (default: triage).")
@@ -133,7 +134,9 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ]
-            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags] { flags.merge(group) { _, flag in flag } }
+            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags] {
+                flags.merge(group) { _, flag in flag }
+            }
             var (configuration, loader) = try await broker.load(flags)
             configuration.endsWhenIdle = exitAtEnd
             try checkDelivery(&configuration)

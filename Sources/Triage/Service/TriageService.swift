@@ -58,7 +58,8 @@ public final class TriageService: Service, Sendable {
             events = nil
         }
         // Whoever waits for an answer gets one in time; what nobody waits for may take longer.
-        let patience: Duration = configuration.acceptedCommands == nil ? .seconds(30) : .seconds(10)
+        var patience: Duration = configuration.acceptedCommands == nil ? .seconds(30) : .seconds(10)
+        if let webhooks = configuration.webhooks { patience = min(patience, webhooks.acknowledgementTimeout) }
         func shared() throws -> CaptureOutlet {
             let made =
                 try outlet
@@ -73,6 +74,13 @@ public final class TriageService: Service, Sendable {
                 try CommandPart(commands, on: fhir, configuration, outlet: shared(), telemetry: telemetry, logger: logger))
         }
         var routes: [any IngressRoute] = []
+        if let webhooks = configuration.webhooks {
+            let part = try WebhookPart(
+                webhooks, from: configuration.fhir, configuration.listen, capture: shared().capture, source: EventFormat().source,
+                telemetry: telemetry, logger: logger)
+            routes += part.routes
+            parts.append(part)
+        }
         if let accepted = configuration.acceptedCommands {
             let part = try AcceptedCommandPart(
                 accepted, configuration, capture: shared().capture, telemetry: telemetry, logger: logger)

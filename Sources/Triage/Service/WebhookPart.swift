@@ -1,0 +1,104 @@
+internal import HTTPTypes
+internal import Logging
+internal import Synchronization
+internal import TriageEvents
+internal import TriageIngress
+internal import TriageTelemetry
+
+/// Takes in what FHIR servers notify: the routes, and what has to be done in between.
+final class WebhookPart: ServicePart {
+    private let intake: WebhookIntake
+    private let connection: FHIRConnection?
+    private let isStopping = Atomic(false)
+
+    /// What the ingress server is to serve.
+    var routes: [any IngressRoute] { intake.routes }
+    var endsService: Bool { false }
+
+    /// A part that hasn't connected to anything yet.
+    ///
+    /// - Parameters:
+    ///   - fhir: the server that notifies, to fetch from; nil if it tells everything.
+    ///   - capture: where the events go.
+    ///   - source: what event ids are made under.
+    /// - Throws: ``ConfigurationError`` if a file with a secret can't be used, or if everyone could send from anywhere.
+    init(
+        _ webhooks: Configuration.Webhooks, from fhir: Configuration.FHIR?, _ listen: Configuration.Listen, capture: CaptureSink,
+        source: String, telemetry: Telemetry, logger: Logger
+    ) throws(ConfigurationError) {
+        var settings = WebhookSettings()
+        settings.authenticator = try WebhookPart.authenticator(webhooks)
+        try IngressPart.check(settings.authenticator, listen, key: "webhook-token-file", logger: logger)
+        settings.trust = webhooks.trust
+        settings.maximumBodyBytes = webhooks.maximumBodyBytes
+        settings.timeout = webhooks.timeout
+        settings.namespace = source
+        settings.isSecure = listen.certificateFile != nil
+        settings.historyInterval = webhooks.historyInterval
+        var connection: FHIRConnection?
+        if let fhir { connection = try FHIRConnection(fhir, telemetry: telemetry) }
+        self.connection = connection
+        intake = WebhookIntake(
+            settings, sink: capture, tracer: telemetry.tracer, meter: telemetry.meter,
+            source: connection.map { FHIRClientSource($0.client, clock: telemetry.tracer.clock) },
+            notify: { WebhookPart.tell($0, logger) })
+    }
+
+    private static func authenticator(_ webhooks: Configuration.Webhooks) throws(ConfigurationError) -> Authenticator {
+        var tokens: [String] = []
+        if let file = webhooks.tokenFile { tokens = try secrets(in: file, key: "webhook-token-file") }
+        guard let name = webhooks.headerName, let file = webhooks.headerFile, let field = HTTPField.Name(name) else {
+            return Authenticator(bearerTokens: tokens)
+        }
+        return Authenticator(
+            bearerTokens: tokens, fields: try secrets(in: file, key: "webhook-header").map { (name: field, value: $0) })
+    }
+
+    private static func secrets(in file: String, key: String) throws(ConfigurationError) -> [String] {
+        guard let secrets = SecretFile.lines(of: file), !secrets.isEmpty,
+            secrets.allSatisfy({ secret in
+                secret.utf8.count >= Authenticator.minimumTokenLength && secret.utf8.allSatisfy { (0x21...0x7E).contains($0) }
+            })
+        else {
+            throw ConfigurationError(
+                key: key, value: file,
+                expected:
+                    "a readable file with a secret of at least \(Authenticator.minimumTokenLength) visible characters a line")
+        }
+        return secrets
+    }
+
+    private static func tell(_ notice: WebhookNotice, _ logger: Logger) {
+        switch notice {
+        case .gap(let numbers):
+            logger.log(level: .warning, safe: "\(numbers) events of a subscription never came")
+        case .historyReadable(false):
+            logger.log(level: .warning, safe: "the FHIR server's history can't be read")
+        case .historyReadable(true):
+            logger.log(level: .notice, safe: "the FHIR server's history can be read again")
+        }
+    }
+
+    func run() async throws {
+        await withTaskGroup(of: Void.self) { group in
+            // Apart from what waits for the FHIR server.
+            group.addTask { [self] in
+                while await pause() { intake.expire() }
+            }
+            group.addTask { [self] in
+                while await pause() { await intake.tick() }
+            }
+            await group.waitForAll()
+        }
+    }
+
+    /// Waits a little; false once it is to end.
+    private func pause() async -> Bool {
+        guard !isStopping.load(ordering: .acquiring) else { return false }
+        do { try await Task.sleep(for: .milliseconds(100)) } catch { return false }
+        return !isStopping.load(ordering: .acquiring)
+    }
+
+    func stop() { isStopping.store(true, ordering: .releasing) }
+    func health(since start: Timestamp) -> Health? { nil }
+}
