@@ -20,6 +20,12 @@ public enum EventForm: String, Sendable, CaseIterable {
     case tombstone
     /// `{type, data, metadata}` that asks for a change (`CreatePatient`), on a topic of commands.
     case command
+    /// A Debezium change record.
+    case changeData
+    /// A notification of a FHIR server.
+    case notification
+    /// A CloudEvent, in binary or structured mode.
+    case cloudEvent
 }
 
 /// A Patient event as it was decoded from a record: the few fields that processing needs; the bytes stay as they came.
@@ -91,7 +97,8 @@ public struct PatientEvent: Sendable {
     public var birthDate: String? { fields.text(.birthDate) }
 
     /// The bytes of the Patient resource inside ``value``: the whole value of a bare resource, `data` of an envelope,
-    /// `resource` of the flat form, `data` of a command; nil if there is none (a tombstone, a delete without data).
+    /// `resource` of the flat form, `data` of a command; of a change record, a notification and a CloudEvent the resource in it,
+    /// completed with what only a row says of it; nil if there is none (a tombstone, a delete without data).
     public var resource: ByteSlice? {
         guard let value else { return nil }
         switch form {
@@ -99,6 +106,7 @@ public struct PatientEvent: Sendable {
         case .resource: return value
         case .envelope, .command: return JSONScanner.range(of: "data", in: value).map { value.subslice($0) }
         case .flat: return JSONScanner.range(of: "resource", in: value).map { value.subslice($0) }
+        case .changeData, .notification, .cloudEvent: return fields.resource
         }
     }
 }
@@ -125,6 +133,19 @@ struct DecodedFields: Sendable {
 
     func text(_ field: Field) -> String? { self[field]?.utf8Text }
 
+    @inline(__always)
+    func has(_ field: Field) -> Bool {
+        block.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: field.rawValue * 4, as: Int16.self) >= 0 }
+    }
+
+    /// A resource that was taken out of something else: it lies behind the texts, and its start, or −1, in the last eight bytes. To be
+    /// asked of blocks that were made so (`EventDecoder.converted`).
+    var resource: ByteSlice? {
+        guard block.count >= 8 else { return nil }
+        let start = block.withUnsafeBytes { Int($0.loadUnaligned(fromByteOffset: $0.count - 8, as: Int64.self)) }
+        return start >= 0 && start <= block.count - 8 ? block.subslice(start..<block.count - 8) : nil
+    }
+
     /// The field as a number without sign, if it has 1 to 18 bytes and all are decimal digits; copies nothing.
     func number(_ field: Field) -> UInt64? {
         block.withUnsafeBytes { bytes in
@@ -143,9 +164,19 @@ struct DecodedFields: Sendable {
 }
 
 /// Why an event was refused: always *persistent*. The rule's name and an index-free path, never a value from the event.
+///
+/// But for ``isNothing``: a record that tells of nothing that could be handled is skipped, which is no failure.
 public struct InvalidEvent: Error, Sendable, Hashable {
     /// The rules, by the name that stands in `error.type`.
     public enum Rule: String, Sendable, CaseIterable {
+        /// There is nothing to handle: see ``InvalidEvent/isNothing``.
+        case nothing = "nothing_to_handle"
+        /// A change record's row holds no FHIR resource, or PostgreSQL left it out since it didn't change.
+        case row = "row_without_resource"
+        /// A notification tells of several events where one record is one event.
+        case severalEvents = "several_events"
+        /// A CloudEvent lacks a required attribute, or is of another version than 1.0.
+        case cloudEvent = "invalid_cloud_event"
         /// The value is empty.
         case empty = "empty_value"
         /// A null value where a tombstone means nothing (a topic whose action is not known, without a key).
@@ -188,6 +219,9 @@ public struct InvalidEvent: Error, Sendable, Hashable {
 
     /// The rule that was broken.
     public let rule: Rule
+    /// Whether the record is right, but tells of nothing: a tombstone, truncation or message on a topic of change data, a change of
+    /// another resource type, a handshake or heartbeat. ``path`` says which member told so.
+    public var isNothing: Bool { rule == .nothing }
     /// Where: element names without indexes, such as `Patient.birthDate`; only names of FHIR or of the envelope.
     public let path: String
 

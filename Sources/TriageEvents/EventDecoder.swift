@@ -40,8 +40,25 @@ public final class EventDecoder {
             lastAction = TopicName.action(of: record.topic)
             lastRole = roles.role(of: record.topic)
         }
-        if lastRole == .commands { return try decode(command: record.value) }
-        return try decode(value: record.value, key: record.key, topicAction: lastAction)
+        switch lastRole {
+        case .events:
+            let event: PatientEvent
+            do throws(InvalidEvent) {
+                event = try decodePlain(record.value, key: record.key, topicAction: lastAction)
+            } catch {
+                return try decodeOther(record.value, from: source(of: record), insteadOf: error)
+            }
+            // What a CloudEvent says of itself stands in headers, or beside the members of an envelope.
+            let mayBeCloudEvent =
+                switch event.form {
+                case .resource, .tombstone: record.headers.last("ce_specversion") != nil
+                case .envelope: !event.fields.has(.eventID)
+                default: false
+                }
+            return mayBeCloudEvent ? try withCloudAttributes(event, from: source(of: record)) : event
+        case .commands: return try decode(command: record.value)
+        case .changeData: return try decode(changeData: record, topicAction: lastAction)
+        }
     }
 
     /// Decodes an event.
@@ -54,6 +71,23 @@ public final class EventDecoder {
     public func decode(
         value: ByteSlice?, key: ByteSlice?, topicAction: ChangeAction?
     ) throws(InvalidEvent) -> PatientEvent {
+        let source = EventSource(key: key, topicAction: topicAction, headers: Headers(), role: .events)
+        let event: PatientEvent
+        do throws(InvalidEvent) {
+            event = try decodePlain(value, key: key, topicAction: topicAction)
+        } catch {
+            return try decodeOther(value, from: source, insteadOf: error)
+        }
+        return event.form == .envelope && !event.fields.has(.eventID) ? try withCloudAttributes(event, from: source) : event
+    }
+
+    private func source(of record: Record) -> EventSource {
+        EventSource(key: record.key, topicAction: lastAction, headers: record.headers, role: .events)
+    }
+
+    /// Decodes the forms that are read by one pass: envelope, flat, bare resource, tombstone.
+    @inline(__always)
+    func decodePlain(_ value: ByteSlice?, key: ByteSlice?, topicAction: ChangeAction?) throws(InvalidEvent) -> PatientEvent {
         guard let value else { return try tombstone(key: key, topicAction: topicAction) }
         var event = triage_event()
         let status = parse(value, &event)
@@ -97,7 +131,7 @@ public final class EventDecoder {
     }
 
     @inline(__always)
-    private func parse(_ value: ByteSlice, _ event: inout triage_event) -> triage_status {
+    func parse(_ value: ByteSlice, _ event: inout triage_event) -> triage_status {
         value.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress else { return triage_status_empty }
             return triage_decoder_decode(
@@ -120,7 +154,7 @@ public final class EventDecoder {
     /// The bytes that the parser is ready for without asking for memory.
     var capacity: Int { triage_decoder_capacity(parser) }
 
-    private static func rule(for status: triage_status) -> InvalidEvent.Rule {
+    static func rule(for status: triage_status) -> InvalidEvent.Rule {
         switch status {
         case triage_status_empty: .empty
         case triage_status_utf8: .utf8
@@ -131,14 +165,19 @@ public final class EventDecoder {
         }
     }
 
+    /// An empty table in the scratch buffer; how many bytes it has.
+    func clearFields() -> Int {
+        for index in 0..<Int(TRIAGE_FIELD_COUNT) { setField(index, triage_text(start: Int16(triage_text_absent), count: 0)) }
+        return Int(TRIAGE_FIELD_COUNT) * MemoryLayout<triage_text>.stride
+    }
+
     private func tombstone(key: ByteSlice?, topicAction: ChangeAction?) throws(InvalidEvent) -> PatientEvent {
         guard let key else { throw topicAction == nil ? InvalidEvent(.nullValue, at: "") : InvalidEvent(.idMissing, at: "key") }
-        for index in 0..<Int(TRIAGE_FIELD_COUNT) { setField(index, triage_text(start: Int16(triage_text_absent), count: 0)) }
-        let kept = Int(TRIAGE_FIELD_COUNT) * MemoryLayout<triage_text>.stride
+        let kept = clearFields()
         return PatientEvent(action: .deleted, form: .tombstone, value: nil, fields: try fields(keeping: kept, id: key))
     }
 
-    private func judge(
+    func judge(
         _ event: triage_event, value: ByteSlice, key: ByteSlice?, topicAction: ChangeAction?
     ) throws(InvalidEvent) -> PatientEvent {
         let form: EventForm
@@ -205,13 +244,13 @@ public final class EventDecoder {
     }
 
     @inline(__always)
-    private func requirePatient(_ type: triage_text, at path: @autoclosure () -> String) throws(InvalidEvent) {
+    func requirePatient(_ type: triage_text, at path: @autoclosure () -> String) throws(InvalidEvent) {
         if let text = bytes(type), FHIRGrammar.equals(text, "Patient") { return }
         let isMissing = Int32(type.start) == triage_text_absent || Int32(type.start) == triage_text_not_a_string
         throw InvalidEvent(isMissing ? .resourceTypeMissing : .resourceTypeForeign, at: path())
     }
 
-    private func checkGrammars(deceased: triage_text) throws(InvalidEvent) {
+    func checkGrammars(deceased: triage_text) throws(InvalidEvent) {
         try check(field(triage_field_resource_id), FHIRGrammar.isID, .id, at: "Patient.id")
         try check(field(triage_field_version_id), FHIRGrammar.isID, .id, at: "Patient.meta.versionId")
         let isInstant = { (text: UnsafeRawBufferPointer) in FHIRGrammar.instant(text) != nil }
@@ -233,16 +272,16 @@ public final class EventDecoder {
 
     /// The bytes of a text in the scratch buffer; nil if there is none.
     @inline(__always)
-    private func bytes(_ text: triage_text) -> UnsafeRawBufferPointer? {
+    func bytes(_ text: triage_text) -> UnsafeRawBufferPointer? {
         text.start < 0 ? nil : UnsafeRawBufferPointer(start: scratch + Int(text.start), count: Int(text.count))
     }
 
     @inline(__always)
-    private func field(_ index: triage_field_index) -> triage_text {
+    func field(_ index: triage_field_index) -> triage_text {
         scratch.load(fromByteOffset: Int(index.rawValue) * MemoryLayout<triage_text>.stride, as: triage_text.self)
     }
 
-    private func setField(_ index: Int, _ text: triage_text) {
+    func setField(_ index: Int, _ text: triage_text) {
         scratch.storeBytes(of: text, toByteOffset: index * MemoryLayout<triage_text>.stride, as: triage_text.self)
     }
 
@@ -251,8 +290,13 @@ public final class EventDecoder {
         DecodedFields(block: ByteSlice(copying: UnsafeRawBufferPointer(start: scratch, count: count)))
     }
 
-    /// The same with further texts of up to 256 bytes each, at most four, in the places of what was there; what is longer is left out.
-    private func fields(keeping count: Int, with texts: [(DecodedFields.Field, ByteSlice)]) -> DecodedFields {
+    /// The same with further texts of up to 256 bytes each, at most six, in the places of what was there; what is longer is left out.
+    func fields(keeping count: Int, with texts: [(DecodedFields.Field, ByteSlice)]) -> DecodedFields {
+        fields(keeping: add(texts, at: count))
+    }
+
+    /// Writes further texts into the scratch buffer, behind `count` bytes; returns how many there are then.
+    func add(_ texts: [(DecodedFields.Field, ByteSlice)], at count: Int) -> Int {
         var end = count
         for (field, text) in texts where text.count <= Int(TRIAGE_MAXIMUM_TEXT) {
             text.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: scratch + end, count: $0.count).copyMemory(from: $0) }
@@ -260,7 +304,7 @@ public final class EventDecoder {
                 field.rawValue, triage_text(start: Int16(truncatingIfNeeded: end), count: Int16(truncatingIfNeeded: text.count)))
             end += text.count
         }
-        return fields(keeping: end)
+        return end
     }
 
     /// The same with the key as resource id.

@@ -69,6 +69,8 @@ public enum TopicRole: Sendable, Hashable {
     case events
     /// Commands.
     case commands
+    /// What change data capture writes: a tombstone is no delete there, and other resource types are passed over.
+    case changeData
 }
 
 /// Which topics carry something else than change events. Retry and dead letter topics carry what the topic beside them does.
@@ -76,11 +78,18 @@ public struct TopicRoles: Sendable, Hashable {
     /// Topics of commands. Default ``TopicName/commands``.
     public var commands: Set<String>
 
+    /// Topics of change data. Default none.
+    public var changeData: Set<String>
+
     /// These topics; all others carry events.
-    public init(commands: Set<String> = [TopicName.commands]) { self.commands = commands }
+    public init(commands: Set<String> = [TopicName.commands], changeData: Set<String> = []) {
+        self.commands = commands
+        self.changeData = changeData
+    }
 
     /// What `topic` carries.
     public func role(of topic: String) -> TopicRole {
-        commands.contains(TopicName.main(of: topic)) ? .commands : .events
+        let main = TopicName.main(of: topic)
+        return changeData.contains(main) ? .changeData : commands.contains(main) ? .commands : .events
     }
 }

@@ -9,7 +9,7 @@ struct EventRuleTests {
         arguments: [
             ("", "empty_value@"), (" \n", "empty_value@"), ("[]", "not_an_object@"), ("\"x\"", "not_an_object@"),
             ("null", "not_an_object@"), ("{}", "unknown_form@"), (#"{"foo":1}"#, "unknown_form@"),
-            (#"{"before":null,"after":{},"op":"c"}"#, "unknown_form@"),
+            (#"{"before":null,"after":{},"op":"c"}"#, "row_without_resource@after"),
             (#"{"type":"PatientMerged","data":{}}"#, "unknown_action@type"),
             (#"{"type":"Created","data":{}}"#, "unknown_action@type"),
             (#"{"type":"patientCreated","data":{}}"#, "unknown_action@type"),

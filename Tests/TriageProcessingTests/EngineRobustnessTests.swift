@@ -30,6 +30,14 @@ struct BadEvent: Sendable, CustomTestStringConvertible {
         #"{"type":"PatientCreated","data":{"resourceType":"Patient",\#(members)}}"#
     }
 
+    private static let severalEvents = #"""
+        {"resourceType":"Bundle","type":"history","entry":[
+        {"resource":{"resourceType":"SubscriptionStatus","type":"event-notification","notificationEvent":[
+        {"eventNumber":"1","focus":{"reference":"Patient/p1"}},{"eventNumber":"2","focus":{"reference":"Patient/p2"}}]}},
+        {"request":{"method":"DELETE","url":"Patient/p1"},"fullUrl":"Patient/p1"},
+        {"request":{"method":"DELETE","url":"Patient/p2"},"fullUrl":"Patient/p2"}]}
+        """#
+
     static let all: [BadEvent] = [
         BadEvent("null without a key", .nullValue, nil as ByteSlice?, key: nil),
         BadEvent("empty", .empty, ""), BadEvent("blank", .empty, " \n"),
@@ -55,6 +63,9 @@ struct BadEvent: Sendable, CustomTestStringConvertible {
             "updated without id or key", .idMissing, #"{"type":"PatientUpdated","data":{"resourceType":"Patient"}}"#, key: nil),
         BadEvent("unknown action", .action, #"{"type":"PatientMerged","data":{"resourceType":"Patient"}}"#),
         BadEvent("unknown gender", .gender, created(#""gender":"patient Meier""#)),
+        BadEvent("a row without a resource", .row, #"{"op":"c","after":{"id":"p1"},"source":{"table":"patient"}}"#),
+        BadEvent("several events", .severalEvents, severalEvents),
+        BadEvent("a CloudEvent without an id", .cloudEvent, #"{"specversion":"1.0","type":"PatientCreated","source":"s"}"#),
         BadEvent("birth date", .birthDate, created(#""birthDate":"31.12.1999""#)),
         BadEvent("timestamp", .timestamp, created(#""meta":{"lastUpdated":"yesterday"}"#)),
         BadEvent("element type", .elementType, created(#""name":"Meier""#)),
@@ -71,7 +82,7 @@ struct EngineRobustnessTests {
 
     @Test("every rule has an example, but for the one that takes 64 MiB and those of other topics than of events")
     func everyRule() {
-        let elsewhere: Set<InvalidEvent.Rule> = [.tooLarge, .requestIDMissing, .requestID]
+        let elsewhere: Set<InvalidEvent.Rule> = [.tooLarge, .requestIDMissing, .requestID, .nothing]
         #expect(Set(BadEvent.all.map(\.rule)) == Set(InvalidEvent.Rule.allCases).subtracting(elsewhere))
     }
 

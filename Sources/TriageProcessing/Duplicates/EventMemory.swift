@@ -92,13 +92,34 @@ extension Engine {
         _ delivery: Delivery, step: ProcessStep, first: (origin: String, span: TraceContext), lane: LaneKey,
         at start: Timestamp
     ) {
+        step.duplicates(first.span, origin: SafeText(vetted: first.origin))
+        counts.deduplicated += 1
+        memory.skipped(delivery.partition.mainTopic)
+        endSkipped(delivery, step: step, lane: lane, at: start)
+    }
+
+    /// Ends a delivery that tells of nothing to handle, such as a tombstone among change data: its offset is complete.
+    func passOver(_ delivery: Delivery, _ nothing: InvalidEvent, step: ProcessStep, lane: LaneKey, at start: Timestamp) {
+        step.passedOver(SafeText(vetted: nothing.path))
+        counts.skipped += 1
+        let topic = delivery.partition.mainTopic
+        if configuration.roles.role(of: topic) == .changeData {
+            meter.counter(
+                Metric.eventsCaptured,
+                [
+                    "triage.capture.source": "change_data", "triage.capture.result": "skipped",
+                    "messaging.destination.name": SafeText(vetted: topic),
+                ]
+            ).add(1)
+        }
+        endSkipped(delivery, step: step, lane: lane, at: start)
+    }
+
+    private func endSkipped(_ delivery: Delivery, step: ProcessStep, lane: LaneKey, at start: Timestamp) {
         let partition = delivery.partition
         let context = step.context
-        step.duplicates(first.span, origin: SafeText(vetted: first.origin))
         let now = clock.now()
         step.end(.skipped, tracer: tracer, at: now)
-        counts.deduplicated += 1
-        memory.skipped(partition.mainTopic)
         partition.metrics.processDuration.record(now.seconds(since: start), in: context, at: now)
         partition.metrics.deliveries(.skipped).add(1)
         if delivery === probe { probeSaidNothing(at: now) }

@@ -45,7 +45,9 @@ extension Engine {
         }
         let event: PatientEvent
         do throws(InvalidEvent) { event = try decode(delivery) } catch {
-            if let head = blocker(of: delivery, lane: lane) {
+            if error.isNothing {
+                passOver(delivery, error, step: step, lane: lane, at: start)
+            } else if let head = blocker(of: delivery, lane: lane) {
                 // It is given up in its turn, like every event of its patient.
                 if delivery === probe { probeSaidNothing(at: start) }
                 park(delivery, behind: head, step: step, lane: lane, isMalformed: true)

@@ -99,6 +99,9 @@ public final class ProcessStep {
         if first.isValid { span?.add(SpanLink(first)) }
     }
 
+    /// Says that the record tells of nothing to handle, and which of its members told so.
+    public func passedOver(_ member: SafeText) { span?.append("triage.skip.reason", .text(member)) }
+
     /// Says that a higher version of the resource was handled before.
     public func markStale() { span?.append("triage.stale", .bool(true)) }
 
