@@ -1,4 +1,4 @@
-internal import TriageEvents
+public import TriageEvents
 public import TriageKafka
 public import TriageProcessing
 
@@ -51,6 +51,15 @@ public struct Configuration: Sendable {
     public var listen = Listen()
     /// Takes commands in over HTTP; nil, the default, does not. `TRIAGE_ACCEPT_COMMANDS`.
     public var acceptedCommands: AcceptedCommands?
+    /// How events are written that are taken in from webhooks, change data and commands; `TRIAGE_PATTERN` and others.
+    public var capture = Capture()
+    /// Topics of change data whose records are published as events; their `.retry` and `.dlq` topics come along. Default
+    /// none; `TRIAGE_CHANGE_DATA_TOPICS`.
+    public var changeDataTopics: [String] = []
+    /// Which of ``topics`` carry something else than events. Default: the commands' topic carries commands.
+    public var roles = TopicRoles()
+    /// Whether the handler is called with events at all; a service may only take events in. Default true; `TRIAGE_EVENTS`.
+    public var handlesEvents = true
     /// End when every partition, retries included, has been worked to its end. Default false.
     public var endsWhenIdle = false
     /// The FHIR server that commands are carried out on and webhooks fetch from; nil for none. `TRIAGE_FHIR_SERVER` and its like.

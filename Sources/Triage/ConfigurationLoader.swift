@@ -10,7 +10,7 @@ public import TriageTelemetry
 public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
     public static let keys: [(key: String, meaning: String)] =
-        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys
+        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys + captureKeys
 
     private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
@@ -102,9 +102,7 @@ public struct ConfigurationLoader: Sendable {
             configuration.kafka.groupInstanceID = id
         }
         if let topics = text("topics") {
-            var seen: Set<String> = []
-            configuration.topics = topics.split(separator: ",").map { $0.trimmingSpaces() }
-                .filter { !$0.isEmpty && seen.insert($0).inserted }
+            configuration.topics = ConfigurationLoader.topics(topics)
             try ConfigurationLoader.check(topics: configuration.topics)
         }
         let commandTopics = try truth("commands") ?? false ? [TopicName.commands] : []
@@ -157,6 +155,7 @@ public struct ConfigurationLoader: Sendable {
         configuration.delivery = try delivery(attemptTimeout: configuration.attemptTimeout)
         configuration.listen = try listen()
         configuration.acceptedCommands = try acceptedCommands()
+        try readCapture(into: &configuration)
         return configuration
     }
 
@@ -168,17 +167,23 @@ public struct ConfigurationLoader: Sendable {
         return duration
     }
 
+    /// The names in a list, each once.
+    static func topics(_ list: String) -> [String] {
+        var seen: Set<String> = []
+        return list.split(separator: ",").map { $0.trimmingSpaces() }.filter { !$0.isEmpty && seen.insert($0).inserted }
+    }
+
     /// Refuses topics that can't be worked on: empty, with characters Kafka doesn't allow, or retry and dead letter topics.
-    public static func check(topics: [String]) throws(ConfigurationError) {
-        guard !topics.isEmpty else { throw ConfigurationError(key: "topics", value: "", expected: "at least one topic") }
+    public static func check(topics: [String], key: String = "topics") throws(ConfigurationError) {
+        guard !topics.isEmpty else { throw ConfigurationError(key: key, value: "", expected: "at least one topic") }
         for topic in topics {
             guard isLegalName(topic, maximum: 243) else {
                 throw ConfigurationError(
-                    key: "topics", value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
+                    key: key, value: topic, expected: "up to 243 letters, digits, dots, dashes or underscores")
             }
             guard !TopicName.isRetry(topic), !TopicName.isDeadLetter(topic) else {
                 throw ConfigurationError(
-                    key: "topics", value: topic, expected: "the main topic's name: its .retry topic comes along by itself"
+                    key: key, value: topic, expected: "the main topic's name: its .retry topic comes along by itself"
                 )
             }
         }

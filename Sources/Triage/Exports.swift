@@ -1,12 +1,16 @@
+@_exported public import struct TriageEvents.Acknowledgement
 // What a handler's author needs, so that `import Triage` is enough.
+@_exported public import struct TriageEvents.BrokerError
 @_exported public import struct TriageEvents.ByteSlice
 @_exported public import enum TriageEvents.ChangeAction
 @_exported public import enum TriageEvents.ErrorClass
+@_exported public import struct TriageEvents.InvalidEvent
 @_exported public import struct TriageEvents.PatientEvent
 @_exported public import struct TriageEvents.Record
 @_exported public import struct TriageEvents.RecordPosition
 @_exported public import struct TriageEvents.Timestamp
 @_exported public import enum TriageEvents.TopicPattern
+@_exported public import enum TriageIngress.CloudEventMode
 @_exported public import struct TriageKafka.KafkaConfiguration
 @_exported public import struct TriageProcessing.BatchFailure
 @_exported public import struct TriageProcessing.BatchPolicy

@@ -65,6 +65,7 @@ public final class Processor: Service, Sendable {
         reader = try KafkaRecordReader(kafka, log: logger.kafkaLog)
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
+        settings.roles = configuration.roles
         settings.retries = configuration.retries
         settings.newTraceAfter = configuration.newTraceAfter
         settings.outage = configuration.outage

@@ -114,6 +114,7 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("File with at least 32 bytes that resource ids are hashed with.", valueName: "file"))
     var identifierKeyFile: String?
     @OptionGroup(title: "Listening") var listening: ListenOptions
+    @OptionGroup(title: "Taking events in") var capture: ChangeDataOptions
     @Flag(
         name: [.customShort("e"), .customLong("exit-at-end")],
         help: "End when every partition, retries included, has been worked to its end.")
@@ -134,7 +135,9 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ]
-            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags] {
+            for group in [
+                delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags,
+            ] {
                 flags.merge(group) { _, flag in flag }
             }
             var (configuration, loader) = try await broker.load(flags)
@@ -155,7 +158,8 @@ struct RunCommand: AsyncParsableCommand {
             handler: Self.handler(handler, configuration, telemetry: telemetry, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        let topics = configuration.topics.joined(separator: ", ")
+        let topics = ((configuration.handlesEvents ? configuration.topics : []) + configuration.changeDataTopics)
+            .joined(separator: ", ")
         logger.log(
             level: .notice, safe: SafeText(vetted: "group \(configuration.group): \(topics)"),
             shown: "group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(topics)"

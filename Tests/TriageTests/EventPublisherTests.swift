@@ -1,5 +1,6 @@
 import Testing
 import TriageEvents
+import TriageKafka
 import TriageTelemetry
 import TriageTestKit
 
@@ -94,4 +95,65 @@ struct EventPublisherTests {
             ("plain ü", "\"plain ü\""), ("\"\\", #""\"\\""#), ("\n\t\u{1}\u{1F}", #""\u000a\u0009\u0001\u001f""#), ("", "\"\""),
         ])
     func escaping(text: String, quoted: String) { #expect(JSONText(text).quoted == quoted) }
+
+    private func publisher(_ cluster: EmbeddedCluster) throws -> EventPublisher {
+        try EventPublisher(
+            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), telemetry: makeTelemetry(), logger: quiet())
+    }
+
+    @Test("One change by bytes or text, with ids of one's own; where it stands is told")
+    func changes() async throws {
+        let cluster = try makeCluster()
+        defer { cluster.close() }
+        let publisher = try publisher(cluster)
+        defer { publisher.close() }
+        let patient = #"{"resourceType":"Patient","id":"p1"}"#
+        let first = try await publisher.publish(.created, patient, eventID: "e-1", correlationID: "c-1")
+        let second = try await publisher.publish(.created, Array(patient.utf8))
+        #expect(first.partition == second.partition && second.offset == first.offset + 1)
+        let found = try await records(of: [created], in: cluster).sorted { $0.offset < $1.offset }
+        let events = try found.map { try EventDecoder().decode($0) }
+        #expect(events.map(\.resource) == [ByteSlice(patient), ByteSlice(patient)])
+        #expect(events[0].eventID == "e-1" && events[0].correlationID == "c-1" && events[1].eventID?.utf8.count == 36)
+        await #expect(throws: InvalidEvent(.idMissing, at: "Patient.id")) {
+            try await publisher.publish(.updated, #"{"resourceType":"Patient"}"#)
+        }
+        // What says itself what happened isn't wrapped once more.
+        await #expect(throws: InvalidEvent(.unknownForm, at: "")) {
+            try await publisher.publish(.created, #"{"type":"PatientCreated","data":\#(patient)}"#)
+        }
+    }
+
+    @Test(
+        "Several changes in one call: in order; an invalid one keeps all back and is named, a refused one is named with the others' places"
+    )
+    func batches() async throws {
+        let cluster = try makeCluster()
+        defer { cluster.close() }
+        let publisher = try publisher(cluster)
+        defer { publisher.close() }
+        func change(_ id: String, _ more: String = "") -> PatientChange {
+            PatientChange(.created, #"{"resourceType":"Patient","id":"\#(id)"\#(more)}"#)
+        }
+        #expect(try await publisher.publish([]).isEmpty)
+        do {
+            try await publisher.publish([change("a"), change("b", #","gender":"x""#), change("c/d")])
+            Issue.record("it was published")
+        } catch let error as PublishError {
+            #expect(error.failures.keys.sorted() == [1, 2] && error.acknowledgements.isEmpty)
+            #expect(error.failures[1] as? InvalidEvent == InvalidEvent(.gender, at: "Patient.gender"))
+        }
+        #expect(try await records(of: [created], in: cluster).isEmpty)
+        let huge = String(repeating: "x", count: 2 << 20)
+        do {
+            try await publisher.publish([change("a"), change("b", #","language":"\#(huge)""#), change("c")])
+            Issue.record("it was published")
+        } catch let error as PublishError {
+            #expect(error.failures.keys.sorted() == [1] && error.acknowledgements.keys.sorted() == [0, 2])
+            #expect((error.failures[1] as? BrokerError)?.isTooLarge == true)
+            #expect(error.description.hasPrefix("1 of 3 not published; number 1: "))
+        }
+        #expect(try await publisher.publish([change("a"), change("a")]).count == 2)
+        #expect(try await records(of: [created], in: cluster).count == 4)
+    }
 }

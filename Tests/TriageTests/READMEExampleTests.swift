@@ -39,6 +39,24 @@ func serve(_ database: any PatientDatabase, _ configuration: Configuration, _ te
 }
 // README batch ↑
 
+// README publish ↓
+struct Intake {
+    let publisher: EventPublisher
+
+    /// In a handler: the send is a child of the attempt, so one trace leads from the event to those that it causes.
+    func handle(_ event: PatientEvent, _ context: HandlerContext) async throws {
+        guard let patient = event.resource, event.action == .created else { return }
+        try await publisher.publish(.updated, patient, correlationID: event.correlationID)  // acknowledged, or thrown
+    }
+}
+
+func importPatients(_ patients: [String], brokers: String, telemetry: Telemetry) async throws -> [Acknowledgement] {
+    let publisher = try EventPublisher(KafkaConfiguration(bootstrapServers: brokers), telemetry: telemetry, source: "import")
+    defer { publisher.close() }
+    return try await publisher.publish(patients.map { PatientChange(.created, $0) })  // a PublishError names those that failed
+}
+// README publish ↑
+
 /// What the example calls: the reader's own service.
 protocol PatientService: Sendable {
     func put(_ id: String, _ resource: ByteSlice?) async throws -> Int

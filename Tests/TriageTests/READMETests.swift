@@ -72,6 +72,40 @@ struct READMETests {
         #expect(dead.compactMap { $0.headers.text("error") } == ["RejectedError refused"])
     }
 
+    @Test("The README's publishing is the code that is compiled here, and does what its comments say")
+    func publishing() async throws {
+        let source = try text("Tests/TriageTests/READMEExampleTests.swift")
+        let begin = try #require(source.range(of: "// README publish ↓\n"))
+        let end = try #require(source.range(of: "// README publish ↑"))
+        #expect(try text("README.md").contains("```swift\n\(source[begin.upperBound..<end.lowerBound])```\n"))
+
+        let cluster = try makeCluster()
+        defer { cluster.close() }
+        let recorder = SpanRecorder()
+        let telemetry = makeTelemetry([recorder])
+        let patients = ["a", "b"].map { #"{"resourceType":"Patient","id":"\#($0)"}"# }
+        let answers = try await importPatients(patients, brokers: cluster.bootstrapServers, telemetry: telemetry)
+        #expect(answers.count == 2)
+        var configuration = makeConfiguration(cluster)
+        configuration.endsWhenIdle = true
+        let publisher = try EventPublisher(configuration.kafka, telemetry: telemetry, logger: quiet())
+        let processor = try Processor(
+            configuration, telemetry: telemetry, logger: quiet(), handler: Intake(publisher: publisher).handle)
+        try await processor.run()
+        publisher.close()
+        let decoder = EventDecoder()
+        let found = try await records(of: TopicPattern.hybrid.patientTopics, in: cluster)
+        let created = try found.filter { $0.topic == "fhir.Patient.created" }.map { try decoder.decode($0) }
+        let updated = try found.filter { $0.topic == "fhir.Patient.updated" }.map { try decoder.decode($0) }
+        #expect(created.count == 2 && created.allSatisfy { $0.source == "import" })
+        #expect(Set(updated.map(\.correlationID)) == Set(created.map(\.correlationID)) && updated.count == 2)
+        #expect(Set(updated.map(\.resource)) == Set(patients.map { ByteSlice($0) }))
+        for send in recorder.spans where send.template.name == "send fhir.Patient.updated" {
+            let attempt = try #require(recorder.spans.first { $0.context.spanID == send.parentSpanID })
+            #expect(attempt.template.name == "attempt" && attempt.context.traceID == send.context.traceID)
+        }
+    }
+
     @Test("The README's handler does what its comments say")
     func handler() async throws {
         final class Service: PatientService {

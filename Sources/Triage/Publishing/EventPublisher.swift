@@ -1,7 +1,7 @@
 public import Logging
 internal import Synchronization
 public import TriageEvents
-internal import TriageIngress
+public import TriageIngress
 public import TriageKafka
 internal import TriageTelemetry
 
@@ -10,9 +10,10 @@ public final class EventPublisher: Sendable {
     /// How topics are named.
     public let pattern: TopicPattern
     private let sink: TracedSink
-    private let capture: CaptureSink
+    let capture: CaptureSink
     private let clock: any EventClock
     private let outstanding = Mutex(0)
+    let decoder = Mutex(EventDecoder())
 
     /// A publisher; it connects in the background.
     ///
@@ -21,11 +22,12 @@ public final class EventPublisher: Sendable {
     ///   - telemetry: where its spans and metrics go.
     ///   - pattern: how topics are named; the default is the hybrid one.
     ///   - source: `metadata.source` of the events it makes.
+    ///   - cloudEvents: whether the events it makes are CloudEvents; the default is envelopes.
     ///   - logger: told by the Kafka client what keeps it from reaching the brokers.
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     public init(
         _ kafka: KafkaConfiguration, telemetry: Telemetry, pattern: TopicPattern = .hybrid, source: String = "triage",
-        logger: Logger = Logger(label: "triage")
+        cloudEvents: CloudEventMode = .off, logger: Logger = Logger(label: "triage")
     ) throws(KafkaConfigurationError) {
         self.pattern = pattern
         clock = telemetry.tracer.clock
@@ -34,13 +36,14 @@ public final class EventPublisher: Sendable {
             clientID: kafka.clientID
         )
         capture = CaptureSink(
-            sink, tracer: telemetry.tracer, meter: telemetry.meter, pattern: pattern, format: EventFormat(source: source))
+            sink, tracer: telemetry.tracer, meter: telemetry.meter, pattern: pattern,
+            format: EventFormat(source: source, cloudEvents: cloudEvents))
     }
 
     /// Validates one JSON text — a Patient resource, or an event as an envelope or in the flat form — and hands it over.
     ///
-    /// A resource is wrapped in an envelope, its bytes inside `data` untouched; an event's bytes are sent as they are. The
-    /// key is the resource's id, or null if a created resource has none. Waits while the producer's queue is full. The send is
+    /// A resource is wrapped in an envelope, its bytes inside `data` untouched; an event's bytes are sent as they are. A change record,
+    /// a notification of one event and a CloudEvent are written anew, with what they say of themselves. The key is the resource's id, or null if a created resource has none. Waits while the producer's queue is full. The send is
     /// a child of the current span, such as the attempt of the handler that calls; else it begins a trace.
     ///
     /// - Parameters:
@@ -54,19 +57,27 @@ public final class EventPublisher: Sendable {
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) async throws {
         let event = try decoder.decode(value: json, key: nil, topicAction: action)
-        let eventID = event.form == .resource ? ByteSlice(randomUUID()) : event.eventIDBytes
+        try await send(event, as: EventPublisher.isWritten(event.form) ? nil : CapturedEvent(event), completion)
+    }
+
+    /// Whether a value of this form is sent as it is; what only other systems write is written anew.
+    static func isWritten(_ form: EventForm) -> Bool { form == .envelope || form == .flat }
+
+    /// Sends an event: written as this publisher writes if there is something `made` of it, else its own bytes.
+    func send(
+        _ event: PatientEvent, as made: CapturedEvent?,
+        _ completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
+    ) async throws(BrokerError) {
+        let eventID = made == nil ? event.eventIDBytes : ByteSlice(made?.eventID ?? randomUUID())
         let (value, headers) =
-            event.form == .resource
-            ? capture.format.value(
-                of: CapturedEvent(event.action, resourceID: event.resourceIDBytes, resource: json),
-                eventID: eventID?.utf8Text ?? "", now: clock.now())
-            : (json, [Header("content-type", text: "application/fhir+json")])
+            made.map { capture.format.value(of: $0, eventID: eventID?.utf8Text ?? "", now: clock.now()) }
+            ?? (event.value, [Header("content-type", text: "application/fhir+json")])
         let record = OutboundRecord(
             topic: pattern.topic(resourceType: event.resourceType, action: event.action), key: event.resourceIDBytes,
             value: value, headers: Headers(headers)
         )
         outstanding.withLock { $0 += 1 }
-        do {
+        do throws(BrokerError) {
             try await capture.send(
                 record, from: .library, parent: currentTraceContext(),
                 attributes: CaptureSink.attributes(action: event.action, resourceID: event.resourceIDBytes, eventID: eventID)

@@ -31,6 +31,15 @@ final class CaptureOutlet: Sendable {
         capture = CaptureSink(sink, tracer: telemetry.tracer, meter: telemetry.meter, pattern: pattern, format: format)
     }
 
+    /// The same as a configuration says.
+    convenience init(
+        _ configuration: Configuration, timeout: Duration, telemetry: Telemetry, logger: Logger
+    ) throws(KafkaConfigurationError) {
+        try self.init(
+            configuration.kafka, timeout: timeout, pattern: configuration.capture.pattern,
+            format: configuration.capture.format, telemetry: telemetry, logger: logger)
+    }
+
     /// Waits for what was handed over, at most `timeout`, and ends the producer.
     func close(within timeout: Duration) async {
         _ = await sink.flush(timeout: timeout)

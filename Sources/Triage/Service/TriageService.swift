@@ -36,7 +36,7 @@ public final class TriageService: Service, Sendable {
     ///   - telemetry: where spans and metrics go; the caller shuts it down after the service has ended.
     ///   - onListening: told the port of each server that listens.
     ///   - handler: what is done with each event; nil processes none.
-    /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
+    /// - Throws: `KafkaConfigurationError` naming the property that can't be used; ``ConfigurationError`` if there is nothing to do.
     public init(
         _ configuration: Configuration, telemetry: Telemetry, logger: Logger = Logger(label: "triage"),
         onListening: @escaping @Sendable (Listener, Int) -> Void = { _, _ in }, handler: EventHandler?
@@ -48,7 +48,7 @@ public final class TriageService: Service, Sendable {
         var parts: [any ServicePart] = []
         // Set by the first part that takes something in.
         var outlet: CaptureOutlet?
-        if let handler {
+        if let handler, configuration.handlesEvents {
             var alone = configuration
             alone.http = nil
             let processor = try Processor(alone, telemetry: telemetry, logger: logger, handler: handler)
@@ -64,10 +64,12 @@ public final class TriageService: Service, Sendable {
             let made =
                 try outlet
                 ?? CaptureOutlet(
-                    configuration.kafka, timeout: patience, pattern: .hybrid, format: EventFormat(), telemetry: telemetry,
-                    logger: logger)
+                    configuration, timeout: patience, telemetry: telemetry, logger: logger)
             outlet = made
             return made
+        }
+        if !configuration.changeDataTopics.isEmpty {
+            parts.append(try ChangeDataPart(configuration, outlet: shared(), telemetry: telemetry, logger: logger))
         }
         if let commands = configuration.commands, let fhir = configuration.fhir {
             parts.append(
@@ -92,6 +94,9 @@ public final class TriageService: Service, Sendable {
                 try IngressPart(
                     routes, configuration.listen, gracePeriod: configuration.gracePeriod, telemetry: telemetry, logger: logger,
                     onListening: { onListening(.ingress, $0) }))
+        }
+        if parts.isEmpty {
+            throw ConfigurationError(key: "events", value: "false", expected: "something else to do, such as change-data-topics")
         }
         self.parts = parts
         self.outlet = outlet

@@ -134,7 +134,7 @@ public final class CaptureSink: Sendable {
 }
 
 /// Collects the brokers' answers to several records.
-private final class Answers: Sendable {
+package final class Answers: Sendable {
     private struct State {
         var answers: [Result<Acknowledgement, BrokerError>?]
         var missing: Int
@@ -142,9 +142,11 @@ private final class Answers: Sendable {
     }
     private let state: Mutex<State>
 
-    init(count: Int) { state = Mutex(State(answers: Array(repeating: nil, count: count), missing: count)) }
+    /// For so many.
+    package init(count: Int) { state = Mutex(State(answers: Array(repeating: nil, count: count), missing: count)) }
 
-    func take(_ answer: Result<Acknowledgement, BrokerError>, at index: Int) {
+    /// The answer to one of them, to be taken once.
+    package func take(_ answer: Result<Acknowledgement, BrokerError>, at index: Int) {
         let waiter: CheckedContinuation<Void, Never>? = state.withLock { state in
             state.answers[index] = answer
             state.missing -= 1
@@ -155,7 +157,8 @@ private final class Answers: Sendable {
         waiter?.resume()
     }
 
-    func all() async -> [Result<Acknowledgement, BrokerError>] {
+    /// All of them, as soon as the last one is there.
+    package func all() async -> [Result<Acknowledgement, BrokerError>] {
         await withCheckedContinuation { continuation in
             let isComplete = state.withLock { state in
                 if state.missing > 0 { state.waiter = continuation }

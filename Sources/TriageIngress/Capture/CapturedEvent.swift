@@ -1,5 +1,4 @@
 public import TriageEvents
-internal import TriageTelemetry
 
 /// A change that was taken in from outside and validated: what becomes a record.
 public struct CapturedEvent: Sendable {
@@ -43,40 +42,4 @@ public enum CaptureSource: String, Sendable, CaseIterable {
     case command
     /// A program that publishes through the library, or `triage publish`.
     case library
-}
-
-/// How an event's value is written.
-public struct EventFormat: Sendable, Hashable {
-    /// `metadata.source` of the events that are made.
-    public var source: String
-
-    /// Envelopes that name this source.
-    public init(source: String = "triage") { self.source = source }
-
-    /// The record of an event, without key, topic and trace context.
-    ///
-    /// A delete without a resource has null for `data`.
-    ///
-    /// - Parameters:
-    ///   - eventID: `metadata.eventId`, whatever the event's own says.
-    ///   - now: `metadata.timestamp` if the event has none.
-    public func value(of event: CapturedEvent, eventID: String, now: Timestamp) -> (value: ByteSlice, headers: [Header]) {
-        let type =
-            switch event.action {
-            case .created: "PatientCreated"
-            case .updated: "PatientUpdated"
-            case .deleted: "PatientDeleted"
-            }
-        let head = #"{"type":"\#(type)","data":"#
-        let tail = """
-            ,"metadata":{"eventId":\(JSONText(eventID).quoted),"timestamp":\(JSONText(event.timestamp ?? now.iso8601).quoted),\
-            "source":\(JSONText(source).quoted),"correlationId":\(JSONText(event.correlationID ?? randomUUID()).quoted)}}
-            """
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(head.utf8.count + (event.resource?.count ?? 4) + tail.utf8.count)
-        bytes += head.utf8
-        if let resource = event.resource { bytes += resource } else { bytes += "null".utf8 }
-        bytes += tail.utf8
-        return (ByteSlice(bytes), [Header("content-type", text: "application/fhir+json")])
-    }
 }
