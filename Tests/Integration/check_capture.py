@@ -111,7 +111,7 @@ def capture(report, room):
     run.signal(signal.SIGTERM)
     report.equal("a clean stop", run.wait(60), 0)
     summary = parsed(run)
-    report.equal("nothing is dead-lettered", summary["deadLettered"], 0)
+    report.equal("nothing is dead-lettered", summary["dead_lettered"], 0)
     traced(report, spans_of(collector.traces()), receiver, events(kcat, CREATED, identifier)[0])
     output = (run.err() + run.out()).encode()
     for place, data in {"OTLP": b"".join(collector.everything()), "what it says": output}.items():
@@ -173,8 +173,14 @@ def traced(report, spans, receiver, record):
     delivered = forest.by_id.get((arrived[3:35], arrived[36:52]))
     if not report.check("the receiver's traceparent is a span's", delivered is not None, arrived):
         return
-    names = [span["name"] for span in forest.chain(delivered) if span["parentSpanId"] != "00f067aa0ba902b7"]
-    report.equal("the way by parents alone", names, [f"send {CREATED}", f"process {CREATED}", "attempt", "POST"])
+    names, at = [], delivered
+    while at is not None:
+        names.insert(0, at["name"])
+        last, at = at, forest.parent(at)
+    report.equal(
+        "the way by parents alone", names,
+        ["POST /webhooks/fhir", f"send {CREATED}", f"process {CREATED}", "attempt", "POST"])
+    report.equal("up to the caller", last["parentSpanId"], "00f067aa0ba902b7")
     report.equal("in the caller's trace", arrived[3:35], TRACE)
     report.equal("the record carries it as well", record.text("traceparent")[3:35], TRACE)
 
