@@ -78,7 +78,8 @@ public final class TriageService: Service, Sendable {
         var routes: [any IngressRoute] = []
         if let webhooks = configuration.webhooks {
             let part = try WebhookPart(
-                webhooks, from: configuration.fhir, configuration.listen, capture: shared().capture, source: EventFormat().source,
+                webhooks, from: configuration.fhir, configuration.listen, capture: shared().capture,
+                source: configuration.capture.source,
                 telemetry: telemetry, logger: logger)
             routes += part.routes
             parts.append(part)
