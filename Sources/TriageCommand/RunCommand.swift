@@ -135,9 +135,7 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile,
             ]
-            for group in [
-                delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags,
-            ] {
+            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags] {
                 flags.merge(group) { _, flag in flag }
             }
             var (configuration, loader) = try await broker.load(flags)

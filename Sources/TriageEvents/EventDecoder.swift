@@ -2,6 +2,9 @@ import CSimdJSON
 
 /// Decodes and validates Patient events in the forms of design §2, with one pass over the bytes where they lie.
 ///
+/// Envelopes, flat events and bare resources take that one pass. What is none of them is looked at again: a change record, a
+/// notification of one event, a CloudEvent; their resources are copied out.
+///
 /// One for each thread: it owns a parser and its memory, which grows with the events and is given back after one that is
 /// longer than 256 KiB. Values of up to 64 MiB are understood. Of members with the same name the first counts.
 ///
@@ -71,14 +74,14 @@ public final class EventDecoder {
     public func decode(
         value: ByteSlice?, key: ByteSlice?, topicAction: ChangeAction?
     ) throws(InvalidEvent) -> PatientEvent {
-        let source = EventSource(key: key, topicAction: topicAction, headers: Headers(), role: .events)
         let event: PatientEvent
         do throws(InvalidEvent) {
             event = try decodePlain(value, key: key, topicAction: topicAction)
         } catch {
-            return try decodeOther(value, from: source, insteadOf: error)
+            return try decodeOther(value, from: EventSource(key: key, topicAction: topicAction), insteadOf: error)
         }
-        return event.form == .envelope && !event.fields.has(.eventID) ? try withCloudAttributes(event, from: source) : event
+        guard event.form == .envelope, !event.fields.has(.eventID) else { return event }
+        return try withCloudAttributes(event, from: EventSource(key: key, topicAction: topicAction))
     }
 
     private func source(of record: Record) -> EventSource {

@@ -4,8 +4,8 @@ internal import CSimdJSON
 struct EventSource {
     let key: ByteSlice?
     var topicAction: ChangeAction?
-    let headers: Headers
-    let role: TopicRole
+    var headers = Headers()
+    var role = TopicRole.events
     /// The value stands inside another one, which stands in no other.
     var isInner = false
 }
@@ -162,8 +162,7 @@ extension EventDecoder {
     package func decode(
         cloudEvent: CloudEvent, _ value: ByteSlice, topicAction: ChangeAction?
     ) throws(InvalidEvent) -> PatientEvent {
-        let source = EventSource(key: nil, topicAction: topicAction, headers: Headers(), role: .events)
-        return try decode(cloudEvent: cloudEvent, value, from: source)
+        try decode(cloudEvent: cloudEvent, value, from: EventSource(key: nil, topicAction: topicAction))
     }
 
     private static func texts(of cloudEvent: CloudEvent) -> [(DecodedFields.Field, ByteSlice)] {

@@ -97,8 +97,9 @@ struct EventPublisherTests {
     func escaping(text: String, quoted: String) { #expect(JSONText(text).quoted == quoted) }
 
     private func publisher(_ cluster: EmbeddedCluster) throws -> EventPublisher {
-        try EventPublisher(
-            KafkaConfiguration(bootstrapServers: cluster.bootstrapServers), telemetry: makeTelemetry(), logger: quiet())
+        var kafka = KafkaConfiguration(bootstrapServers: cluster.bootstrapServers)
+        kafka.additional["message.max.bytes"] = "100000"
+        return try EventPublisher(kafka, telemetry: makeTelemetry(), logger: quiet())
     }
 
     @Test("One change by bytes or text, with ids of one's own; where it stands is told")
@@ -144,7 +145,7 @@ struct EventPublisherTests {
             #expect(error.failures[1] as? InvalidEvent == InvalidEvent(.gender, at: "Patient.gender"))
         }
         #expect(try await records(of: [created], in: cluster).isEmpty)
-        let huge = String(repeating: "x", count: 2 << 20)
+        let huge = String(repeating: "x", count: 200_000)
         do {
             try await publisher.publish([change("a"), change("b", #","language":"\#(huge)""#), change("c")])
             Issue.record("it was published")

@@ -26,6 +26,7 @@ public final class TriageService: Service, Sendable {
     private let logger: Logger
     private let parts: [any ServicePart]
     private let events: Processor?
+    private let changeData: ChangeDataPart?
     private let outlet: CaptureOutlet?
     private let onListening: @Sendable (Listener, Int) -> Void
     private let isStopping = Atomic(false)
@@ -68,9 +69,10 @@ public final class TriageService: Service, Sendable {
             outlet = made
             return made
         }
-        if !configuration.changeDataTopics.isEmpty {
-            parts.append(try ChangeDataPart(configuration, outlet: shared(), telemetry: telemetry, logger: logger))
-        }
+        changeData =
+            configuration.changeDataTopics.isEmpty
+            ? nil : try ChangeDataPart(configuration, outlet: shared(), telemetry: telemetry, logger: logger)
+        if let changeData { parts.append(changeData) }
         if let commands = configuration.commands, let fhir = configuration.fhir {
             parts.append(
                 try CommandPart(commands, on: fhir, configuration, outlet: shared(), telemetry: telemetry, logger: logger))
@@ -103,8 +105,8 @@ public final class TriageService: Service, Sendable {
         self.outlet = outlet
     }
 
-    /// What the event processor has done so far.
-    public var summary: EngineSummary { events?.summary ?? EngineSummary() }
+    /// What the event processor has done so far; that of change data where no events are handled.
+    public var summary: EngineSummary { (events ?? changeData?.processor)?.summary ?? EngineSummary() }
 
     /// Asks all parts to finish what is under way and end; returns at once.
     public func stop() {
