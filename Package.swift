@@ -160,7 +160,8 @@ let package = Package(
             name: "TriageKafkaTests", dependencies: ["TriageEvents", "TriageKafka", "TriageTestKit"], swiftSettings: strict
         ),
         .testTarget(
-            name: "TriageHTTPClientTests", dependencies: ["TriageEvents", "TriageHTTPClient"], swiftSettings: strict
+            name: "TriageHTTPClientTests", dependencies: ["TriageEvents", "TriageHTTPClient"], exclude: ["Fixtures"],
+            swiftSettings: strict
         ),
         .testTarget(
             name: "TriageProcessingTests",

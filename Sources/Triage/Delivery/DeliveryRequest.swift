@@ -23,6 +23,8 @@ struct DeliveryRequest: Sendable {
             ("Triage-Event-Type", event.type),
             ("Triage-Attempt", "\(attempt)"),
         ]
+        // A delete's bytes may not say of whom.
+        if let id = event.resourceID { headers.append(("Triage-Resource", "Patient/\(id)")) }
         if let key = delivery.signatureKey {
             headers.append((DeliverySignature.header, DeliverySignature.value(key: key, body: body, at: now)))
         }
