@@ -128,8 +128,14 @@ let package = Package(
         ),
 
         .executableTarget(
-            name: "Benchmarks", dependencies: ["Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing"],
-            path: "Tests/Benchmarks", exclude: ["Fixtures", "counts.sh", "memory.sh", "scale-out.py", "throughput.sh"],
+            name: "Benchmarks",
+            dependencies: [
+                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Tests/Benchmarks",
+            exclude: ["Fixtures", "counts.sh", "ingress.sh", "memory.sh", "scale-out.py", "throughput.sh"],
             swiftSettings: strict
         ),
 
