@@ -38,7 +38,18 @@ struct TriageCommand: AsyncParsableCommand {
         // Asks for an export once there is something to export; until then it shall not end the process.
         signal(SIGUSR1, SIG_IGN)
         keepMemory()
+        allowDescriptors()
         await main(nil)
+    }
+
+    /// Allows as many descriptors as the system lets a process have, up to 65,536: the usual soft limit of 1,024 is there for programs that
+    /// call select(2), and the connections of a server under attack alone would take all of it, those to Kafka included.
+    private static func allowDescriptors() {
+        var limit = rlimit()
+        let files = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        guard getrlimit(files, &limit) == 0, limit.rlim_cur < 65_536 else { return }
+        limit.rlim_cur = min(limit.rlim_max, 65_536)
+        setrlimit(files, &limit)
     }
 
     /// Keeps freed memory for the next fetch, up to 128 MiB of an arena: the client's fetch buffers come and go by the megabyte, and

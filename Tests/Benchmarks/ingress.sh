@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 runs=${1:-3} seconds=${2:-10} route=${ROUTE:-/commands} connections=${CONNECTIONS:-64}
-bin=$(swift build -c release --show-bin-path)
+bin=${BIN:-$(swift build -c release --show-bin-path)}
 fixtures=Tests/Benchmarks/Fixtures
 work=$(mktemp -d)
 pids=()
@@ -23,7 +23,7 @@ kafka=$(port) otlp=$(port) bare=$(port)
 "$work/sink" "$otlp" >/dev/null & pids+=($!)
 echo benchmark-token-0123456789 >"$work/token"
 python3 $fixtures/generate-events.py 1 "$work/event.tsv"
-# wrk sends the same body again and again; the patient has an id in a webhook, and none in a command to create one.
+# The patient has an id in a webhook, and none in a command to create one.
 python3 - "$work" "$route" <<'PYTHON'
 import json, sys
 work, route = sys.argv[1:]
@@ -35,9 +35,16 @@ if route == "/commands":
 else:
     body = resource
 body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+# Each webhook is about another Patient: what was captured before isn't published again.
+before, _, after = body.partition(resource.get("id", "\0"))
 open(work + "/load.lua", "w").write(
     'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/fhir+json"\n'
-    'wrk.headers["Authorization"] = "Bearer benchmark-token-0123456789"\nwrk.body = [==[' + body + ']==]\n'
+    'wrk.headers["Authorization"] = "Bearer benchmark-token-0123456789"\n'
+    'local before, after, isFixed = [==[' + before + ']==], [==[' + after + ']==], ' + ("false" if after else "true") + '\n'
+    'local count, run = 0, string.format("%x", os.time())\n'
+    'function init() math.randomseed(os.time()); run = run .. string.format("-%08x-", math.random(0, 2147483647)) end\n'
+    'function request()\n  count = count + 1\n'
+    '  return wrk.format(nil, nil, nil, isFixed and before or before .. run .. string.format("%012x", count) .. after)\nend\n'
     'done = function(summary, latency, requests)\n'
     '  local e = summary.errors\n'
     '  io.write(string.format("%d %d %.0f %.0f %d\\n", summary.requests, summary.duration, latency:percentile(50),\n'
@@ -67,7 +74,7 @@ for _ in $(seq "$runs"); do
         export OTEL_SDK_DISABLED=$disabled OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$otlp
         if [[ $route == /commands ]]; then taking=(--accept-commands --command-token-file "$work/token")
         else taking=(--webhooks --webhook-token-file "$work/token"); fi
-        "$bin/triage" run -b "127.0.0.1:$kafka" --group "g-$listen" -t nothing --handler none --http off --listen "127.0.0.1:$listen" \
+        "$bin/triage" run -b "127.0.0.1:$kafka" --no-events --http off --listen "127.0.0.1:$listen" \
             "${taking[@]}" >"$work/out" 2>"$work/err" & triage=$!; pids+=($!)
         until_listening "$listen"
         measure "$([ $disabled = true ] && echo untraced || echo traced)" "$triage" "http://127.0.0.1:$listen$route"

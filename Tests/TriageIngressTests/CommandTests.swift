@@ -81,6 +81,11 @@ private func record(
         let same = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true}, "metadata":{}}"#).get()
         let other = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":false}}"#).get()
         #expect(first.contentHash == same.contentHash && first.contentHash != other.contentHash)
+        let patient = #"{"resourceType":"Patient","id":"p"}"#
+        let hashes = try ["CreatePatient", "UpdatePatient", "DeletePatient"].map {
+            try make(#"{"type":"\#($0)","data":\#(patient)}"#).get().contentHash
+        }
+        #expect(Set(hashes).count == 3)
     }
 }
 

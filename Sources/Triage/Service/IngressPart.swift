@@ -32,7 +32,7 @@ struct IngressPart: ServicePart {
         var quiet = logger
         quiet.logLevel = .critical
         var log: (@Sendable (AccessEntry) -> Void)?
-        if listen.accessLog {
+        if listen.accessLog, logger.logLevel <= .info {
             log = { entry in logger.log(level: .info, safe: entry.text, in: entry.context) }
         }
         server = IngressServer(

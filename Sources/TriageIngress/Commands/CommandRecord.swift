@@ -59,7 +59,13 @@ public struct CommandRecord: Sendable {
         record = OutboundRecord(
             topic: TopicName.commands, key: event.resourceIDBytes, value: value,
             headers: Headers([Header("content-type", text: "application/fhir+json")]))
-        contentHash = resource.hash64(seed: UInt64(type.utf8.count))
+        let seed: UInt64 =
+            switch action {
+            case .created: 1
+            case .updated: 2
+            case .deleted: 3
+            }
+        contentHash = resource.hash64(seed: seed)
         var attributes = [
             Attribute("event.type", .text(CommandRecord.typeName(action))), Attribute("event.resource.type", .literal("Patient")),
             Attribute("event.id", AttributeValue.uuid(ByteSlice(id)) ?? .literal("_OTHER")),
