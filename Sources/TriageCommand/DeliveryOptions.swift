@@ -20,11 +20,17 @@ struct DeliveryOptions: ParsableArguments {
     @Option(help: ArgumentHelp("File with the bearer token for the receiver.", valueName: "file"))
     var deliverTokenFile: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "How events are posted: off, as they stand in Kafka, or as CloudEvents binary or structured (default: off).",
+            valueName: "mode"))
+    var deliverCloudEvents: String?
+
     var flags: [String: String?] {
         [
             "deliver-to": deliverTo, "deliver-timeout": deliverTimeout, "deliver-concurrency": deliverConcurrency,
             "deliver-rate": deliverRate, "deliver-signature-key-file": deliverSignatureKeyFile, "deliver-ca-file": deliverCaFile,
-            "deliver-token-file": deliverTokenFile,
+            "deliver-token-file": deliverTokenFile, "deliver-cloud-events": deliverCloudEvents,
         ]
     }
 }

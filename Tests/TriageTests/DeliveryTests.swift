@@ -100,6 +100,32 @@ struct DeliveryTests {
         }
     }
 
+    @Test("As CloudEvents, binary and structured, whatever form the record has; the key and the signature are of what is sent")
+    func cloudEvents() throws {
+        let resource = #"{"resourceType":"Patient","id":"p1"}"#
+        let value = #"{"type":"PatientUpdated","data":\#(resource),"metadata":{"eventId":"e-1","source":"his"}}"#
+        let event = try EventDecoder().decode(value: ByteSlice(value), key: nil, topicAction: nil)
+        let origin = RecordPosition(topic: "fhir.Patient.updated", partition: 1, offset: 7)
+        var delivery = Configuration.Delivery(to: url)
+        delivery.cloudEvents = .binary
+        let now = Timestamp(milliseconds: 1_767_225_600_000)
+        let binary = DeliveryRequest(event, contentType: "application/json", origin: origin, attempt: 2, to: delivery, now: now)
+        #expect(binary.call.body?.utf8Text == resource)
+        #expect(binary.call.header("content-type") == "application/fhir+json")
+        #expect(binary.call.header("ce-id") == "e-1" && binary.call.header("ce-type") == "PatientUpdated")
+        #expect(binary.call.header("idempotency-key") == "\"e-1\"" && binary.call.header("triage-attempt") == "2")
+        delivery.cloudEvents = .structured
+        delivery.signatureKey = Array(repeating: 7, count: 32)
+        let structured = DeliveryRequest(event, contentType: nil, origin: origin, attempt: 1, to: delivery, now: now)
+        let body = try #require(structured.call.body)
+        let json = try #require(JSONValue(body))
+        #expect(json["specversion"]?.string == "1.0" && json["source"]?.string == "his")
+        #expect(json["data"]?.text.utf8Text == resource)
+        #expect(structured.call.header("content-type")?.hasPrefix("application/cloudevents+json") == true)
+        let signature = DeliverySignature.value(key: Array(repeating: 7, count: 32), body: body, at: now)
+        #expect(structured.call.header(DeliverySignature.header) == signature)
+    }
+
     @Test("The signature is what Python's hmac makes of it")
     func signature() throws {
         let key = Array(0...31).map { UInt8($0) }

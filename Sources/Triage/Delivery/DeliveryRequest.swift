@@ -1,4 +1,5 @@
 internal import TriageEvents
+internal import TriageIngress
 internal import TriageTelemetry
 
 /// What is posted for an event, and what the answer to it means: the pure part of ``HTTPDelivery``.
@@ -16,9 +17,16 @@ struct DeliveryRequest: Sendable {
         _ event: PatientEvent, contentType: String?, origin: RecordPosition, attempt: Int, to delivery: Configuration.Delivery,
         now: Timestamp
     ) {
-        let body = event.value ?? DeliveryRequest.body(ofTombstone: event)
-        var headers: [(name: String, value: String)] = [
-            ("Content-Type", contentType.flatMap(DeliveryRequest.mediaType) ?? "application/fhir+json"),
+        let body: ByteSlice
+        var headers: [(name: String, value: String)]
+        if delivery.cloudEvents == .off {
+            body = event.value ?? DeliveryRequest.body(ofTombstone: event)
+            headers = [("Content-Type", contentType.flatMap(DeliveryRequest.mediaType) ?? "application/fhir+json")]
+        } else {
+            (headers, body) = CloudEventHTTP.request(
+                for: CloudEvent(event, id: "\(origin)", source: "triage"), mode: delivery.cloudEvents)
+        }
+        headers += [
             ("Idempotency-Key", "\"\(DeliveryRequest.key(of: event, origin: origin))\""),
             ("Triage-Event-Type", event.type),
             ("Triage-Attempt", "\(attempt)"),

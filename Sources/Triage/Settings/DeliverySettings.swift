@@ -1,4 +1,5 @@
 internal import TriageEvents
+public import TriageIngress
 
 extension Configuration {
     /// Delivering each event to a receiver over HTTP.
@@ -19,6 +20,10 @@ extension Configuration {
         public var caFile: String?
         /// A bearer token; nil for none. `TRIAGE_DELIVER_TOKEN_FILE`.
         public var token: String?
+
+        /// Whether what is posted is a CloudEvent, with the record's resource as its data, instead of the record's bytes. Default
+        /// off; `TRIAGE_DELIVER_CLOUD_EVENTS`.
+        public var cloudEvents = CloudEventMode.off
 
         /// Delivery to `url`, with the defaults.
         public init(to url: String) { self.url = url }
@@ -50,6 +55,7 @@ extension ConfigurationLoader {
         ("deliver-signature-key-file", "file with at least 32 bytes that deliveries are signed with"),
         ("deliver-ca-file", "PEM file with the authorities trusted for the receiver, instead of the system's"),
         ("deliver-token-file", "file with the bearer token for the receiver"),
+        ("deliver-cloud-events", "how events are posted: off (as they stand in Kafka), or as CloudEvents binary or structured"),
     ]
 
     /// Where and how events are delivered; nil if nowhere.
@@ -90,6 +96,12 @@ extension ConfigurationLoader {
         delivery.signatureKey = try secretBytes("deliver-signature-key-file", atLeast: 32)
         delivery.caFile = try readableFile("deliver-ca-file")
         delivery.token = try secret("deliver-token-file")
+        if let mode = text("deliver-cloud-events") {
+            guard let known = CloudEventMode(rawValue: mode) else {
+                throw ConfigurationError(key: "deliver-cloud-events", value: mode, expected: "off, binary or structured")
+            }
+            delivery.cloudEvents = known
+        }
         return delivery
     }
 }

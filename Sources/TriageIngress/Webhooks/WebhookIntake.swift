@@ -40,7 +40,7 @@ public final class WebhookIntake: Sendable {
     let state: Mutex<State>
     let notify: @Sendable (WebhookNotice) -> Void
     let history: HistoryReader?
-    private let sink: CaptureSink
+    let sink: CaptureSink
     private let identity: EventIdentity
     private let missed: Counter
 

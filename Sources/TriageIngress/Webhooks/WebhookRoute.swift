@@ -3,7 +3,7 @@ internal import Synchronization
 internal import TriageEvents
 internal import TriageTelemetry
 
-/// `POST /webhooks/fhir`: notifications of topic-based subscriptions, and of R4's rest-hook without a path of its own.
+/// `POST /webhooks/fhir`: notifications of topic-based subscriptions, of R4's rest-hook without a path of its own, and CloudEvents.
 struct WebhookRoute: IngressRoute {
     let template = "/webhooks/fhir"
     let methods: [HTTPRequest.Method] = [.post]
@@ -18,7 +18,7 @@ struct WebhookRoute: IngressRoute {
     }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
-        await intake.answer(request, span: span) { json throws(InvalidEvent) in try Notification(json) }
+        await intake.answer(request, span: span, takesCloudEvents: true) { json throws(InvalidEvent) in try Notification(json) }
     }
 }
 
@@ -78,7 +78,7 @@ extension WebhookIntake {
 
     /// Answers a request of any route.
     func answer(
-        _ request: IngressRequest, span template: SpanTemplate,
+        _ request: IngressRequest, span template: SpanTemplate, takesCloudEvents: Bool = false,
         _ understand: (JSONValue?) throws(InvalidEvent) -> Notification
     ) async -> IngressAnswer {
         // A caller's context counts only if the caller is known.
@@ -87,6 +87,7 @@ extension WebhookIntake {
         }
         let caller = RequestStep.caller(
             traceparent: request.headers.value("traceparent"), tracestate: request.headers.value("tracestate"), tracer: tracer)
+        if takesCloudEvents, let answer = await answerCloudEvents(request, span: template, caller: caller) { return answer }
         guard request.body.allSatisfy({ $0 <= 0x20 }) || WebhookMedia.isFHIR(request.headers) else {
             return end(begin(template, request, caller: caller, traceID: nil), .mediaType)
         }
@@ -175,7 +176,7 @@ extension WebhookIntake {
         return reply
     }
 
-    private func begin(_ template: SpanTemplate, _ request: IngressRequest, caller: TraceContext?, traceID: TraceID?)
+    func begin(_ template: SpanTemplate, _ request: IngressRequest, caller: TraceContext?, traceID: TraceID?)
         -> RequestStep
     {
         RequestStep(
@@ -201,7 +202,7 @@ extension WebhookIntake {
         }
     }
 
-    private func end(_ step: RequestStep, _ reply: WebhookReply) -> IngressAnswer {
+    func end(_ step: RequestStep, _ reply: WebhookReply) -> IngressAnswer {
         let context = step.context
         step.end(status: reply.status.code, error: reply.error, at: tracer.clock.now())
         return reply.answer(context)
