@@ -37,6 +37,11 @@ public struct ByteSlice: Sendable, RandomAccessCollection {
 
     /// A slice with a copy of `bytes`.
     public init(_ bytes: some Collection<UInt8>) {
+        // One call instead of one for each byte, which is what a generic function of another module would come to.
+        if let copy = bytes.withContiguousStorageIfAvailable({ ByteSlice(copying: UnsafeRawBufferPointer($0)) }) {
+            self = copy
+            return
+        }
         let count = bytes.count
         storage = ByteStorage.make(count: count) { _ = $0.initializeMemory(as: UInt8.self, from: bytes) }
         start = 0

@@ -61,7 +61,7 @@ measure() { # label, pid, url
     after=$(cpu "$2") last=$(batches)
     echo "$line $((after - before)) $ticks $first $last" | awk -v label="$1" '{
         printf "%-16s %7.0f requests/s  p50 %6.2f ms  p99 %6.2f ms  %6.1f us CPU a request  %s%s\n", label, $1 / $2 * 1e6, $3 / 1000,
-            $4 / 1000, $6 / $7 / $1 * 1e6, $10 > $8 ? sprintf("%.1f records a batch", ($11 - $9) / ($10 - $8)) : "", $5 ? "  errors " $5 : "" }'
+            $4 / 1000, $6 / $7 / $1 * 1e6, ($10 > $8 ? sprintf("%.1f records a batch", ($11 - $9) / ($10 - $8)) : ""), ($5 ? "  errors " $5 : "") }'
 }
 until_listening() { for _ in $(seq 100); do curl -s -o /dev/null "http://127.0.0.1:$1/" && return; sleep 0.1; done; echo "nobody listens" >&2; exit 1; }
 for _ in $(seq "$runs"); do
