@@ -43,7 +43,7 @@ private func record(
     @Test func theRequestIDIsTakenOrDrawn() throws {
         let created = #"{"type":"CreatePatient","data":{"resourceType":"Patient"}"#
         let drawn = try make(created + "}").get()
-        #expect(drawn.requestID.utf8.count == 36 && drawn.record.key == nil)
+        #expect(drawn.requestID.utf8.count == 36 && drawn.record.key == ByteSlice(drawn.requestID))
         #expect(try make(created + "}", key: "\"k-1\"").get().requestID == "k-1")
         #expect(try make(created + "}", key: "k-1").get().requestID == "k-1")
         let named = created + #","metadata":{"requestId":"r"}}"#
@@ -123,20 +123,56 @@ extension Result {
         func failed(_ time: Timestamp) throws -> CommandNews {
             try #require(news("fhir.commands.dlq", #"{"metadata":{"requestId":"r"}}"#, at: time))
         }
-        #expect(memory.known("r", contentHash: 1) == .new)
+        #expect(memory.claim("r", contentHash: 1) == .new)
         memory.accepted("r", contentHash: 1, at: at(2))
         #expect(memory.status(of: "r")?.state == .pending)
-        #expect(memory.known("r", contentHash: 2) == .other)
+        #expect(memory.claim("r", contentHash: 2) == .other)
         memory.observe(try failed(at(1)))
         #expect(memory.status(of: "r")?.state == .pending, "the failure of an earlier try")
         memory.observe(try failed(at(3)))
-        #expect(memory.status(of: "r")?.state == .failed && memory.known("r", contentHash: 1) == .new)
+        #expect(memory.status(of: "r")?.state == .failed && memory.claim("r", contentHash: 1) == .new)
         memory.accepted("r", contentHash: 1, at: at(4))
         #expect(memory.status(of: "r")?.state == .pending)
         memory.observe(completed)
         memory.observe(try failed(at(9)))
         memory.accepted("r", contentHash: 1, at: at(10))
         #expect(memory.status(of: "r")?.state == .completed)
+    }
+
+    @Test func whatTheTopicsTellKnowsAnotherCommandToo() throws {
+        let patient = #"{"resourceType":"Patient","id":"p1"}"#
+        func command(_ type: String) -> String {
+            #"{"type":"\#(type)","data":\#(patient),"metadata":{"requestId":"r"}}"#
+        }
+        let created = try CommandRecord(
+            .created, resource: ByteSlice(patient), requestID: "r", source: "s", timestamp: at(0), decoder: EventDecoder())
+        let deleted = try CommandRecord(
+            .deleted, resource: ByteSlice(patient), requestID: "r", source: "s", timestamp: at(0), decoder: EventDecoder())
+        // In both orders, since the topics are read side by side.
+        for isResultFirst in [false, true] {
+            let memory = CommandMemory()
+            let told = try [
+                #require(news("fhir.commands", command("CreatePatient"), at: at(1))),
+                #require(news("fhir.commands.results", #"{"requestId":"r","status":"completed"}"#, at: at(2))),
+            ]
+            for one in isResultFirst ? told.reversed() : told { memory.observe(one) }
+            #expect(memory.status(of: "r")?.state == .completed)
+            #expect(memory.claim("r", contentHash: deleted.contentHash) == .other)
+            guard case .repeated = memory.claim("r", contentHash: created.contentHash) else {
+                Issue.record("the same command is known")
+                continue
+            }
+        }
+    }
+
+    @Test func anIdIsClaimedByOneAtATime() {
+        let memory = CommandMemory()
+        #expect(memory.claim("r", contentHash: 1) == .new)
+        #expect(memory.claim("r", contentHash: 1) == .underWay && memory.claim("r", contentHash: 2) == .underWay)
+        memory.refused("r")
+        #expect(memory.claim("r", contentHash: 1) == .new)
+        memory.accepted("r", contentHash: 1, at: at(1))
+        #expect(memory.claim("r", contentHash: 2) == .other)
     }
 
     @Test func itIsBounded() {

@@ -51,7 +51,7 @@ struct WebhookCloudEventsTests {
             (#"{"specversion":"0.3","id":"1","source":"/his","type":"PatientCreated"}"#, "application/cloudevents+json"),
             (#"{"specversion":"1.0","source":"/his","type":"PatientCreated"}"#, "application/cloudevents+json"),
             (#"[{"specversion":"1.0"},3]"#, "application/cloudevents-batch+json"), ("[", "application/cloudevents-batch+json"),
-            ("", "application/cloudevents+json"),
+            ("", "application/cloudevents+json"), (#"[],"b":1"#, "application/cloudevents-batch+json"),
         ])
     func malformed(body: String, type: String) async {
         let world = WebhookWorld()

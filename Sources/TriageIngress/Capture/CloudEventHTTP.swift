@@ -30,7 +30,11 @@ public enum CloudEventHTTP {
             wrapped.append(body)
             wrapped.append("}")
             try decoder.checkObject(wrapped.slice)
-            guard let batch = JSONValue(wrapped.slice)?["a"], batch.kind == .array else {
+            // What followed the array would be members of the object.
+            guard let batch = JSONValue(wrapped.slice)?["a"], batch.kind == .array,
+                let last = body.lastIndex(where: { $0 > 0x20 }), let first = body.firstIndex(where: { $0 > 0x20 }),
+                batch.text.count == last - first + 1
+            else {
                 throw InvalidEvent(.cloudEvent, at: "")
             }
             let elements = batch.elements

@@ -51,6 +51,8 @@ public struct CommandNews: Sendable, Equatable {
     public let requestID: String
     /// What became of it.
     public let status: CommandStatus
+    /// What tells it from another command with the same id; nil if the record doesn't say what was asked for.
+    let contentHash: UInt64?
 
     /// The topics that tell of commands: their own, their results' and their dead letters'.
     public static let topics = [
@@ -72,6 +74,7 @@ public struct CommandNews: Sendable, Equatable {
             requestID = id
             let isShort = value.count <= CommandNews.maximumResultBytes
             status = CommandStatus(.completed, at: time, result: isShort ? ByteSlice(value) : nil)
+            contentHash = nil
         case TopicName.deadLetter(of: TopicName.commands):
             guard let id = json["metadata"]?["requestId"]?.string else { return nil }
             requestID = id
@@ -79,10 +82,12 @@ public struct CommandNews: Sendable, Equatable {
             status = CommandStatus(
                 .failed, at: time,
                 errorClass: ErrorClass(rawValue: errorClass)?.rawValue ?? "system", error: record.headers.text("error"))
+            contentHash = CommandRecord.contentHash(of: json)
         case TopicName.commands:
             guard let id = json["metadata"]?["requestId"]?.string else { return nil }
             requestID = id
             status = CommandStatus(.pending, at: time)
+            contentHash = CommandRecord.contentHash(of: json)
         default: return nil
         }
         guard RequestTag.isRequestID(requestID.utf8) else { return nil }
@@ -99,6 +104,8 @@ public final class CommandMemory: Sendable {
         case repeated(CommandStatus)
         /// There is a command of that id that asks for something else.
         case other
+        /// One with that id is on its way to Kafka right now.
+        case underWay
     }
 
     private struct Entry {
@@ -108,6 +115,8 @@ public final class CommandMemory: Sendable {
 
     private struct State {
         var entries: [String: Entry] = [:]
+        /// Ids that somebody claimed and is sending.
+        var claimed: Set<String> = []
         /// Ids in the order in which they came to be known, from `oldest` on.
         var order: [String] = []
         var oldest = 0
@@ -129,18 +138,25 @@ public final class CommandMemory: Sendable {
     /// What is known of a command.
     public func status(of requestID: String) -> CommandStatus? { state.withLock { $0.entries[requestID]?.status } }
 
-    /// Whether a command is to be sent.
-    public func known(_ requestID: String, contentHash: UInt64) -> Known {
+    /// Whether a command is to be sent: if it is, its id is the caller's until it says ``accepted(_:contentHash:at:)`` or
+    /// ``refused(_:)``.
+    public func claim(_ requestID: String, contentHash: UInt64) -> Known {
         state.withLock { state in
-            guard let entry = state.entries[requestID] else { return .new }
-            if let hash = entry.contentHash, hash != contentHash { return .other }
-            return entry.status.state == .failed ? .new : .repeated(entry.status)
+            if let entry = state.entries[requestID] {
+                if let hash = entry.contentHash, hash != contentHash { return .other }
+                guard entry.status.state == .failed else { return .repeated(entry.status) }
+            }
+            return state.claimed.insert(requestID).inserted ? .new : .underWay
         }
     }
+
+    /// Kafka didn't take the command: its id may be claimed again.
+    public func refused(_ requestID: String) { state.withLock { _ = $0.claimed.remove(requestID) } }
 
     /// Kafka has the command.
     public func accepted(_ requestID: String, contentHash: UInt64, at time: Timestamp) {
         state.withLock { state in
+            state.claimed.remove(requestID)
             note(requestID, CommandStatus(.pending, at: time), &state)
             state.entries[requestID]?.contentHash = contentHash
         }
@@ -150,6 +166,10 @@ public final class CommandMemory: Sendable {
     public func observe(_ news: CommandNews) {
         let waiters = state.withLock { state in
             note(news.requestID, news.status, &state)
+            // The first command with the id is the one that was carried out, or will be.
+            if let hash = news.contentHash, let entry = state.entries[news.requestID], entry.contentHash == nil {
+                state.entries[news.requestID]?.contentHash = hash
+            }
             guard let status = state.entries[news.requestID]?.status, status.state != .pending else {
                 return [CheckedContinuation<CommandStatus?, Never>]()
             }

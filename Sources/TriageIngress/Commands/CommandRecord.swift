@@ -17,7 +17,8 @@ public struct CommandRecord: Sendable {
     public let action: ChangeAction
     /// The id that tells it from others, and the same command again.
     public let requestID: String
-    /// The record, without a trace context.
+    /// The record, without a trace context. Without a Patient's id its key is the request id, so that copies of a command come after
+    /// one another.
     public let record: OutboundRecord
     /// A hash of the type and the data: whether two commands with one id are the same.
     public let contentHash: UInt64
@@ -57,15 +58,9 @@ public struct CommandRecord: Sendable {
         self.action = action
         self.requestID = id
         record = OutboundRecord(
-            topic: TopicName.commands, key: event.resourceIDBytes, value: value,
+            topic: TopicName.commands, key: event.resourceIDBytes ?? ByteSlice(id), value: value,
             headers: Headers([Header("content-type", text: "application/fhir+json")]))
-        let seed: UInt64 =
-            switch action {
-            case .created: 1
-            case .updated: 2
-            case .deleted: 3
-            }
-        contentHash = resource.hash64(seed: seed)
+        contentHash = CommandRecord.contentHash(action, resource)
         var attributes = [
             Attribute("event.type", .text(CommandRecord.typeName(action))), Attribute("event.resource.type", .literal("Patient")),
             Attribute("event.id", AttributeValue.uuid(ByteSlice(id)) ?? .literal("_OTHER")),
@@ -104,6 +99,23 @@ public struct CommandRecord: Sendable {
             id = key
         }
         try self.init(action, resource: data.text, requestID: id, source: source, timestamp: timestamp, decoder: decoder)
+    }
+
+    /// What of a command tells it from another one with the same id: the type, and the data's bytes.
+    static func contentHash(_ action: ChangeAction, _ data: ByteSlice) -> UInt64 {
+        switch action {
+        case .created: data.hash64(seed: 1)
+        case .updated: data.hash64(seed: 2)
+        case .deleted: data.hash64(seed: 3)
+        }
+    }
+
+    /// The same of a record's value; nil if it is no command.
+    static func contentHash(of command: JSONValue) -> UInt64? {
+        guard let type = command["type"]?.stringBytes, let data = command["data"],
+            let action = ChangeAction.allCases.first(where: { type.elementsEqual(PatientEvent.commandType($0).utf8) })
+        else { return nil }
+        return contentHash(action, data.text)
     }
 
     private static func typeName(_ action: ChangeAction) -> SafeText {

@@ -60,6 +60,16 @@ public final class CommandDesk: Sendable {
 
     func refused() { sink.countRefused(.command) }
 
+    /// The SERVER span of a request. A caller's context counts only if the caller is known.
+    func begin(_ template: SpanTemplate, _ request: IngressRequest) -> RequestStep {
+        let caller =
+            authenticator.admits(request.headers)
+            ? RequestStep.caller(
+                traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
+                tracer: tracer) : nil
+        return RequestStep(template: template, caller: caller, tracer: tracer, at: request.receivedAt)
+    }
+
     /// Sends a command and waits for the acknowledgement; nil is success.
     func publish(_ command: CommandRecord, under context: TraceContext) async -> BrokerError? {
         guard open.add(1, ordering: .relaxed).newValue <= CommandDesk.maximumOpen else {
@@ -112,7 +122,7 @@ private final class OneAnswer: Sendable {
 /// | 200 with the status | `?wait=10s`, at most 30 s, and it is completed or failed |
 /// | 400, 422 | the command or its request id breaks a rule; another command has this request id |
 /// | 401, 415 | no known token; neither `application/json` nor `application/fhir+json` |
-/// | 503 with `Retry-After` | Kafka didn't acknowledge it: send it again, with the same request id |
+/// | 503 with `Retry-After` | Kafka didn't acknowledge it, or one with this request id is on its way: send it again, with the same id |
 struct CommandRoute: IngressRoute {
     let template = "/commands"
     let methods: [HTTPRequest.Method] = [.post]
@@ -127,12 +137,7 @@ struct CommandRoute: IngressRoute {
     }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
-        let step = RequestStep(
-            template: span,
-            caller: RequestStep.caller(
-                traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
-                tracer: desk.tracer),
-            tracer: desk.tracer, at: request.receivedAt)
+        let step = desk.begin(span, request)
         var (answer, error) = await take(request, step)
         step.end(status: answer.status.code, error: error, at: desk.tracer.clock.now())
         answer.context = step.context
@@ -159,15 +164,21 @@ struct CommandRoute: IngressRoute {
             desk.refused()
             return (error.outcome.answer(.badRequest), nil)
         }
-        switch desk.memory.known(command.requestID, contentHash: command.contentHash) {
+        switch desk.memory.claim(command.requestID, contentHash: command.contentHash) {
         case .other:
             desk.refused()
             return (
                 OperationOutcome(.conflict, "another command has this request id").answer(.unprocessableContent), nil
             )
+        case .underWay:
+            return (
+                OperationOutcome(.transient, "a command with this request id is being taken in right now").answer(
+                    .serviceUnavailable, [.retryAfter: "1"]), "under_way"
+            )
         case .repeated: break
         case .new:
             if let error = await desk.publish(command, under: step.context) {
+                desk.memory.refused(command.requestID)
                 if error.isTooLarge {
                     return (OperationOutcome(.tooLong, "the command is larger than Kafka takes").answer(.contentTooLarge), nil)
                 }
@@ -196,12 +207,7 @@ struct CommandStatusRoute: IngressRoute {
     }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
-        let step = RequestStep(
-            template: span,
-            caller: RequestStep.caller(
-                traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
-                tracer: desk.tracer),
-            tracer: desk.tracer, at: request.receivedAt)
+        let step = desk.begin(span, request)
         var answer = await look(request)
         step.end(status: answer.status.code, at: desk.tracer.clock.now())
         answer.context = step.context
