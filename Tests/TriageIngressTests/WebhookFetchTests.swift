@@ -34,7 +34,12 @@ struct WebhookFetchTests {
             world.server.answers { _ in answer }
             #expect(await world.ask(body).status == .serviceUnavailable)
         }
-        #expect(world.span("POST /webhooks/fhir")?.status == .error("source_unavailable"))
+        #expect(world.span("POST /webhooks/fhir")?.status == .error("source_unavailable") && world.notices.all.isEmpty)
+        for _ in 0..<2 {
+            world.server.answers { _ in .missing }
+            #expect(await world.ask(body).status == .serviceUnavailable, "a wrong base URL loses nothing")
+        }
+        #expect(world.span("POST /webhooks/fhir")?.status == .error("source_missing") && world.notices.all == [.patientMissing])
         let alone = WebhookWorld(hasServer: false)
         #expect(await alone.ask(body).status == .unprocessableContent)
         #expect(await alone.ask("", type: nil).status == .unprocessableContent)

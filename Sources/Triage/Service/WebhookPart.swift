@@ -76,6 +76,12 @@ final class WebhookPart: ServicePart {
             logger.log(level: .warning, safe: "the FHIR server's history can't be read")
         case .historyReadable(true):
             logger.log(level: .notice, safe: "the FHIR server's history can be read again")
+        case .patientMissing:
+            logger.log(
+                level: .warning,
+                safe:
+                    "the FHIR server doesn't have a Patient that a notification names: answered 503; is fhir-server its base URL?"
+            )
         }
     }
 

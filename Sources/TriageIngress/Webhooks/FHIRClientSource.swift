@@ -33,7 +33,8 @@ public struct FHIRClientSource: FHIRSource {
         }
         if answer.isSuccess { return .body(answer.body) }
         switch answer.status {
-        case 404, 410: return .gone
+        case 410: return .gone
+        case 404: return .missing
         // Not the question's fault: an operator can heal that.
         case 401, 403: return .unavailable
         case 501: return .refused

@@ -17,8 +17,10 @@ public enum SourceQuery: Sendable, Hashable {
 public enum SourceAnswer: Sendable, Hashable {
     /// 200 with this body.
     case body(ByteSlice)
-    /// 404 or 410: there is no such resource, or no longer.
+    /// 410: there was such a resource, and it was deleted.
     case gone
+    /// 404: there is no such resource, or no such place at all, as with a base URL that is wrong.
+    case missing
     /// The server doesn't offer that: another 4xx, or 501.
     case refused
     /// It didn't answer, or with a status that may pass: the same may be asked later.

@@ -12,6 +12,8 @@ public final class WebhookIntake: Sendable {
         var gaps: NumberGaps
         var attribution = RequestAttribution()
         var recoveries: [Recovery] = []
+        /// Whether the server said of the last Patient that was asked for that it doesn't have it.
+        var isMissing = false
     }
     /// A gap that is being closed.
     struct Recovery: Sendable {
@@ -233,7 +235,7 @@ public final class WebhookIntake: Sendable {
             switch await source.ask(query, parent: nil) {
             case .unavailable: return false
             case .body(let body): if let isClosed = await take(events: body, of: gap) { return isClosed }
-            case .gone, .refused: break
+            case .gone, .missing, .refused: break
             }
         }
         // The server doesn't offer that; its history may still have what was missed.

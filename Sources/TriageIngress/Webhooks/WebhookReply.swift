@@ -35,6 +35,8 @@ struct WebhookReply: Sendable, Equatable {
     static let overloaded = later("overloaded", .throttled, "too many requests wait already")
     static let late = later("timeout", .timeout, "the time was up before everything was in Kafka")
     static let underWay = later("under_way", .transient, "the same change is being taken in right now")
+    static let missing = later(
+        "source_missing", .notFound, "the FHIR server that is asked doesn't have the Patient: see fhir-server")
     static let sourceAway = later("source_unavailable", .transient, "the FHIR server doesn't tell what changed")
 
     /// What a broker said.

@@ -1,3 +1,4 @@
+internal import Synchronization
 internal import TriageEvents
 internal import TriageTelemetry
 
@@ -44,6 +45,14 @@ extension WebhookIntake {
         guard let id = event.patientID else { return .success(event) }
         switch await source.ask(.patient(id), parent: cause) {
         case .unavailable, .refused: return .failure(Refusal(reply: .sourceAway))
+        case .missing:
+            // A wrong base URL looks the same as a Patient that isn't there: neither is a reason to let the event go.
+            let isNew = state.withLock { state in
+                defer { state.isMissing = true }
+                return !state.isMissing
+            }
+            if isNew { notify(.patientMissing) }
+            return .failure(Refusal(reply: .missing))
         case .gone:
             // Nobody said what happened: this did. Else the deletion is told by itself, and what came before it is past.
             guard event.action == nil else {
@@ -61,6 +70,7 @@ extension WebhookIntake {
             guard let fetched, fetched.shape == .resource, let found = fetched.events.first, found.patientID == id else {
                 return .failure(Refusal(reply: .sourceAway))
             }
+            state.withLock { $0.isMissing = false }
             var event = event
             event.resource = found.resource
             event.versionID = found.versionID

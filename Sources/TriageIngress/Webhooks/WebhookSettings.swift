@@ -32,4 +32,7 @@ public enum WebhookNotice: Sendable, Hashable {
     case gap(numbers: Int64)
     /// The history can't be read any more, or can be read again.
     case historyReadable(Bool)
+    /// The server doesn't have a Patient that a notification names: most likely it is asked at the wrong place. Told once, until it
+    /// has one again.
+    case patientMissing
 }
