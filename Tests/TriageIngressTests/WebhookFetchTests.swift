@@ -26,6 +26,18 @@ struct WebhookFetchTests {
         #expect(world.published == 3 && world.counted("ignored") == 1)
     }
 
+    @Test("a history that is longer than what is read at once is not taken from its newest end: the rest would be lost")
+    func longHistory() async throws {
+        let world = WebhookWorld()
+        let page = #","link":[{"relation":"next","url":"n"}],"entry":"#
+        let endless = try #require(Sent.history([("POST", "p1", 1, 1)]).utf8Text).replacing(#","entry":"#, with: page)
+        world.server.answers { _ in .body(ByteSlice(endless)) }
+        #expect(await world.ask("", type: nil).status == .serviceUnavailable && world.published == 0)
+        #expect(world.server.asked.count == 100)
+        world.server.answers { _ in .body(Sent.history([("POST", "p1", 1, 1)])) }
+        #expect(await world.ask("", type: nil).status == .ok && world.published == 1)
+    }
+
     @Test("a server that doesn't answer, or with something else, is 503; without a server it is 422")
     func unavailable() async throws {
         let world = WebhookWorld()

@@ -78,8 +78,11 @@ actor HistoryReader {
             intake.notify(.historyReadable(isReadable))
         }
         guard let events else { return .unavailable }
-        if pending.count + events.count <= HistoryReader.maximumPending { await take(events, for: intake) }
-        return await publish(for: intake, isUrgent: isUrgent, cause: cause)
+        // What doesn't fit is read again, since the cursor stays: whoever asks isn't told that it is done.
+        let fits = pending.count + events.count <= HistoryReader.maximumPending
+        if fits { await take(events, for: intake) }
+        let outcome = await publish(for: intake, isUrgent: isUrgent, cause: cause)
+        return outcome == .done && !fits ? .underWay : outcome
     }
 
     /// All changes since the cursor, the oldest first; nil if the server doesn't tell them.
@@ -93,10 +96,13 @@ actor HistoryReader {
                 event.timestamp.flatMap { Timestamp(instant: ByteSlice($0)) }.map { $0 >= sinceTime } ?? true
             }
             pages.append(fresh)
-            guard let link = page.next, fresh.count == page.events.count, !fresh.isEmpty else { break }
+            guard let link = page.next, fresh.count == page.events.count, !fresh.isEmpty else {
+                return pages.reversed().flatMap { $0 }
+            }
             query = .page(link)
         }
-        return pages.reversed().flatMap { $0 }
+        // The oldest changes weren't reached, and those come first: to go on from the newest would lose them.
+        return nil
     }
 
     private let decoders = DecoderPool(capacity: 1)
