@@ -29,6 +29,10 @@ struct EngineRandomTests {
             bench.configuration.pollSize = Int.random(in: 1...40, using: &random)
             bench.configuration.maximumInFlight = Int.random(in: 1...60, using: &random)
             bench.configuration.maximumBytesInFlight = Int.random(in: 200...20_000, using: &random)
+            // A handler that hops waits for a thread that a loaded machine may not give it for seconds: were its partition given
+            // away meanwhile, as the default says, another engine would rightly handle its key at the same time.
+            bench.configuration.revocationTimeout = .seconds(100)
+            bench.configuration.drainTimeout = .seconds(100)
             bench.configuration.retry = RetryPolicy(
                 Bool.random(using: &random) ? .exponential : .immediate, retries: Int.random(in: 0...4, using: &random),
                 base: .milliseconds(1), cap: .milliseconds(4)
