@@ -1,5 +1,4 @@
 internal import CCurl
-internal import Glibc
 internal import Synchronization
 internal import TriageEvents
 
@@ -39,7 +38,7 @@ final class CurlLoop: @unchecked Sendable {
 
     /// Begins the thread; false if the system has none left.
     func start() -> Bool {
-        NetworkThread.start("triage-http") { self.run() }
+        WorkerThread.start("triage-http") { self.run() }
     }
 
     /// Hands a transfer in; false if the loop is closed.

@@ -88,8 +88,7 @@ private final class TailLoop: Sendable {
             return state.thread
         }
         reader.wake()
-        guard let thread else { return }
-        if thread.isCurrent { thread.detach() } else { thread.join() }
+        thread?.end()
     }
 
     private var isClosing: Bool { state.withLock { $0.isClosing } }

@@ -29,13 +29,10 @@ final class NativeThread: Sendable {
         self.thread = thread
     }
 
-    /// Whether the caller runs on this thread.
-    var isCurrent: Bool { pthread_equal(pthread_self(), thread) != 0 }
+    /// Waits until the thread has ended; called on the thread itself it lets it free itself. To be called once, and not after ``detach()``.
+    func end() { if pthread_equal(pthread_self(), thread) != 0 { detach() } else { pthread_join(thread, nil) } }
 
-    /// Waits until the thread has ended; to be called once, unless ``detach()`` was.
-    func join() { pthread_join(thread, nil) }
-
-    /// Gives up waiting: the thread frees itself when it ends. To be called once, unless ``join()`` was.
+    /// Gives up waiting: the thread frees itself when it ends. To be called once, unless ``end()`` was.
     func detach() { pthread_detach(thread) }
 }
 

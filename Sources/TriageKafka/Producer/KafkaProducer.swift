@@ -133,8 +133,7 @@ private final class ProducerLoop: Sendable {
             return state.thread
         }
         handle.wake()
-        guard let thread else { return }
-        if thread.isCurrent { thread.detach() } else { thread.join() }
+        thread?.end()
     }
 
     private func run() {

@@ -1,3 +1,5 @@
+internal import TriageEvents
+
 /// Sends batches of encoded log records somewhere, such as to an OpenTelemetry collector.
 public protocol LogExporter: Sendable {
     /// Sends one batch, retrying within the exporter's own time-out; called by one thread at a time, which it may block.

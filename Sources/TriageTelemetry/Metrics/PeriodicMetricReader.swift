@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import TriageEvents
 
 /// Decides when metrics are collected and exported: a pure state machine. Time is an argument, of any clock that doesn't
 /// go back.

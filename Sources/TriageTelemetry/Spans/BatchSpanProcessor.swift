@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import TriageEvents
 
 /// Encodes spans where they end, queues the bytes, and exports them on a thread of its own.
 ///

@@ -1,15 +1,15 @@
 internal import Glibc
 
-/// A thread for network calls, which must never hold up the cooperative pool.
-enum NetworkThread {
+/// A thread of its own for work that blocks, such as an export or network calls; never one of the cooperative pool.
+package enum WorkerThread {
     /// Starts a detached thread that runs `body` once.
     ///
-    /// All signals are blocked in it: libcurl was told to leave them alone, so that a write by OpenSSL to a connection that the server
-    /// closed would raise SIGPIPE.
+    /// All signals are blocked in it, so that the process's handlers run where the process expects them, and a write by OpenSSL to a connection
+    /// that its server closed raises no SIGPIPE.
     ///
     /// - Parameter name: at most 15 bytes (proc(5), `comm`).
     /// - Returns: false if the system has no thread left; `body` has not run then.
-    static func start(_ name: StaticString, _ body: @escaping @Sendable () -> Void) -> Bool {
+    package static func start(_ name: StaticString, _ body: @escaping @Sendable () -> Void) -> Bool {
         let start = Unmanaged.passRetained(Start(name: name, body: body))
         var thread = pthread_t()
         let code = pthread_create(
@@ -20,11 +20,7 @@ enum NetworkThread {
                 var signals = sigset_t()
                 sigfillset(&signals)
                 pthread_sigmask(SIG_BLOCK, &signals, nil)
-                let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
-                if descriptor >= 0 {
-                    _ = write(descriptor, start.name.utf8Start, start.name.utf8CodeUnitCount)
-                    close(descriptor)
-                }
+                WorkerThread.setName(start.name)
                 start.body()
                 return nil
             }, start.toOpaque())
@@ -34,6 +30,14 @@ enum NetworkThread {
         }
         pthread_detach(thread)
         return true
+    }
+
+    /// Through the file, since `pthread_setname_np` is a GNU extension and `prctl` variadic: neither is imported.
+    private static func setName(_ name: StaticString) {
+        let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        _ = write(descriptor, name.utf8Start, name.utf8CodeUnitCount)
+        close(descriptor)
     }
 
     private final class Start: Sendable {
