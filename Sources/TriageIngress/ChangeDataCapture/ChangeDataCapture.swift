@@ -1,4 +1,3 @@
-internal import Crypto
 public import TriageEvents
 
 /// Makes events of what change data capture wrote: pure, so that each delivery of a record makes the same.
@@ -45,24 +44,7 @@ public enum ChangeDataCapture {
         return [made]
     }
 
-    /// A UUID of version 8 (RFC 9562 §5.8): the first bits of a SHA-256 over the parts, each with its length before it.
-    static func uuid(_ parts: [String]) -> String {
-        var bytes = Array("triage change data".utf8)
-        for part in parts {
-            withUnsafeBytes(of: UInt64(part.utf8.count).bigEndian) { bytes += $0 }
-            bytes += part.utf8
-        }
-        var hash = Array(SHA256.hash(data: bytes).prefix(16))
-        hash[6] = hash[6] & 0x0F | 0x80
-        hash[8] = hash[8] & 0x3F | 0x80
-        let digits = Array("0123456789abcdef".utf8)
-        var text: [UInt8] = []
-        for (index, byte) in hash.enumerated() {
-            if [4, 6, 8, 10].contains(index) { text.append(UInt8(ascii: "-")) }
-            text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-        }
-        return String(decoding: text, as: UTF8.self)
-    }
+    private static func uuid(_ parts: [String]) -> String { DerivedID("change data", parts.map { ByteSlice($0) }).uuid }
 }
 
 extension CapturedEvent {
