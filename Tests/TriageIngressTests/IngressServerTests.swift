@@ -39,6 +39,8 @@ private struct EchoRoute: IngressRoute {
         }
     }
 
+    func admits(_ headers: HTTPFields) -> Bool { headers[.authorization] != "Bearer stranger" }
+
     func answer(_ request: IngressRequest) async -> IngressAnswer {
         let text = String(decoding: request.body, as: UTF8.self)
         seen.bodies.withLock { $0.append(text) }
@@ -190,6 +192,22 @@ private func post(_ body: String, _ fields: String = "", path: String = "/echo/n
             exact.send(post(String(repeating: "a", count: 1000)))
             #expect(await exact.receive()?.status == 200)
             #expect(running.echo.seen.bodies.withLock { $0.count } == 1)
+        }
+    }
+
+    @Test func ofAStrangerNoBodyIsRead() async throws {
+        try await withServer { running in
+            let connection = try running.connect()
+            // The body never comes: the head alone is answered, and not by the route.
+            connection.send(
+                "POST /echo/n HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer stranger\r\nContent-Length: 900\r\n"
+                    + "Expect: 100-continue\r\n\r\n")
+            #expect(try #require(await connection.receive()).status == 401)
+            let chunked = try running.connect()
+            chunked.send(
+                "POST /echo/n HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer stranger\r\nTransfer-Encoding: chunked\r\n\r\n")
+            #expect(try #require(await chunked.receive()).status == 401)
+            #expect(running.echo.seen.bodies.withLock { $0 }.isEmpty)
         }
     }
 

@@ -26,7 +26,7 @@ final class AcceptedCommandPart: ServicePart {
     ) throws(ConfigurationError) {
         let key = "command-token-file"
         let authenticator = try accepted.tokenFile.map { path throws(ConfigurationError) in
-            try Authenticator(tokenFile: path, key: key)
+            Authenticator(bearerTokens: try SecretFile.secrets(of: path, key: key))
         }
         try IngressPart.check(authenticator ?? Authenticator(), configuration.listen, key: key, logger: logger)
         routes = CommandDesk(

@@ -46,26 +46,13 @@ final class WebhookPart: ServicePart {
 
     private static func authenticator(_ webhooks: Configuration.Webhooks) throws(ConfigurationError) -> Authenticator {
         var tokens: [String] = []
-        if let file = webhooks.tokenFile { tokens = try secrets(in: file, key: "webhook-token-file") }
+        if let file = webhooks.tokenFile { tokens = try SecretFile.secrets(of: file, key: "webhook-token-file") }
         guard let name = webhooks.headerName, let file = webhooks.headerFile, let field = HTTPField.Name(name) else {
             return Authenticator(bearerTokens: tokens)
         }
         return Authenticator(
-            bearerTokens: tokens, fields: try secrets(in: file, key: "webhook-header").map { (name: field, value: $0) })
-    }
-
-    private static func secrets(in file: String, key: String) throws(ConfigurationError) -> [String] {
-        guard let secrets = SecretFile.lines(of: file), !secrets.isEmpty,
-            secrets.allSatisfy({ secret in
-                secret.utf8.count >= Authenticator.minimumTokenLength && secret.utf8.allSatisfy { (0x21...0x7E).contains($0) }
-            })
-        else {
-            throw ConfigurationError(
-                key: key, value: file,
-                expected:
-                    "a readable file with a secret of at least \(Authenticator.minimumTokenLength) visible characters a line")
-        }
-        return secrets
+            bearerTokens: tokens, fields: try SecretFile.secrets(of: file, key: "webhook-header").map { (name: field, value: $0) }
+        )
     }
 
     private static func tell(_ notice: WebhookNotice, _ logger: Logger) {

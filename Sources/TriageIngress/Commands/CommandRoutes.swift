@@ -136,6 +136,8 @@ struct CommandRoute: IngressRoute {
         span = RequestStep.template(method: "POST", route: "/commands", isSecure: desk.isSecure, tracer: desk.tracer)
     }
 
+    func admits(_ headers: HTTPFields) -> Bool { desk.authenticator.admits(headers) }
+
     func answer(_ request: IngressRequest) async -> IngressAnswer {
         let step = desk.begin(span, request)
         var (answer, error) = await take(request, step)
@@ -205,6 +207,8 @@ struct CommandStatusRoute: IngressRoute {
         self.desk = desk
         span = RequestStep.template(method: "GET", route: "/commands/{requestId}", isSecure: desk.isSecure, tracer: desk.tracer)
     }
+
+    func admits(_ headers: HTTPFields) -> Bool { desk.authenticator.admits(headers) }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
         let step = desk.begin(span, request)

@@ -201,6 +201,7 @@ final class IngressConnection: ChannelDuplexHandler {
         case .route(let index, let parameters):
             facts.route = index
             let route = shared.routes[index]
+            if framing != .none, !route.admits(fields) { throw RefusalError(refusal: .stranger) }
             if case .length(let length) = framing, length > route.maximumBodyBytes {
                 throw RefusalError(refusal: .bodyTooLarge)
             }

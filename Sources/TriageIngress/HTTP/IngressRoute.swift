@@ -66,6 +66,10 @@ public protocol IngressRoute: Sendable {
     var methods: [HTTPRequest.Method] { get }
     /// Bytes that a body may have; longer ones are answered 413 without being read to their end.
     var maximumBodyBytes: Int { get }
+    /// Whether who sends these header fields may send a body. Of who may not none is read: he is answered 401 by the head alone, so that
+    /// strangers can't take the memory that bodies share. The route judges again what it answers. Called on an event loop: it must not
+    /// block.
+    func admits(_ headers: HTTPFields) -> Bool
     /// Answers a request; it never fails.
     func answer(_ request: IngressRequest) async -> IngressAnswer
 }

@@ -24,6 +24,9 @@ struct Refusal: Sendable, Equatable {
         .requestTimeout, OperationOutcome(.timeout, "the request's head did not come in time"), closes: true)
     static let bodyTimeout = Refusal(
         .requestTimeout, OperationOutcome(.timeout, "the request's body did not come in time"), closes: true)
+    static let stranger = Refusal(
+        .unauthorized, OperationOutcome(.login, "a bearer token or header that is known here is needed"),
+        headers: [.wwwAuthenticate: "Bearer"], closes: true)
     static let noMemory = Refusal(
         .serviceUnavailable, OperationOutcome(.throttled, "too many bodies are being read at once"),
         headers: [.retryAfter: "1"], closes: true)

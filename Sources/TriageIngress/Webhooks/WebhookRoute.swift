@@ -17,6 +17,8 @@ struct WebhookRoute: IngressRoute {
             method: "POST", route: "/webhooks/fhir", isSecure: intake.settings.isSecure, tracer: intake.tracer)
     }
 
+    func admits(_ headers: HTTPFields) -> Bool { intake.settings.authenticator.admits(headers) }
+
     func answer(_ request: IngressRequest) async -> IngressAnswer {
         await intake.answer(request, span: span, takesCloudEvents: true) { json throws(InvalidEvent) in try Notification(json) }
     }
@@ -39,6 +41,8 @@ struct WebhookResourceRoute: IngressRoute {
         }
         self.spans = spans
     }
+
+    func admits(_ headers: HTTPFields) -> Bool { intake.settings.authenticator.admits(headers) }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
         let span =
