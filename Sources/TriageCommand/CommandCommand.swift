@@ -11,8 +11,8 @@ struct CommandCommand: AsyncParsableCommand {
         commandName: "command",
         abstract: "Asks for a Patient to be created, updated or deleted: sends a command to fhir.commands.",
         discussion: """
-            A service that runs with --commands carries it out. The request id is printed on stdout; sending again with it does
-            no harm. With --wait the result is printed too, and anything but completed ends with 1.
+            A service that runs with --commands carries it out. The request id is printed on stdout; a create that is sent again with it
+            makes no second Patient. With --wait the result is printed too, and anything but completed ends with 1.
 
             EXAMPLES
               triage command create-patient -b localhost:9092 patient.json

@@ -16,10 +16,6 @@ extension ConfigurationLoader {
     ]
 
     func acceptedCommands() throws(ConfigurationError) -> Configuration.AcceptedCommands? {
-        guard let accepts = text("accept-commands") else { return nil }
-        guard accepts == "true" || accepts == "false" else {
-            throw ConfigurationError(key: "accept-commands", value: accepts, expected: "true or false")
-        }
-        return accepts == "true" ? Configuration.AcceptedCommands(tokenFile: text("command-token-file")) : nil
+        try truth("accept-commands") == true ? Configuration.AcceptedCommands(tokenFile: text("command-token-file")) : nil
     }
 }

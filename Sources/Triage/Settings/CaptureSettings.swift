@@ -31,12 +31,7 @@ extension ConfigurationLoader {
 
     /// Reads them into `configuration`.
     func readCapture(into configuration: inout Configuration) throws(ConfigurationError) {
-        if let events = text("events") {
-            guard let handles = Bool(events) else {
-                throw ConfigurationError(key: "events", value: events, expected: "true or false")
-            }
-            configuration.handlesEvents = handles
-        }
+        if let handles = try truth("events") { configuration.handlesEvents = handles }
         if let pattern = text("pattern") {
             guard let known = TopicPattern(rawValue: pattern) else {
                 throw ConfigurationError(key: "pattern", value: pattern, expected: "hybrid, resource or action")

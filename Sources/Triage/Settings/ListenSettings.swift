@@ -61,12 +61,7 @@ extension ConfigurationLoader {
         }
         if let timeout = try requestTimeout("listen-header-timeout") { listen.headerTimeout = timeout }
         if let timeout = try requestTimeout("listen-body-timeout") { listen.bodyTimeout = timeout }
-        if let log = text("access-log") {
-            guard ["on", "off", "true", "false"].contains(log) else {
-                throw ConfigurationError(key: "access-log", value: log, expected: "on or off")
-            }
-            listen.accessLog = log == "on" || log == "true"
-        }
+        if let logs = try truth("access-log") { listen.accessLog = logs }
         return listen
     }
 

@@ -17,26 +17,26 @@ enum SecretFile {
         }
         return text.split(whereSeparator: \.isNewline).map(String.init)
     }
+
+    /// The secrets in a file, one a line: two while one is exchanged for the next.
+    ///
+    /// - Throws: ``ConfigurationError`` naming `key` if the file can't be read, has none, or one that is short or not visible ASCII.
+    static func secrets(of path: String, key: String) throws(ConfigurationError) -> [String] {
+        guard let secrets = lines(of: path), !secrets.isEmpty,
+            secrets.allSatisfy({ secret in
+                secret.utf8.count >= Authenticator.minimumTokenLength && secret.utf8.allSatisfy { (0x21...0x7E).contains($0) }
+            })
+        else {
+            throw ConfigurationError(
+                key: key, value: path,
+                expected:
+                    "a readable file with a secret of at least \(Authenticator.minimumTokenLength) visible characters a line")
+        }
+        return secrets
+    }
 }
 
 extension Authenticator {
     /// Characters that a token in a file must have at least, so that nobody guesses it.
     static let minimumTokenLength = 16
-
-    /// Admits who brings one of the bearer tokens in a file, one a line: two while one is exchanged for the next.
-    ///
-    /// - Throws: ``ConfigurationError`` naming `key` if the file can't be used.
-    init(tokenFile path: String, key: String) throws(ConfigurationError) {
-        guard let tokens = SecretFile.lines(of: path), !tokens.isEmpty,
-            tokens.allSatisfy({ token in
-                token.utf8.count >= Authenticator.minimumTokenLength && token.utf8.allSatisfy { (0x21...0x7E).contains($0) }
-            })
-        else {
-            throw ConfigurationError(
-                key: key, value: path,
-                expected: "a readable file with a token of at least \(Authenticator.minimumTokenLength) visible characters a line"
-            )
-        }
-        self.init(bearerTokens: tokens)
-    }
 }
