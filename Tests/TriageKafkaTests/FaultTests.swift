@@ -32,6 +32,21 @@ struct FaultTests {
         #expect(completions.all.isEmpty)
     }
 
+    @Test("after a leader has moved one question at most goes to the one before")
+    func findsTheNewLeader() throws {
+        let cluster = try EmbeddedCluster(brokers: 3)
+        defer { cluster.close() }
+        try cluster.createTopic("moving", partitions: 1)
+        let inspector = try KafkaInspector(KafkaConfiguration(bootstrapServers: cluster.bootstrapServers))
+        defer { inspector.close() }
+        let partition = TopicPartition("moving", 0)
+        for round in 0..<9 {
+            try cluster.setLeader(of: partition, broker: round % 3 + 1)
+            if (try? inspector.watermarks(partition, timeout: patience)) == 0..<0 { continue }
+            #expect(try inspector.watermarks(partition, timeout: patience) == 0..<0, "round \(round)")
+        }
+    }
+
     @Test func closingFailsWhatCannotBeSentExactlyOnce() throws {
         let cluster = try EmbeddedCluster()
         defer { cluster.close() }

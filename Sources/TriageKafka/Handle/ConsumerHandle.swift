@@ -257,8 +257,18 @@ extension ClientHandle {
         var high: Int64 = 0
         let code = rd_kafka_query_watermark_offsets(client, partition.topic, partition.partition, &low, &high, milliseconds)
         if code != RD_KAFKA_RESP_ERR_NO_ERROR {
+            if code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION { refreshLeaders(milliseconds: min(milliseconds, 1000)) }
             throw BrokerError(code: code, client: client, operation: "watermarks of \(partition)")
         }
         return low..<max(low, high)
+    }
+
+    /// Asks who leads the partitions of the topics that are known. Asking a broker that leads a partition no more makes
+    /// librdkafka do so by itself, but only some time later, and until then the next question goes to the same broker.
+    private func refreshLeaders(milliseconds: Int32) {
+        var metadata: UnsafePointer<rd_kafka_metadata>?
+        if rd_kafka_metadata(client, 0, nil, &metadata, milliseconds) == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata {
+            rd_kafka_metadata_destroy(metadata)
+        }
     }
 }

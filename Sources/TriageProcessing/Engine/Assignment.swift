@@ -110,11 +110,12 @@ extension Engine {
         }
     }
 
-    /// Asks again as long as the error says that it may help: a leader that moves, a coordinator that loads. After 10 ms, 20, 40, …,
-    /// at most 200; for 30 s, since nobody polls meanwhile.
+    /// Asks again as long as the error says that it may help: a leader that moves, a coordinator that loads, brokers that are away.
+    /// After 10 ms, 20, 40, …, at most 200; for five minutes, since nobody polls meanwhile, and after Kafka's
+    /// `max.poll.interval.ms` (300,000 by default) the group has given the partitions to another member.
     func retrying<Answer>(_ ask: () throws(BrokerError) -> Answer) throws(BrokerError) -> Answer {
-        let deadline = clock.now() + .seconds(30)
-        for attempt in 0..<160 {
+        let deadline = clock.now() + .seconds(300)
+        for attempt in 0..<1600 {
             do throws(BrokerError) {
                 return try ask()
             } catch  where error.isRetriable {
