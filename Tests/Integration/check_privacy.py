@@ -156,10 +156,15 @@ def port_of(text):
     return None
 
 
-def scraped(port, total):
+def scraped_metrics(port):
     status, _, body = fetch(f"http://127.0.0.1:{port}/metrics")
     if status != 200:
         raise Failed(f"/metrics answers {status}")
+    return body
+
+
+def scraped(port, total):
+    body = scraped_metrics(port)
     processed = sum(
         float(line.rsplit(b" ", 1)[1]) for line in body.splitlines() if line.startswith(b"triage_events_processed_total{")
     )

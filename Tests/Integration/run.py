@@ -23,6 +23,7 @@ import check_metrics
 import check_logs
 import check_parts
 import check_privacy
+import check_privacy_service
 import check_scrape
 import check_sampling
 import check_status
@@ -53,6 +54,7 @@ GROUPS = {
     "status": check_status.status,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
+    "privacy-service": check_privacy_service.privacy_service,
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
