@@ -38,6 +38,7 @@ struct BrokerOptions: ParsableArguments {
         set.merge(log.flags) { _, flag in flag }
         let loader = try await ConfigurationLoader(flags: set, environment: ProcessInfo.processInfo.environment, file: config)
         try Narration.begin(loader.logSettings())
+        Narration.warn(of: ConfigurationLoader.unknownVariables(in: ProcessInfo.processInfo.environment))
         var configuration = try loader.configuration()
         configuration.kafka.additional = try parsedProperties()
         try configuration.kafka.validate()

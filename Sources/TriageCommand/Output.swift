@@ -70,6 +70,15 @@ enum Narration {
         return Logger(label: "triage") { TriageLogHandler(label: $0, output: output, level: level) }
     }
 
+    /// Names variables that look like settings and are none: a mistyped one would silently do nothing.
+    static func warn(of variables: [UnknownVariable]) {
+        guard !variables.isEmpty else { return }
+        let names = variables.prefix(10).map(\.description).joined(separator: ", ") + (variables.count > 10 ? ", …" : "")
+        logger.log(
+            level: .warning, safe: "\(variables.count) TRIAGE_ variables are no settings and are ignored",
+            shown: "no settings, and ignored: \(names)")
+    }
+
     static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 
     static func say(_ text: String) { say(text, .notice) }

@@ -52,8 +52,11 @@ struct RunCommand: AsyncParsableCommand {
         help: "Topic to work on; may be repeated (default: the hybrid pattern's three).")
     var topics: [String] = []
     @Option(
-        help: "What is done with each event: log writes one line on stderr, http posts it to --deliver-to, none does nothing.")
-    var handler: BuiltInHandler = .log
+        help: """
+            What is done with each event: log writes one line on stderr, http posts it to --deliver-to, none does nothing \
+            (default: log).
+            """)
+    var handler: BuiltInHandler?
     @Option(
         help: ArgumentHelp(
             "none, immediate:N, or exponential:N,immediate=0,base=1s,cap=60s,jitter=0.2; ,limit=1h bounds the time altogether.",
@@ -140,7 +143,8 @@ struct RunCommand: AsyncParsableCommand {
             }
             var (configuration, loader) = try await broker.load(flags)
             configuration.endsWhenIdle = exitAtEnd
-            try checkDelivery(&configuration)
+            try loader.checkParts()
+            try checkHandler(&configuration)
             let logger = broker.logger
             let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: true)
             let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
@@ -153,7 +157,7 @@ struct RunCommand: AsyncParsableCommand {
         let service = try TriageService(
             configuration, telemetry: telemetry, logger: logger,
             onListening: { Self.tell($0, at: $1, of: configuration, logger: logger) },
-            handler: Self.handler(handler, configuration, telemetry: telemetry, logger: logger)
+            handler: Self.handler(handler ?? .log, configuration, telemetry: telemetry, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
         let topics = ((configuration.handlesEvents ? configuration.topics : []) + configuration.changeDataTopics)
@@ -201,13 +205,24 @@ struct RunCommand: AsyncParsableCommand {
         }
     }
 
-    /// The handler `http` needs to know where to, and works on no more at a time than it may deliver.
-    private func checkDelivery(_ configuration: inout Configuration) throws {
+    /// The handler `http` needs to know where to, and works on no more at a time than it may deliver. What is said about events must
+    /// be of use: a service of this file that handles none, or in another way, says so by --no-events or --handler.
+    private func checkHandler(_ configuration: inout Configuration) throws {
         if handler == .http, configuration.delivery == nil {
             throw ConfigurationError(key: "--handler", value: "http", expected: "--deliver-to beside it")
         }
-        if handler != .http, delivery.deliverTo != nil {
+        if !configuration.handlesEvents {
+            let flags = [
+                ("--handler", handler != nil), ("--deliver-to", delivery.deliverTo != nil), ("--topic", !topics.isEmpty),
+            ]
+            for (flag, isGiven) in flags where isGiven {
+                throw ConfigurationError(key: flag, value: "…", expected: "events to be handled: no --no-events beside it")
+            }
+        } else if handler != .http, delivery.deliverTo != nil {
             throw ConfigurationError(key: "--deliver-to", value: "…", expected: "--handler http beside it")
+        } else if handler == nil, configuration.delivery != nil {
+            throw ConfigurationError(
+                key: "deliver-to", value: "…", expected: "--handler http beside it, or --handler log to deliver nothing")
         }
         if handler == .http { configuration.limitToDelivery() }
     }

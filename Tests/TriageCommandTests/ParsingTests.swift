@@ -59,7 +59,7 @@ struct ParsingTests {
             run.broker.brokers == nil && run.broker.properties == [] && run.broker.config == nil && run.broker.log.logLevel == nil
         )
         #expect(
-            run.group == nil && run.instanceID == nil && run.topics == [] && run.handler == .log && run.retry == nil
+            run.group == nil && run.instanceID == nil && run.topics == [] && run.handler == nil && run.retry == nil
                 && run.concurrency == nil)
         #expect(run.attemptTimeout == nil && run.gracePeriod == nil && run.commitInterval == nil && run.http == nil)
         #expect(run.identifiers == nil && run.identifierKeyFile == nil && !run.exitAtEnd && run.output == .text)
@@ -76,7 +76,9 @@ struct ParsingTests {
             -X security.protocol=SSL -X client.id=x --config triage.yaml --log-level info
             """
         )
-        #expect(run.broker.brokers == "a:1,b:2" && run.group == "clinic" && run.topics == ["one", "two"] && run.handler == .none)
+        #expect(
+            run.broker.brokers == "a:1,b:2" && run.group == "clinic" && run.topics == ["one", "two"]
+                && run.handler == BuiltInHandler.none)
         #expect(run.instanceID == "pod-0" && run.retry == "immediate:2" && run.outageGate == "off" && run.concurrency == "8")
         #expect(run.attemptTimeout == "5s" && run.gracePeriod == "1m")
         #expect(run.commitInterval == "100ms" && run.http == "off" && run.identifiers == "plain" && run.identifierKeyFile == "k")

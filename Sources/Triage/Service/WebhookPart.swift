@@ -28,7 +28,7 @@ final class WebhookPart: ServicePart {
     ) throws(ConfigurationError) {
         var settings = WebhookSettings()
         settings.authenticator = try WebhookPart.authenticator(webhooks)
-        try IngressPart.check(settings.authenticator, listen, key: "webhook-token-file", logger: logger)
+        try IngressPart.check(settings.authenticator, listen, key: "webhook-token-file", or: "webhook-header", logger: logger)
         settings.trust = webhooks.trust
         settings.maximumBodyBytes = webhooks.maximumBodyBytes
         settings.timeout = webhooks.timeout
@@ -93,5 +93,5 @@ final class WebhookPart: ServicePart {
     }
 
     func stop() { isStopping.store(true, ordering: .releasing) }
-    func health(since start: Timestamp) -> Health? { nil }
+    func health(since start: Timestamp) -> (any HealthReading)? { nil }
 }
