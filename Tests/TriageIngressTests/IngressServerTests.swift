@@ -218,6 +218,9 @@ private func post(_ body: String, _ fields: String = "", path: String = "/echo/n
             let reply = try #require(await connection.receive())
             #expect(reply.status == 415 && reply.fields["accept-encoding"] == "identity")
             #expect(await connection.isClosed)
+            // It says where to, like any other.
+            let entry = try #require(running.lines.all.withLock { $0.last })
+            #expect(entry.status == 415 && entry.route == "/echo/{name}" && entry.method == "POST")
         }
     }
 

@@ -47,6 +47,15 @@ import TriageTelemetry
         #expect(table.match(.post, ["Commands"]) == .none)
         #expect(table.match(.post, ["commands", ""]) == .none)
     }
+
+    @Test func whatIsRefusedHasThePlaceThatItWasFor() {
+        #expect(table.place(of: "/webhooks/fhir/Patient/p1?a=b", .put) == 1)
+        #expect(table.place(of: "/commands", .get) == 2)
+        #expect(table.place(of: "/commands/x", .options) == 3)
+        #expect(table.place(of: "/nowhere", .get) == nil)
+        #expect(table.place(of: "/commands/../x", .get) == nil)
+        #expect(table.place(of: "/commands", nil) == nil)
+    }
 }
 
 @Suite struct RequestRulesTests {

@@ -186,6 +186,7 @@ final class IngressConnection: ChannelDuplexHandler {
                 payContinue(context)
             }
         } catch {
+            facts.route = facts.route ?? shared.table.place(of: head.uri, facts.method)
             refuse(error.refusal, facts, context)
         }
         arm()

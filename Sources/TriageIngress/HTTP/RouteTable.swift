@@ -56,6 +56,15 @@ struct RouteTable: Sendable {
         return other ?? .none
     }
 
+    /// The place of the route that a request was for which is refused all the same: for the access log and the metric.
+    func place(of target: String, _ method: HTTPRequest.Method?) -> Int? {
+        guard let method, let target = RequestTarget(target) else { return nil }
+        switch match(method, target.segments) {
+        case .route(let index, _), .otherMethod(let index, _), .options(let index, _): return index
+        case .none: return nil
+        }
+    }
+
     private static func parameters(_ template: [Segment], _ segments: [String]) -> [String: String]? {
         guard template.count == segments.count else { return nil }
         var parameters: [String: String] = [:]
