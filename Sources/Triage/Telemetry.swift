@@ -130,7 +130,7 @@ public final class Telemetry: Sendable {
     }
 
     func adminServer(
-        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> [Health],
+        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> [any HealthReading],
         onListening: @escaping @Sendable (Int) -> Void
     ) -> AdminServer {
         let clock = tracer.clock

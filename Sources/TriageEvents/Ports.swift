@@ -54,8 +54,16 @@ public protocol RecordProducer: AnyObject, Sendable {
     /// - Returns: whether none is left.
     func flush(timeout: Duration) async -> Bool
 
+    /// Whether a broker answers within `timeout`. Blocks the calling thread, which must not be one of the cooperative pool.
+    func isReachable(within timeout: Duration) -> Bool
+
     /// Ends the producer; what is not flushed fails.
     func close()
+}
+
+extension RecordProducer {
+    /// There is nobody who could be away.
+    public func isReachable(within timeout: Duration) -> Bool { true }
 }
 
 /// The offset to commit for a partition: the next one to be read.

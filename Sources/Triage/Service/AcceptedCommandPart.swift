@@ -49,5 +49,5 @@ final class AcceptedCommandPart: ServicePart {
     }
 
     func stop() { stopping.finish() }
-    func health(since start: Timestamp) -> Health? { nil }
+    func health(since start: Timestamp) -> (any HealthReading)? { nil }
 }

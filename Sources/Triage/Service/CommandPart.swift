@@ -42,5 +42,5 @@ struct CommandPart: ServicePart {
     var endsService: Bool { true }
     func run() async throws { try await processor.run() }
     func stop() { processor.stop() }
-    func health(since start: Timestamp) -> Health? { processor.health(since: start) as Health }
+    func health(since start: Timestamp) -> (any HealthReading)? { processor.health(since: start) as Health }
 }

@@ -1,25 +1,69 @@
 internal import Logging
+internal import Synchronization
 internal import TriageEvents
 internal import TriageIngress
 internal import TriageTelemetry
 
 /// The server that webhooks and commands share.
 struct IngressPart: ServicePart {
+    /// What several tasks tell of the server and the brokers.
+    private final class Sight: Sendable {
+        let health = Mutex(IntakeHealth())
+    }
+
     private let server: IngressServer
+    private let sight: Sight
+    private let outlet: CaptureOutlet
+    private let clock: any EventClock
 
     var endsService: Bool { false }
-    func run() async throws { try await server.run() }
-    func stop() { server.stop() }
-    func health(since start: Timestamp) -> Health? { nil }
+
+    func run() async throws {
+        defer { sight.health.withLock { $0.listens(false) } }
+        // Cancelled, and waited for, when the server has ended: nobody may look at a producer that is being closed.
+        async let _ = watchBrokers()
+        try await server.run()
+    }
+
+    func stop() {
+        sight.health.withLock { $0.stopping() }
+        server.stop()
+    }
+
+    func health(since start: Timestamp) -> (any HealthReading)? {
+        var health = sight.health.withLock { $0 }
+        health.sendsFail(outlet.capture.trouble.times)
+        return health
+    }
+
+    /// Looks every 5 s whether a broker answers the producer, since an instance without requests would not notice.
+    private func watchBrokers() async {
+        while !Task.isCancelled {
+            let isReached = await withCheckedContinuation { continuation in
+                let starts = WorkerThread.start("triage-reach") { [sink = outlet.sink] in
+                    continuation.resume(returning: sink.isReachable(within: .seconds(3)))
+                }
+                if !starts { continuation.resume(returning: false) }
+            }
+            if isReached { sight.health.withLock { $0.reached(at: clock.now()) } }
+            guard (try? await Task.sleep(for: .seconds(5))) != nil else { return }
+        }
+    }
 
     /// A server for these routes that doesn't listen yet.
     ///
-    /// - Parameter onListening: told the port.
+    /// - Parameters:
+    ///   - outlet: where what is taken in goes.
+    ///   - onListening: told the port.
     /// - Throws: ``ConfigurationError`` if the certificate or its key can't be used.
     init(
-        _ routes: [any IngressRoute], _ listen: Configuration.Listen, gracePeriod: Duration, telemetry: Telemetry, logger: Logger,
+        _ routes: [any IngressRoute], _ listen: Configuration.Listen, outlet: CaptureOutlet, gracePeriod: Duration,
+        telemetry: Telemetry, logger: Logger,
         onListening: @escaping @Sendable (Int) -> Void
     ) throws(ConfigurationError) {
+        sight = Sight()
+        self.outlet = outlet
+        clock = telemetry.tracer.clock
         var configuration = IngressServer.Configuration()
         configuration.host = listen.address.host
         configuration.port = listen.address.port
@@ -37,7 +81,11 @@ struct IngressPart: ServicePart {
         }
         server = IngressServer(
             routes, configuration: configuration, logger: quiet, meter: telemetry.meter, clock: telemetry.tracer.clock,
-            accessLog: log, onListening: onListening)
+            accessLog: log,
+            onListening: { [sight] port in
+                sight.health.withLock { $0.listens(true) }
+                onListening(port)
+            })
     }
 
     private static func tls(_ listen: Configuration.Listen) throws(ConfigurationError) -> IngressTLS? {
@@ -62,15 +110,21 @@ struct IngressPart: ServicePart {
     /// - Parameters:
     ///   - authenticator: who is admitted.
     ///   - key: the setting that would name a token.
+    ///   - alternative: another setting that would do.
     static func check(
-        _ authenticator: Authenticator, _ listen: Configuration.Listen, key: String, logger: Logger
+        _ authenticator: Authenticator, _ listen: Configuration.Listen, key: String, or alternative: String? = nil, logger: Logger
     ) throws(ConfigurationError) {
         guard authenticator.isOpen else { return }
         guard listen.isLoopback else {
             throw ConfigurationError(
-                key: key, value: "", expected: "a file with a token, since \(listen.address) can be reached from elsewhere")
+                key: key, value: "",
+                expected: """
+                    a file with a token\(alternative.map { ", or \($0) beside it or instead" } ?? ""), since \(listen.address) can be \
+                    reached from elsewhere
+                    """)
         }
-        let text = SafeText(vetted: "\(key) is not set: whoever is on this machine may send")
+        let unset = alternative.map { "neither \(key) nor \($0) is set" } ?? "\(key) is not set"
+        let text = SafeText(vetted: "\(unset): whoever is on this machine may send")
         logger.log(level: .warning, safe: text)
     }
 }

@@ -10,7 +10,7 @@ protocol ServicePart: Sendable {
     /// Asks it to finish what is under way and end; returns at once, and may be called at any time, also more than once.
     func stop()
     /// Live and ready, as of now; nil if it has nothing to say about that.
-    func health(since start: Timestamp) -> Health?
+    func health(since start: Timestamp) -> (any HealthReading)?
 }
 
 /// A processor without its own admin server.
@@ -20,5 +20,5 @@ struct ProcessorPart: ServicePart {
     var endsService: Bool { true }
     func run() async throws { try await processor.run() }
     func stop() { processor.stop() }
-    func health(since start: Timestamp) -> Health? { processor.health(since: start) as Health }
+    func health(since start: Timestamp) -> (any HealthReading)? { processor.health(since: start) as Health }
 }

@@ -25,6 +25,8 @@ public final class TriageService: Service, Sendable {
     private let telemetry: Telemetry
     private let logger: Logger
     private let parts: [any ServicePart]
+    /// Whether requests are taken in.
+    private let listens: Bool
     private let events: Processor?
     private let changeData: ChangeDataPart?
     private let outlet: CaptureOutlet?
@@ -92,10 +94,12 @@ public final class TriageService: Service, Sendable {
             routes += part.routes
             parts.append(part)
         }
-        if !routes.isEmpty {
+        listens = !routes.isEmpty
+        if listens {
             parts.append(
                 try IngressPart(
-                    routes, configuration.listen, gracePeriod: configuration.gracePeriod, telemetry: telemetry, logger: logger,
+                    routes, configuration.listen, outlet: shared(), gracePeriod: configuration.gracePeriod, telemetry: telemetry,
+                    logger: logger,
                     onListening: { onListening(.ingress, $0) }))
         }
         if parts.isEmpty {
@@ -163,11 +167,22 @@ public final class TriageService: Service, Sendable {
         if let failure { throw failure }
     }
 
+    /// What the parts tell probes. Of an instance that listens readiness says where requests may be sent to, and those need no
+    /// partitions: one that stands by as a consumer takes them in like the others.
+    private func health(since start: Timestamp) -> [any HealthReading] {
+        parts.compactMap { part in
+            guard let reading = part.health(since: start) else { return nil }
+            guard listens, var consumer = reading as? Health else { return reading }
+            consumer.needsAssignment = false
+            return consumer
+        }
+    }
+
     /// Serves metrics and health until it is cancelled; if it can't, the service ends.
     private func serveAdmin(since start: Timestamp) async throws {
         guard let address = configuration.http else { return }
         let server = telemetry.adminServer(
-            at: address, logger: logger, health: { [parts] _ in parts.compactMap { $0.health(since: start) } },
+            at: address, logger: logger, health: { [self] _ in health(since: start) },
             onListening: { [onListening] in onListening(.admin, $0) })
         do { try await server.run() } catch {
             stop()

@@ -10,6 +10,8 @@ public final class CaptureSink: Sendable {
     public let pattern: TopicPattern
     /// How values are written.
     public let format: EventFormat
+    /// Whether the brokers take nothing at the moment.
+    public let trouble = SendTrouble()
     private let sink: TracedSink
     private let clock: any EventClock
     private let meter: Meter
@@ -111,6 +113,7 @@ public final class CaptureSink: Sendable {
     }
 
     private func count(_ source: CaptureSource, _ topic: String, _ result: Result<Acknowledgement, BrokerError>) {
+        trouble.note(result, at: clock.now())
         if case .success = result {
             counter(source, "published", topic: topic).add(1)
         } else {

@@ -6,8 +6,10 @@ public enum HealthReason: String, Sendable, CaseIterable {
     case notAssigned = "not_assigned"
     /// The consumer hasn't come back to poll for too long.
     case notPolling = "not_polling"
-    /// Retry records and dead letters can't be produced, so what failed doesn't get on.
+    /// Retry records and dead letters can't be produced, so what failed doesn't get on; or what is taken in can't be.
     case notProducing = "not_producing"
+    /// The server that requests are sent to doesn't listen yet, or any more.
+    case notListening = "not_listening"
     /// The processor is shutting down.
     case stopping
 }
@@ -27,14 +29,24 @@ public enum HealthStatus: Sendable, Hashable {
     }
 }
 
+/// What a part of the process tells probes. Time is an argument.
+public protocol HealthReading: Sendable {
+    /// Whether the process should be left running.
+    func liveness(at now: Timestamp) -> HealthStatus
+    /// Whether the part does its work.
+    func readiness(at now: Timestamp) -> HealthStatus
+}
+
 /// Decides from the consumer's progress whether the process lives and whether it is ready. A pure machine: time is an argument.
 ///
 /// - Live: a poll came back within ``maxPollSilence``, or the process has not run that long. A poll that brings no record
 ///   counts: an idle topic is no failure. Neither is a closed outage gate, since a restart would heal nothing.
-/// - Ready: live, partitions are assigned, and it isn't stopping.
-public struct Health: Sendable, Equatable {
+/// - Ready: live, partitions are assigned unless ``needsAssignment`` is false, and it isn't stopping.
+public struct Health: HealthReading, Equatable {
     /// How long no poll may come back: 60 s by default, well within Kafka's `max.poll.interval.ms` of 5 min.
     public let maxPollSilence: Duration
+    /// Whether it takes partitions to be ready. Not where requests are taken in beside it: those don't need any.
+    public var needsAssignment = true
     private var lastSign: Timestamp
     private var isAssigned = false
     private var isStopping = false
@@ -69,7 +81,7 @@ public struct Health: Sendable, Equatable {
     public func readiness(at now: Timestamp) -> HealthStatus {
         var reasons: [HealthReason] = []
         if isStopping { reasons.append(.stopping) }
-        if !isAssigned { reasons.append(.notAssigned) }
+        if needsAssignment, !isAssigned { reasons.append(.notAssigned) }
         if now - lastSign > maxPollSilence { reasons.append(.notPolling) }
         // One refusal is retried after a second; ten seconds of them are no passing fault.
         if let since = produceFailingSince, now - since > .seconds(10) { reasons.append(.notProducing) }

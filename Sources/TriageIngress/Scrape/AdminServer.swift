@@ -13,7 +13,7 @@ public import TriageTelemetry
 /// | --- | --- |
 /// | `GET /metrics` | 200, Prometheus text 0.0.4 or, if `Accept` prefers it, OpenMetrics 1.0; with gzip if `Accept-Encoding` names it |
 /// | `GET /health/live` | 200 `{"status":"ok"}` or 503 `{"status":"unavailable","reasons":["not_polling"]}` |
-/// | `GET /health/ready` | the same, with `not_assigned`, `not_polling`, `stopping` |
+/// | `GET /health/ready` | the same, with any ``HealthReason`` |
 /// | another path | 404 |
 /// | another method | 405 with `Allow: GET, HEAD` |
 /// | a request with a body | 413, and the connection ends |

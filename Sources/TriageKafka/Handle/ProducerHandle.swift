@@ -100,6 +100,14 @@ final class ProducerHandle: @unchecked Sendable {
     /// How many reports were served so far.
     var deliveries: Int { handle.context.deliveries }
 
+    /// Whether a broker tells about the topics in use within this time.
+    func isReachable(milliseconds: Int32) -> Bool {
+        var metadata: UnsafePointer<rd_kafka_metadata>?
+        let code = rd_kafka_metadata(handle.client, 0, nil, &metadata, milliseconds)
+        if let metadata { rd_kafka_metadata_destroy(metadata) }
+        return code == RD_KAFKA_RESP_ERR_NO_ERROR
+    }
+
     /// Fails everything that is queued or in flight.
     func purge() { rd_kafka_purge(handle.client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT) }
 

@@ -61,6 +61,11 @@ public final class KafkaProducer: RecordProducer {
     /// - Returns: whether every record handed over is acknowledged or failed.
     public func flush(timeout: Duration) async -> Bool { await loop.flush(timeout: timeout) }
 
+    /// Whether a broker answers within `timeout`; blocks the calling thread.
+    public func isReachable(within timeout: Duration) -> Bool {
+        fatalError == nil && loop.handle.isReachable(milliseconds: timeout.wholeMilliseconds)
+    }
+
     /// Makes the client fail for good with Kafka's error `code`, as tests need it.
     package func failForGood(code: Int32) { loop.handle.failForGood(code: code) }
 

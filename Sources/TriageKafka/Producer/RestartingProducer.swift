@@ -73,6 +73,9 @@ public final class RestartingProducer: RecordProducer {
     /// Waits until nothing is unanswered, by the present client or one that failed, at most `timeout`.
     public func flush(timeout: Duration) async -> Bool { await core.flush(timeout: timeout) }
 
+    /// Whether a broker answers the present client within `timeout`; blocks the calling thread.
+    public func isReachable(within timeout: Duration) -> Bool { core.client?.isReachable(within: timeout) ?? false }
+
     /// Ends the producer; what is not flushed fails, and nothing is restarted any more.
     public func close() { core.close() }
 }

@@ -32,6 +32,8 @@ final class SplittingProducer: RecordProducer {
     /// The client that sends most records.
     var first: KafkaProducer { batching }
 
+    func isReachable(within timeout: Duration) -> Bool { batching.isReachable(within: timeout) }
+
     func produce(
         _ record: OutboundRecord, completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) throws(BrokerError) {

@@ -111,6 +111,9 @@ public final class TracedSink: Sendable {
     /// Waits until everything handed over is answered, at most `timeout`; tells whether it is.
     public func flush(timeout: Duration) async -> Bool { await producer.flush(timeout: timeout) }
 
+    /// Whether a broker answers the producer within `timeout`; blocks the calling thread.
+    public func isReachable(within timeout: Duration) -> Bool { producer.isReachable(within: timeout) }
+
     /// Ends the producer; what is not flushed fails.
     public func close() { producer.close() }
 
