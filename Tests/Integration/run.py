@@ -12,6 +12,7 @@ import sys
 import time
 
 import check_capture
+import check_change_data
 import check_commands
 import check_crash
 import check_dashboards
@@ -58,6 +59,7 @@ GROUPS = {
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
+    "change-data": check_change_data.change_data,
     "ingress": check_ingress.ingress,
     "ingress-tls": check_ingress.ingress_tls,
 }
