@@ -10,7 +10,7 @@ import uuid
 
 from collector import Collector
 from fhir_server import FHIR, FHIRServer, Receiver
-from harness import Failed, parsed, wait_until
+from harness import Failed, fetch, parsed, wait_until
 from parts import Kcat, real_broker
 from spans import Forest, spans_of
 
@@ -229,33 +229,62 @@ def notification(number, identifier, version="1"):
 
 
 def outage(report, room, away=60):
-    """Kafka doesn't answer for a minute during a stream of webhooks: 2xx is in Kafka, all else got 503, nothing is there twice."""
+    """Kafka doesn't answer for a minute during a stream of webhooks: 2xx is in Kafka, all else got 503, nothing is there twice.
+
+    Half of the callers send again what was answered 503, as FHIR servers do: each of their changes is in Kafka in the end, and all
+    copies of it have one event id, by which consumers know them.
+    """
     brokers = real_broker(room)
     broker = room.children[-1]
     created_topics(room, brokers)
     child, base = service(room, brokers, None, "--no-events", "--webhook-timeout", "5s", name="capture")
-    answers, lock, ended = {}, threading.Lock(), threading.Event()
+    answers, resent, lock, ended = {}, {}, threading.Lock(), threading.Event()
 
     def stream(thread):
         number = 0
         while not ended.is_set():
             number += 1
             identifier = f"o-{thread}-{number}"
-            status, headers, _ = post(
-                f"{base}/webhooks/fhir", notification(number, identifier), {"Authorization": f"Bearer {WEBHOOK_TOKEN}"})
+            body = notification(number, identifier)
+            status, headers, _ = post(f"{base}/webhooks/fhir", body, {"Authorization": f"Bearer {WEBHOOK_TOKEN}"})
             with lock:
                 answers[identifier] = (status, {name.lower() for name in headers})
+            if thread % 2 and status == 503:
+                again(identifier, body)
             time.sleep(0.02)
 
+    def again(identifier, body):
+        """Until it is taken, at most as long as Kafka is away and a little longer; notes the last status."""
+        deadline = time.monotonic() + away + 60
+        status, tries = 503, 0
+        while status != 200 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            tries += 1
+            status = post(f"{base}/webhooks/fhir", body, {"Authorization": f"Bearer {WEBHOOK_TOKEN}"})[0]
+        with lock:
+            resent[identifier] = (status, tries)
+
+    admin = listening(child, "metrics and health: http://")
+
+    def health(probe, status, word=b""):
+        found = fetch(f"{admin}/health/{probe}")
+        return found[0] == status and word in found[2]
+
+    wait_until("it is ready", lambda: health("ready", 200), 30)
     threads = [threading.Thread(target=stream, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     wait_until("some are answered", lambda: len(answers) > 100, 30)
     broker.signal(signal.SIGSTOP)
+    begin = time.monotonic()
     try:
-        time.sleep(away)
+        wait_until("it isn't ready", lambda: health("ready", 503, b'["not_producing"]'), away)
+        report.check("no restart would help", health("live", 200))
+        time.sleep(max(0, begin + away - time.monotonic()))
+        report.check("it isn't ready as long as Kafka is away", health("ready", 503))
     finally:
         broker.signal(signal.SIGCONT)
+    wait_until("it is ready again", lambda: health("ready", 200), 40)
     seen = len(answers)
     wait_until("it goes on afterwards", lambda: sum(status == 200 for status, _ in list(answers.values())[seen:]) > 100, 60)
     ended.set()
@@ -270,8 +299,22 @@ def outage(report, room, away=60):
     report.equal("answers are 200 and 503 only", set(statuses), {200, 503})
     report.none(
         "503 says when to try again", [name for name, (status, headers) in answers.items() if status == 503 and "retry-after" not in headers])
-    kept = {}
+    kept, ids = {}, {}
     for message in Kcat(brokers).read(CREATED):
-        kept[message.key.decode()] = kept.get(message.key.decode(), 0) + 1
+        name = message.key.decode()
+        kept[name] = kept.get(name, 0) + 1
+        ids.setdefault(name, set()).add(metadata(message)["eventId"])
     report.none("answered with 200 and not in Kafka", [name for name, (status, _) in answers.items() if status == 200 and name not in kept])
-    report.none("in Kafka twice", [name for name, count in kept.items() if count > 1])
+    report.none("in Kafka twice without being sent again", [name for name, count in kept.items() if count > 1 and name not in resent])
+    report.check("some were sent again", len(resent) > 1, resent)
+    report.none("sent again and never taken", [(name, status) for name, (status, _) in resent.items() if status != 200])
+    report.none("sent again, and not one event id in Kafka", [name for name in resent if len(ids.get(name, ())) != 1])
+    every = [identifier for found in ids.values() for identifier in found]
+    report.equal("event ids of different changes are different", len(set(every)), len(every))
+    copies = sum(kept[name] - 1 for name in resent if name in kept)
+    summary = parsed(room.finish(
+        "run", "-b", brokers, "--group", "consumer", "-e", "-o", "json", "--handler", "none", "--http", "off", "--dedupe-window", "100000",
+        name="consumer", environment={"OTEL_SDK_DISABLED": "true"}))
+    report.equal(
+        "a consumer with a window handles each once", (summary["completed"], summary["deduplicated"]), (len(kept), copies))
+    report.note(f"{len(resent)} sent again, {sum(tries for _, tries in resent.values())} times; {copies} further copies in Kafka")
