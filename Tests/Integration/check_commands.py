@@ -24,6 +24,14 @@ USAGE = [
     (["run", "-X", "novalue"], ["-X", "***", "name=value"]),
     (["run", "--handler", "magic"], ["handler", "magic", "log"]),
     (["run", "--identifiers", "loud"], ["identifiers", "loud", "hashed"]),
+    (["run", "--webhook-token-file", "token.txt"], ["webhook-token-file", "webhooks beside it"]),
+    (["run", "--command-token-file", "token.txt"], ["command-token-file", "accept-commands beside it"]),
+    (["run", "--listen", "127.0.0.1:0"], ["listen", "webhooks or accept-commands beside it"]),
+    (["run", "--fhir-server", "http://127.0.0.1:1"], ["fhir-server", "commands or webhooks beside it"]),
+    (["run", "--deliver-to", "http://127.0.0.1:1/"], ["--deliver-to", "--handler http beside it"]),
+    (["run", "--handler", "http"], ["--handler", "--deliver-to beside it"]),
+    (["run", "--no-events", "--webhooks", "--handler", "none"], ["--handler", "no --no-events beside it"]),
+    (["run", "--webhooks", "--listen", "0.0.0.0:0"], ["webhook-token-file", "or webhook-header"]),
     (["run", "--config", "/nonexistent.yaml"], ["config", "/nonexistent.yaml", "exists"]),
     (["demo", "--events", "0"], ["--events", "0", "from 1"]),
     (["demo", "--transient", "1.5"], ["--transient", "1.5", "0 to 1"]),
@@ -64,6 +72,16 @@ def usage(report, room):
     secret.write_text("hunter2secret\n")
     child = room.finish("run", "-X", f"sasl.password=@{secret}", "-X", "acks=0", name="usage", seconds=20)
     report.check("a secret is never printed", "hunter2secret" not in child.err() + child.out() and child.process.returncode == 64, child.err())
+    for variables, arguments, words in (
+        ({"TRIAGE_DELIVER_TO": "http://127.0.0.1:1/"}, [], ["deliver-to", "--handler http beside it"]),
+        ({"TRIAGE_WEBHOK_TOKEN_FILE": "hunter2secret", "TRIAGE_SERVICE_HOST": "10.0.0.1"}, ["-X", "acks=0"],
+         ["warning", "TRIAGE_WEBHOK_TOKEN_FILE (TRIAGE_WEBHOOK_TOKEN_FILE?)"]),
+    ):
+        child = room.finish("run", *arguments, name="usage", seconds=20, environment=variables)
+        said = child.err()
+        report.check(
+            f"{' '.join(variables)}: says {', '.join(words)}", child.process.returncode == 64 and all(word in said for word in words), said)
+        report.check("and neither a value nor what Kubernetes sets", "hunter2" not in said and "SERVICE_HOST" not in said, said)
     version = room.finish("--version", name="version", seconds=20)
     report.check("--version", re.fullmatch(r"\d+\.\d+\.\d+\S*\n", version.out()), version.out())
     for command in ([], ["demo"], ["run"], ["publish"], ["topics"], ["status"], ["patient"]):
