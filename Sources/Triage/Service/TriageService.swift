@@ -169,7 +169,7 @@ public final class TriageService: Service, Sendable {
 
     /// What the parts tell probes. Of an instance that listens readiness says where requests may be sent to, and those need no
     /// partitions: one that stands by as a consumer takes them in like the others.
-    private func health(since start: Timestamp) -> [any HealthReading] {
+    func health(since start: Timestamp) -> [any HealthReading] {
         parts.compactMap { part in
             guard let reading = part.health(since: start) else { return nil }
             guard listens, var consumer = reading as? Health else { return reading }
