@@ -2,7 +2,7 @@ import Glibc
 
 /// A connection to 127.0.0.1 over a plain socket, so that the server is tested by bytes and not by its own library.
 ///
-/// Each read blocks a thread of its own, never one that the server's tasks need, and gives up after 10 s.
+/// Each read blocks a thread of its own, never one that the server's tasks need, and gives up after 30 s.
 final class Connection: Sendable {
     private let socket: Int32
 
@@ -12,7 +12,7 @@ final class Connection: Sendable {
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = in_port_t(port).bigEndian
         address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
-        var limit = timeval(tv_sec: 10, tv_usec: 0)
+        var limit = timeval(tv_sec: 30, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         let connected = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -40,7 +40,7 @@ final class Connection: Sendable {
     /// One answer: its head up to the blank line, and a body of `Content-Length`. Nil at the end of the connection.
     func receive(hasBody: Bool = true) async -> Reply? { await onThread { self.reply(hasBody: hasBody) } }
 
-    /// Whether the other side closes within 10 s.
+    /// Whether the other side closes within 30 s.
     var isClosed: Bool { get async { await onThread { self.closes() } } }
 
     private func reply(hasBody: Bool) -> Reply? {
