@@ -175,6 +175,8 @@ public struct InvalidEvent: Error, Sendable, Hashable {
         case row = "row_without_resource"
         /// A notification tells of several events where one record is one event.
         case severalEvents = "several_events"
+        /// A bundle or batch from outside has more events than are taken at once.
+        case tooManyEvents = "too_many_events"
         /// A CloudEvent lacks a required attribute, or is of another version than 1.0.
         case cloudEvent = "invalid_cloud_event"
         /// The value is empty.

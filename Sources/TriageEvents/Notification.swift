@@ -91,9 +91,11 @@ public struct Notification: Sendable, Equatable {
 
     /// Understands a request's body.
     ///
-    /// - Parameter body: nil for an empty body; else what ``EventDecoder/checkObject(_:)`` found to be an object.
+    /// - Parameters:
+    ///   - body: nil for an empty body; else what ``EventDecoder/checkObject(_:)`` found to be an object.
+    ///   - maximum: events that it may tell of; of entries there may be ten times as many, as some belong to no event.
     /// - Throws: ``InvalidEvent`` with the rule that is broken and an index-free path.
-    public init(_ body: JSONValue?) throws(InvalidEvent) {
+    public init(_ body: JSONValue?, maximumEvents maximum: Int = .max) throws(InvalidEvent) {
         guard let body else {
             self.init(shape: .empty, kind: .events)
             return
@@ -103,12 +105,12 @@ public struct Notification: Sendable, Equatable {
             guard let value = body["value"], value["resourceType"]?.says("Bundle") == true else {
                 throw InvalidEvent(.resourceTypeMissing, at: "resourceType")
             }
-            try self.init(bundle: value)
+            try self.init(bundle: value, maximum)
             return
         }
         guard type.kind == .string else { throw InvalidEvent(.resourceTypeMissing, at: "resourceType") }
         if type.says("Bundle") {
-            try self.init(bundle: body)
+            try self.init(bundle: body, maximum)
         } else if type.says("Patient") {
             self.init(shape: .resource, kind: .events)
             events = [try NotificationEntry.event(ofBare: body)]
@@ -117,7 +119,7 @@ public struct Notification: Sendable, Equatable {
         }
     }
 
-    private init(bundle: JSONValue) throws(InvalidEvent) {
+    private init(bundle: JSONValue, _ maximum: Int) throws(InvalidEvent) {
         guard let type = bundle["type"], type.says("history") || type.says("subscription-notification") else {
             throw InvalidEvent(.unknownForm, at: "Bundle.type")
         }
@@ -138,6 +140,12 @@ public struct Notification: Sendable, Equatable {
         topic = parsed.topic
         eventsSinceStart = parsed.eventsSinceStart
         guard kind == .events else { return }
+        guard parsed.events.count <= maximum else {
+            throw InvalidEvent(.tooManyEvents, at: "Bundle.entry.resource.notificationEvent")
+        }
+        guard (entries.count - 1) / (parsed.events.isEmpty ? 1 : 10) <= maximum else {
+            throw InvalidEvent(.tooManyEvents, at: "Bundle.entry")
+        }
         var content: [NotificationEntry] = []
         for entry in entries.dropFirst() { content.append(try NotificationEntry(entry)) }
         if parsed.events.isEmpty {
@@ -154,9 +162,11 @@ public struct Notification: Sendable, Equatable {
         _ told: [NotificationStatus.Event], _ content: [NotificationEntry]
     ) throws(InvalidEvent) {
         // Several events of one resource take its entries in turn; if there are fewer, the last one serves for the rest.
-        var places: [String: [Int]] = [:]
-        for (index, entry) in content.enumerated() { for name in entry.names { places[name, default: []].append(index) } }
-        var taken: Set<Int> = []
+        var places: [String: Places] = [:]
+        for (index, entry) in content.enumerated() {
+            for name in entry.names { places[name, default: Places()].all.append(index) }
+        }
+        var taken = [Bool](repeating: false, count: content.count)
         for event in told {
             guard let focus = event.focus else {
                 // Without content nothing more is told, unless the one entry there is says what the one event is about.
@@ -168,9 +178,8 @@ public struct Notification: Sendable, Equatable {
                 continue
             }
             let reference = FHIRReference(focus)
-            let candidates = places[reference?.name ?? focus] ?? []
-            if let index = candidates.first(where: { !taken.contains($0) }) ?? candidates.last {
-                taken.insert(index)
+            if let index = places[reference?.name ?? focus]?.next(but: taken) {
+                taken[index] = true
                 take(content[index], number: event.number, timestamp: event.timestamp)
             } else if let reference, reference.type == "Patient" {
                 guard FHIRGrammar.isID(ByteSlice(reference.id)) else {
@@ -183,6 +192,20 @@ public struct Notification: Sendable, Equatable {
             } else {
                 ignored += 1
             }
+        }
+    }
+
+    /// The entries that one name stands for. Each is looked at once, however many events have the name.
+    private struct Places {
+        var all: [Int] = []
+        private var passed = 0
+
+        init() {}
+
+        /// The first one that isn't taken; the last one if all are.
+        mutating func next(but taken: [Bool]) -> Int? {
+            while passed < all.count, taken[all[passed]] { passed += 1 }
+            return passed < all.count ? all[passed] : all.last
         }
     }
 

@@ -154,6 +154,40 @@ struct NotificationTests {
         #expect(rule(aidbox(#",{"request":{"method":"DELETE","url":"Patient"}}"#))?.rule == .idMissing)
     }
 
+    @Test(
+        "events of one resource take its entries in turn, the last one serves for the rest; thirty thousand take no minute",
+        .timeLimit(.minutes(1)))
+    func join() throws {
+        // Of equal names each event would look at all entries that others took before: half a billion looks.
+        let count = 30_000
+        let told = Array(repeating: #"{"focus":{"reference":"Patient/p1"}}"#, count: count + 1).joined(separator: ",")
+        let entries = (1...count).map { #",{"resource":{"resourceType":"Patient","id":"p1","meta":{"versionId":"\#($0)"}}}"# }
+        let events = try parse(aidbox(entries.joined(), event: told)).events
+        #expect(events.map(\.versionID) == (1...count).map(String.init) + ["\(count)"])
+    }
+
+    @Test("a bundle may tell of so many events")
+    func maximumEvents() throws {
+        func told(_ events: Int, _ entries: Int) -> String {
+            aidbox(
+                (0..<entries).map { #",{"resource":{"resourceType":"Patient","id":"p\#($0)"}}"# }.joined(),
+                event: (0..<events).map { #"{"focus":{"reference":"Patient/p\#($0)"}}"# }.joined(separator: ","))
+        }
+        func rule(_ text: String) -> InvalidEvent? {
+            do {
+                _ = try TriageEvents.Notification(JSONValue(ByteSlice(text)), maximumEvents: 3)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        #expect(rule(told(3, 39)) == nil && rule(told(0, 3)) == nil)
+        let path: StaticString = "Bundle.entry.resource.notificationEvent"
+        #expect(rule(told(4, 3)) == InvalidEvent(.tooManyEvents, at: path))
+        #expect(rule(told(3, 40)) == InvalidEvent(.tooManyEvents, at: "Bundle.entry"))
+        #expect(rule(told(0, 4)) == InvalidEvent(.tooManyEvents, at: "Bundle.entry"))
+    }
+
     @Test func history() throws {
         let body = ByteSlice(
             """

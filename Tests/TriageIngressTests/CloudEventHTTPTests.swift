@@ -49,7 +49,7 @@ struct CloudEventHTTPTests {
             #expect { try read(type, body) } throws: { ($0 as? InvalidEvent)?.rule == rule }
         }
         let many = "[" + Array(repeating: structured("a"), count: 1001).joined(separator: ",") + "]"
-        #expect { try read(type, many) } throws: { ($0 as? InvalidEvent)?.rule == .tooLarge }
+        #expect { try read(type, many) } throws: { ($0 as? InvalidEvent)?.rule == .tooManyEvents }
     }
 
     @Test("what is written for a delivery is read again")

@@ -141,6 +141,42 @@ struct WebhookRouteTests {
         #expect(world.published == 0 && world.counted("refused") == 8)
     }
 
+    @Test("a member that is told twice is 400: we would take another one than who reads the event")
+    func repeatedMembers() async {
+        let world = WebhookWorld()
+        let good = Sent.patient("p1")
+        let bundle = Sent.aidbox([(1, "POST", "p1", good)])
+        for body in [
+            good.replacing(#""id":"p1""#, with: #""id":"p1","id":"p2""#),
+            good.replacing(#""versionId":"1""#, with: #""versionId":"1","versionId":"2""#),
+            good.replacing(#""meta""#, with: #""name":[{"family":"A"}],"meta""#),
+            bundle.replacing(#""method":"POST""#, with: #""method":"POST","method":"DELETE""#),
+            bundle.replacing(#""type":"history""#, with: #""type":"history","type":"batch""#),
+        ] {
+            let answer = await world.ask(body)
+            #expect(answer.status == .badRequest && outcome(answer).text == "repeated_member", "\(body)")
+        }
+        let cloud = #"{"specversion":"1.0","id":"1","source":"/s","type":"PatientCreated","data":"#
+        let inner = good.replacing(#""id":"p1""#, with: #""id":"p1","id":"p2""#)
+        for body in [cloud + inner + "}", cloud + JSONText(inner).quoted + "}", cloud + good + #","type":"x"}"#] {
+            let answer = await world.ask(body, type: "application/cloudevents+json")
+            #expect(answer.status == .badRequest && outcome(answer).text == "repeated_member", "\(body)")
+        }
+        #expect(world.published == 0 && world.counted("refused") == 8)
+        #expect(await world.ask(good).status == .ok)
+    }
+
+    @Test("more events in one bundle than are taken at once are 413, with what to do about it")
+    func tooMany() async {
+        let world = WebhookWorld()
+        let all = (1...1001).map { (number: $0, method: "DELETE", id: "p\($0)", resource: nil as String?) }
+        let answer = await world.ask(Sent.aidbox(all))
+        #expect(answer.status == .contentTooLarge && outcome(answer).code == "too-long" && world.published == 0)
+        #expect(outcome(answer).text == "more than 1000 events in one body: have the server send fewer at a time")
+        #expect(world.counted("refused") == 1)
+        #expect(await world.ask(Sent.aidbox(Array(all.dropLast()))).status == .ok && world.published == 1000)
+    }
+
     @Test("the path of a rest-hook names the resource that comes, or was deleted")
     func resourceRoute() async throws {
         let world = WebhookWorld()

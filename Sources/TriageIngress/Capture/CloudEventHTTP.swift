@@ -38,7 +38,7 @@ public enum CloudEventHTTP {
                 throw InvalidEvent(.cloudEvent, at: "")
             }
             let elements = batch.elements
-            guard elements.count <= maximumBatch else { throw InvalidEvent(.tooLarge, at: "") }
+            guard elements.count <= maximumBatch else { throw InvalidEvent(.tooManyEvents, at: "") }
             var events: [CapturedEvent] = []
             for element in elements {
                 guard element.kind == .object else { throw InvalidEvent(.notAnObject, at: "") }

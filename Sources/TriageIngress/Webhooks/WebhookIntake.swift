@@ -34,6 +34,10 @@ public final class WebhookIntake: Sendable {
         case failed(BrokerError)
     }
 
+    /// Events that one bundle may tell of: fifty times what Aidbox sends at most. Each of them may have to be fetched, within the time
+    /// that the sender waits.
+    static let maximumEvents = 1000
+
     let settings: WebhookSettings
     let tracer: Tracer
     let source: (any FHIRSource)?

@@ -28,6 +28,11 @@ struct WebhookReply: Sendable, Equatable {
     static let tooLarge = WebhookReply(
         status: .contentTooLarge, outcome: OperationOutcome(.tooLong, "a resource is larger than Kafka takes"))
 
+    /// More events in one body than ``WebhookIntake/maximumEvents``, or CloudEvents than ``CloudEventHTTP/maximumBatch``.
+    static let tooMany = WebhookReply(
+        status: .contentTooLarge,
+        outcome: OperationOutcome(.tooLong, "more than 1000 events in one body: have the server send fewer at a time"))
+
     /// It may be sent again: what the span's `error.type` says, and the answer's own words.
     static func later(_ error: SafeText, _ code: OperationOutcome.Code, _ text: StaticString) -> WebhookReply {
         WebhookReply(status: .serviceUnavailable, outcome: OperationOutcome(code, text), error: error)
@@ -48,6 +53,7 @@ struct WebhookReply: Sendable, Equatable {
 
     /// A rule that the body breaks.
     static func invalid(_ error: InvalidEvent) -> WebhookReply {
+        if error.rule == .tooManyEvents { return tooMany }
         let code: OperationOutcome.Code =
             switch error.rule {
             case .empty, .json, .utf8, .notAnObject, .elementType: .structure

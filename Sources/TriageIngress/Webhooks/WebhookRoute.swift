@@ -20,7 +20,9 @@ struct WebhookRoute: IngressRoute {
     func admits(_ headers: HTTPFields) -> Bool { intake.settings.authenticator.admits(headers) }
 
     func answer(_ request: IngressRequest) async -> IngressAnswer {
-        await intake.answer(request, span: span, takesCloudEvents: true) { json throws(InvalidEvent) in try Notification(json) }
+        await intake.answer(request, span: span, takesCloudEvents: true) { json throws(InvalidEvent) in
+            try Notification(json, maximumEvents: WebhookIntake.maximumEvents)
+        }
     }
 }
 
