@@ -5,6 +5,7 @@
 
 #include "CSimdJSON.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <string_view>
@@ -289,6 +290,50 @@ triage_status status_of(error_code error, const uint8_t *bytes, size_t count) no
     return error == simdjson::DEPTH_ERROR ? triage_status_depth : triage_status_json;
 }
 
+// Whether an object has two members of one name. Most have few: comparing all pairs is quicker than sorting them.
+[[gnu::noinline]] triage_status check_names(dom::object object) noexcept {
+    constexpr size_t few = 16;
+    const size_t count = object.size();
+    std::string_view some[few];
+    std::string_view *names = some;
+    if (count > few) {
+        names = new (std::nothrow) std::string_view[count];
+        if (!names) { return triage_status_size; }
+    }
+    size_t end = 0;
+    for (auto member : object) {
+        if (end < count) { names[end++] = member.key; }
+    }
+    bool repeats = false;
+    if (count > few) {
+        std::sort(names, names + end);
+        repeats = std::adjacent_find(names, names + end) != names + end;
+        delete[] names;
+    } else {
+        for (size_t one = 1; one < end && !repeats; one++) {
+            for (size_t other = 0; other < one && !repeats; other++) { repeats = names[one] == names[other]; }
+        }
+    }
+    return repeats ? triage_status_repeated_name : triage_status_ok;
+}
+
+// The same of all objects in a value. As deep as the parser lets a text be; the names are not on this stack.
+triage_status check_all_names(dom::element element) noexcept {
+    dom::object object;
+    dom::array array;
+    if (!element.get(object)) {
+        if (const triage_status status = check_names(object)) { return status; }
+        for (auto member : object) {
+            if (const triage_status status = check_all_names(member.value)) { return status; }
+        }
+    } else if (!element.get(array)) {
+        for (dom::element item : array) {
+            if (const triage_status status = check_all_names(item)) { return status; }
+        }
+    }
+    return triage_status_ok;
+}
+
 } // namespace
 
 struct triage_decoder {
@@ -311,6 +356,16 @@ struct triage_decoder {
     void release() noexcept {
         document = dom::document();
         parser = dom::parser(TRIAGE_MAXIMUM_BYTES);
+    }
+
+    triage_status check(const uint8_t *bytes, size_t count) noexcept {
+        if (count == 0) { return triage_status_empty; }
+        if (const error_code error = reserve(count)) { return status_of(error, bytes, count); }
+        dom::element root;
+        if (const error_code error = parser.parse_into_document(document, bytes, count, false).get(root)) {
+            return status_of(error, bytes, count);
+        }
+        return root.is_object() ? check_all_names(root) : triage_status_not_an_object;
     }
 
     triage_status read(const uint8_t *bytes, size_t count, uint8_t *scratch, triage_event *event) noexcept;
@@ -398,6 +453,12 @@ void triage_decoder_destroy(triage_decoder *decoder) { delete decoder; }
 enum triage_status triage_decoder_decode(
     triage_decoder *decoder, const uint8_t *bytes, size_t count, uint8_t *scratch, triage_event *event) {
     const triage_status status = decoder->read(bytes, count, scratch, event);
+    if (simdjson_unlikely(decoder->document.capacity() > kept_capacity)) { decoder->release(); }
+    return status;
+}
+
+enum triage_status triage_decoder_check_names(triage_decoder *decoder, const uint8_t *bytes, size_t count) {
+    const triage_status status = decoder->check(bytes, count);
     if (simdjson_unlikely(decoder->document.capacity() > kept_capacity)) { decoder->release(); }
     return status;
 }

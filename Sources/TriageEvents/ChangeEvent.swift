@@ -185,6 +185,8 @@ public struct InvalidEvent: Error, Sendable, Hashable {
         case nullValue = "null_value"
         /// Not one JSON text (RFC 8259), nested deeper than 1,024, or with a number beyond 64 bits and a double's range.
         case json = "invalid_json"
+        /// What came from outside has an object with two members of one name: whoever reads it would take another one.
+        case repeatedMember = "repeated_member"
         /// Longer than 64 MiB.
         case tooLarge = "value_too_large"
         /// Not UTF-8.

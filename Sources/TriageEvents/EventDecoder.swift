@@ -6,7 +6,8 @@ import CSimdJSON
 /// notification of one event, a CloudEvent; their resources are copied out.
 ///
 /// One for each thread: it owns a parser and its memory, which grows with the events and is given back after one that is
-/// longer than 256 KiB. Values of up to 64 MiB are understood. Of members with the same name the first counts.
+/// longer than 256 KiB. Values of up to 64 MiB are understood. Of members with the same name the first counts;
+/// where events come in from outside such are refused: ``checkUniqueNames(_:)``.
 ///
 /// Judged are the form, the action, the resource type, the JSON types of the Patient's elements, the grammars of ids, codes and
 /// dates. Unknown elements and extensions are kept and never refused.
@@ -154,6 +155,18 @@ public final class EventDecoder {
         throw InvalidEvent(EventDecoder.rule(for: status), at: "")
     }
 
+    /// The same, and that no object in it, however deep, has two members of one name: what is told twice is read as the first by one
+    /// and as the last by another (RFC 8259 §4). For what comes from outside.
+    ///
+    /// - Throws: ``InvalidEvent`` as ``checkObject(_:)`` does, or with the rule `repeated_member`.
+    public func checkUniqueNames(_ text: ByteSlice) throws(InvalidEvent) {
+        let status = text.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return triage_status_empty }
+            return triage_decoder_check_names(parser, base.assumingMemoryBound(to: UInt8.self), bytes.count)
+        }
+        guard status == triage_status_ok else { throw InvalidEvent(EventDecoder.rule(for: status), at: "") }
+    }
+
     /// The bytes that the parser is ready for without asking for memory.
     var capacity: Int { triage_decoder_capacity(parser) }
 
@@ -164,6 +177,7 @@ public final class EventDecoder {
         case triage_status_not_an_object: .notAnObject
         case triage_status_unknown_form: .unknownForm
         case triage_status_size: .tooLarge
+        case triage_status_repeated_name: .repeatedMember
         default: .json
         }
     }

@@ -202,6 +202,33 @@ struct EventDecoderTests {
         #expect(decode(#"{"type":"PatientCreated","data":null,"data":\#(patient())}"#).broken == "resource_missing@data")
     }
 
+    @Test("where what comes from outside is checked, no object has two members of one name")
+    func uniqueNames() {
+        let decoder = EventDecoder()
+        func rule(_ text: String) -> InvalidEvent.Rule? {
+            do {
+                try decoder.checkUniqueNames(ByteSlice(text))
+                return nil
+            } catch {
+                return error.rule
+            }
+        }
+        let many = (0..<100).map { #""m\#($0)":0"# }.joined(separator: ",")
+        let deep = String(repeating: "[", count: 500) + #"{"a":1,"a":2}"# + String(repeating: "]", count: 500)
+        for text in [
+            "{}", #"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#, "{\(many)}", #"{"":1,"a":"a"}"#, #"{"a\u0000":1,"a":2}"#,
+        ] {
+            #expect(rule(text) == nil, "\(text)")
+        }
+        for text in [
+            #"{"a":1,"a":1}"#, #"{"b":[[{"c":{"a":1,"x":0,"a":2}}]]}"#, #"{"id":1,"i\u0064":2}"#, "{\(many),\"m7\":1}",
+            #"{"x":\#(deep)}"#, #"{"":1,"":2}"#,
+        ] {
+            #expect(rule(text) == .repeatedMember, "\(text)")
+        }
+        #expect(rule("") == .empty && rule("{") == .json && rule("[]") == .notAnObject && rule("{\"a\":1}x") == .json)
+    }
+
     @Test("the sender's own metadata is left out where it is of no use, and never refused")
     func metadata() throws {
         let long = String(repeating: "x", count: 257)

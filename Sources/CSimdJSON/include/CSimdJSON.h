@@ -27,7 +27,8 @@ enum triage_status {
     triage_status_depth,         /* nested deeper than TRIAGE_MAXIMUM_DEPTH */
     triage_status_size,          /* longer than TRIAGE_MAXIMUM_BYTES, or memory for it was refused */
     triage_status_not_an_object, /* a JSON text, but no object */
-    triage_status_unknown_form   /* an object of no form that is known */
+    triage_status_unknown_form,  /* an object of no form that is known */
+    triage_status_repeated_name  /* an object in it has two members of one name */
 };
 
 /* The forms of an event, told apart by the names of the top-level members. */
@@ -140,6 +141,12 @@ void triage_decoder_destroy(triage_decoder *decoder);
  */
 enum triage_status triage_decoder_decode(
     triage_decoder *decoder, const uint8_t *bytes, size_t count, uint8_t *scratch, triage_event *event);
+
+/*
+ * Whether `count` bytes are one JSON object in which no object, however deep, has two members of one name; escapes count as what
+ * they mean. triage_status_ok, or what is wrong. The same must be readable behind the bytes.
+ */
+enum triage_status triage_decoder_check_names(triage_decoder *decoder, const uint8_t *bytes, size_t count);
 
 /* The memory that the parser holds is for texts up to this many bytes (about 14 bytes for each). */
 size_t triage_decoder_capacity(const triage_decoder *decoder);

@@ -19,7 +19,7 @@ public enum CloudEventHTTP {
     ) throws(InvalidEvent) -> [CapturedEvent]? {
         let contentType = header("content-type")
         if let contentType, CloudEvent.isStructured(contentType) {
-            try decoder.checkObject(body)
+            try decoder.checkUniqueNames(body)
             guard let value = JSONValue(body) else { throw InvalidEvent(.empty, at: "") }
             return [try captured(CloudEvent(structured: value), body, topicAction, decoder)]
         }
@@ -29,7 +29,7 @@ public enum CloudEventHTTP {
             wrapped.append("{\"a\":")
             wrapped.append(body)
             wrapped.append("}")
-            try decoder.checkObject(wrapped.slice)
+            try decoder.checkUniqueNames(wrapped.slice)
             // What followed the array would be members of the object.
             guard let batch = JSONValue(wrapped.slice)?["a"], batch.kind == .array,
                 let last = body.lastIndex(where: { $0 > 0x20 }), let first = body.firstIndex(where: { $0 > 0x20 }),
@@ -47,6 +47,7 @@ public enum CloudEventHTTP {
             return events
         }
         guard header("ce-specversion") != nil else { return nil }
+        if !body.isEmpty { try decoder.checkUniqueNames(body) }
         let event = try CloudEvent(binary: body.isEmpty ? nil : body, contentType: contentType) { name in
             header("ce-\(name)").flatMap(decoded)
         }
@@ -56,7 +57,9 @@ public enum CloudEventHTTP {
     private static func captured(
         _ cloud: CloudEvent, _ value: ByteSlice, _ action: ChangeAction?, _ decoder: EventDecoder
     ) throws(InvalidEvent) -> CapturedEvent {
-        CapturedEvent(try decoder.decode(cloudEvent: cloud, value, topicAction: action))
+        // What stood in a string wasn't looked into with what is around it.
+        if let data = cloud.data, JSONValue(value)?["data"]?.kind != .object { try decoder.checkUniqueNames(data) }
+        return CapturedEvent(try decoder.decode(cloudEvent: cloud, value, topicAction: action))
     }
 
     /// The header fields and the body that carry an event.

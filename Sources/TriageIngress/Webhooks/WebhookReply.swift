@@ -56,7 +56,7 @@ struct WebhookReply: Sendable, Equatable {
         if error.rule == .tooManyEvents { return tooMany }
         let code: OperationOutcome.Code =
             switch error.rule {
-            case .empty, .json, .utf8, .notAnObject, .elementType: .structure
+            case .empty, .json, .utf8, .notAnObject, .elementType, .repeatedMember: .structure
             case .resourceTypeMissing, .resourceMissing, .idMissing: .required
             case .tooLarge: .tooLong
             default: .value

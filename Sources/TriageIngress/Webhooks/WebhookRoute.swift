@@ -124,7 +124,7 @@ extension WebhookIntake {
         _ body: ByteSlice, _ understand: (JSONValue?) throws(InvalidEvent) -> Notification
     ) throws(InvalidEvent) -> Understood {
         let json = JSONValue(body)
-        if json != nil { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkObject(body) } }
+        if json != nil { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkUniqueNames(body) } }
         let notification = try understand(json)
         guard !notification.events.isEmpty, !notification.events.contains(where: \.needsResource) else {
             return Understood(notification: notification, changes: nil)
