@@ -117,26 +117,68 @@ extension Result {
         #expect(news("fhir.commands.results", long)?.status.json("r") == #"{"requestId":"r","status":"completed"}"#)
     }
 
+    private func failed(_ offset: Int64?, partition: Int32 = 0, at time: Timestamp = at(1)) throws -> CommandNews {
+        let origin = offset.map { [Header("triage-origin", text: "fhir.commands/\(partition)/\($0)")] } ?? []
+        return try #require(news("fhir.commands.dlq", #"{"metadata":{"requestId":"r"}}"#, at: time, headers: origin))
+    }
+
+    private func sent(_ offset: Int64, partition: Int32 = 0) -> RecordPosition {
+        RecordPosition(topic: "fhir.commands", partition: partition, offset: offset)
+    }
+
     @Test func theLatestCountsAndWhatIsDoneStaysDone() throws {
         let memory = CommandMemory()
         let completed = try #require(news("fhir.commands.results", #"{"requestId":"r","status":"completed"}"#, at: at(5)))
-        func failed(_ time: Timestamp) throws -> CommandNews {
-            try #require(news("fhir.commands.dlq", #"{"metadata":{"requestId":"r"}}"#, at: time))
-        }
         #expect(memory.claim("r", contentHash: 1) == .new)
-        memory.accepted("r", contentHash: 1, at: at(2))
+        memory.accepted("r", contentHash: 1, at: sent(20))
         #expect(memory.status(of: "r")?.state == .pending)
         #expect(memory.claim("r", contentHash: 2) == .other)
-        memory.observe(try failed(at(1)))
+        memory.observe(try failed(10))
         #expect(memory.status(of: "r")?.state == .pending, "the failure of an earlier try")
-        memory.observe(try failed(at(3)))
+        memory.observe(try failed(20))
         #expect(memory.status(of: "r")?.state == .failed && memory.claim("r", contentHash: 1) == .new)
-        memory.accepted("r", contentHash: 1, at: at(4))
+        memory.accepted("r", contentHash: 1, at: sent(21))
         #expect(memory.status(of: "r")?.state == .pending)
         memory.observe(completed)
-        memory.observe(try failed(at(9)))
-        memory.accepted("r", contentHash: 1, at: at(10))
+        memory.observe(try failed(30))
+        memory.accepted("r", contentHash: 1, at: sent(31))
         #expect(memory.status(of: "r")?.state == .completed)
+    }
+
+    @Test("Whose clock says what doesn't matter: which time a command failed is told by offsets", arguments: [0, 1_000_000])
+    func clocks(_ time: Int64) throws {
+        let memory = CommandMemory()
+        memory.accepted("r", contentHash: 1, at: sent(20))
+        memory.observe(try failed(19, at: at(time)))
+        #expect(memory.status(of: "r")?.state == .pending, "the failure of an earlier try")
+        memory.observe(try failed(20, at: at(time)))
+        #expect(memory.status(of: "r")?.state == .failed)
+        // Told before the acknowledgement was seen.
+        let quick = CommandMemory()
+        quick.observe(try failed(20, at: at(time)))
+        quick.accepted("r", contentHash: 1, at: sent(20))
+        #expect(quick.status(of: "r")?.state == .failed)
+        quick.accepted("r", contentHash: 1, at: sent(21))
+        #expect(quick.status(of: "r")?.state == .pending)
+        // What doesn't say where it came from, or came from another partition, can't be told apart from this time's.
+        quick.observe(try failed(nil, at: at(time)))
+        #expect(quick.status(of: "r")?.state == .failed)
+        quick.accepted("r", contentHash: 1, at: sent(3, partition: 1))
+        #expect(quick.status(of: "r")?.state == .pending)
+        quick.observe(try failed(3, partition: 1, at: at(time)))
+        #expect(quick.status(of: "r")?.state == .failed)
+    }
+
+    @Test func aCommandOfTheTopicIsPendingAgainIfItStandsBehindItsFailure() throws {
+        let memory = CommandMemory()
+        memory.observe(try failed(5))
+        for (offset, state) in [(Int64(5), CommandStatus.State.failed), (4, .failed), (6, .pending)] {
+            let again = Record(
+                topic: "fhir.commands", partition: 0, offset: offset, timestamp: at(9), key: nil,
+                value: ByteSlice(#"{"metadata":{"requestId":"r"}}"#), headers: Headers([]))
+            memory.observe(try #require(CommandNews(again, decoder: EventDecoder())))
+            #expect(memory.status(of: "r")?.state == state)
+        }
     }
 
     @Test func whatTheTopicsTellKnowsAnotherCommandToo() throws {
@@ -171,19 +213,19 @@ extension Result {
         #expect(memory.claim("r", contentHash: 1) == .underWay && memory.claim("r", contentHash: 2) == .underWay)
         memory.refused("r")
         #expect(memory.claim("r", contentHash: 1) == .new)
-        memory.accepted("r", contentHash: 1, at: at(1))
+        memory.accepted("r", contentHash: 1, at: sent(1))
         #expect(memory.claim("r", contentHash: 2) == .other)
     }
 
     @Test func itIsBounded() {
         let memory = CommandMemory(capacity: 3)
-        for index in 0..<20 { memory.accepted("r\(index)", contentHash: 0, at: at(Int64(index))) }
+        for index in 0..<20 { memory.accepted("r\(index)", contentHash: 0, at: sent(Int64(index))) }
         #expect(memory.count == 3 && memory.status(of: "r16") == nil && memory.status(of: "r17") != nil)
     }
 
     @Test func whoWaitsIsTold() async throws {
         let memory = CommandMemory()
-        memory.accepted("r", contentHash: 0, at: at(0))
+        memory.accepted("r", contentHash: 0, at: sent(0))
         #expect(await memory.outcome(of: "r", within: .milliseconds(1)) == nil)
         let waiting = Task { await memory.outcome(of: "r", within: .seconds(60)) }
         let cancelled = Task { await memory.outcome(of: "r", within: .seconds(60)) }

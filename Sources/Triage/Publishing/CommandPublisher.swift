@@ -54,14 +54,17 @@ public final class CommandPublisher: Sendable {
     /// Sends a command and waits until the brokers have it.
     ///
     /// - Throws: the `BrokerError` that they, or the client, answered with.
-    public func publish(_ command: CommandRecord) async throws {
+    public func publish(_ command: CommandRecord) async throws { _ = try await send(command) }
+
+    private func send(_ command: CommandRecord) async throws -> Acknowledgement {
         let parent = currentTraceContext()
         let (answers, answer) = AsyncStream.makeStream(of: Result<Acknowledgement, BrokerError>.self)
         try await capture.send(command.record, from: .command, parent: parent, attributes: command.attributes) { result in
             answer.yield(result)
             answer.finish()
         }
-        for await result in answers { _ = try result.get() }
+        for await result in answers { return try result.get() }
+        throw CancellationError()
     }
 
     /// Sends a command and waits for what becomes of it.
@@ -87,7 +90,9 @@ public final class CommandPublisher: Sendable {
         defer { tail.close() }
         // What it begins with must be known before there can be a new failure.
         for await _ in beginnings {}
-        try await publish(command)
+        let acknowledgement = try await send(command)
+        memory.accepted(
+            command.requestID, contentHash: command.contentHash, at: acknowledgement.position(in: TopicName.commands))
         return await memory.outcome(of: command.requestID, within: limit)
     }
 

@@ -1,99 +1,6 @@
 internal import Synchronization
 public import TriageEvents
 
-/// What became of a command.
-public struct CommandStatus: Sendable, Equatable {
-    /// How far it is.
-    public enum State: String, Sendable, CaseIterable {
-        /// Kafka has it; nothing is known of its end.
-        case pending
-        /// It was carried out.
-        case completed
-        /// It was given up and lies in the dead letter topic.
-        case failed
-    }
-
-    /// How far it is.
-    public var state: State
-    /// When the record that says so was written; of a pending command, the command itself.
-    public var time: Timestamp
-    /// What the result says, a JSON object; nil if it isn't completed or the result was too long to keep. May name a patient.
-    public var result: ByteSlice?
-    /// `transient`, `persistent` or `system`; nil if it hasn't failed.
-    public var errorClass: String?
-    /// The error's type and safe text; nil if it hasn't failed.
-    public var error: String?
-
-    /// A status of these parts.
-    public init(
-        _ state: State, at time: Timestamp, result: ByteSlice? = nil, errorClass: String? = nil, error: String? = nil
-    ) {
-        self.state = state
-        self.time = time
-        self.result = result
-        self.errorClass = errorClass
-        self.error = error
-    }
-
-    /// The status as JSON; of a completed command what the result says.
-    public func json(_ requestID: String) -> String {
-        if let result { return String(decoding: result, as: UTF8.self) }
-        var text = "{\"requestId\":\(JSONText(requestID).quoted),\"status\":\"\(state.rawValue)\""
-        if let errorClass { text += ",\"class\":\(JSONText(errorClass).quoted)" }
-        if let error { text += ",\"error\":\(JSONText(error).quoted)" }
-        return text + "}"
-    }
-}
-
-/// What a record of one of the three topics says about a command.
-public struct CommandNews: Sendable, Equatable {
-    /// Which command.
-    public let requestID: String
-    /// What became of it.
-    public let status: CommandStatus
-    /// What tells it from another command with the same id; nil if the record doesn't say what was asked for.
-    let contentHash: UInt64?
-
-    /// The topics that tell of commands: their own, their results' and their dead letters'.
-    public static let topics = [
-        TopicName.commands, TopicName.commandResults, TopicName.deadLetter(of: TopicName.commands),
-    ]
-
-    /// Bytes of a result that are kept; one of ours has some 300.
-    public static let maximumResultBytes = 4096
-
-    /// What `record` says, of the commands' topic, of their results or of their dead letters; nil for other records.
-    ///
-    /// - Parameter decoder: the caller's, one for each thread.
-    public init?(_ record: Record, decoder: EventDecoder) {
-        guard let value = record.value, (try? decoder.checkObject(value)) != nil, let json = JSONValue(value) else { return nil }
-        let time = record.timestamp ?? Timestamp(nanoseconds: 0)
-        switch record.topic {
-        case TopicName.commandResults:
-            guard let id = json["requestId"]?.string, json["status"]?.says("completed") == true else { return nil }
-            requestID = id
-            let isShort = value.count <= CommandNews.maximumResultBytes
-            status = CommandStatus(.completed, at: time, result: isShort ? ByteSlice(value) : nil)
-            contentHash = nil
-        case TopicName.deadLetter(of: TopicName.commands):
-            guard let id = json["metadata"]?["requestId"]?.string else { return nil }
-            requestID = id
-            let errorClass = record.headers.text("triage-error-class") ?? ""
-            status = CommandStatus(
-                .failed, at: time,
-                errorClass: ErrorClass(rawValue: errorClass)?.rawValue ?? "system", error: record.headers.text("error"))
-            contentHash = CommandRecord.contentHash(of: json)
-        case TopicName.commands:
-            guard let id = json["metadata"]?["requestId"]?.string else { return nil }
-            requestID = id
-            status = CommandStatus(.pending, at: time)
-            contentHash = CommandRecord.contentHash(of: json)
-        default: return nil
-        }
-        guard RequestTag.isRequestID(requestID.utf8) else { return nil }
-    }
-}
-
 /// The latest known status of many commands, and who waits for them. Bounded; the oldest is forgotten first. Thread-safe.
 public final class CommandMemory: Sendable {
     /// What is known of a command with the id of one that is being taken in.
@@ -110,6 +17,8 @@ public final class CommandMemory: Sendable {
 
     private struct Entry {
         var status: CommandStatus
+        /// Where the command stands that the status speaks of; nil if nobody told.
+        var position: RecordPosition?
         var contentHash: UInt64?
     }
 
@@ -154,28 +63,40 @@ public final class CommandMemory: Sendable {
     public func refused(_ requestID: String) { state.withLock { _ = $0.claimed.remove(requestID) } }
 
     /// Kafka has the command.
-    public func accepted(_ requestID: String, contentHash: UInt64, at time: Timestamp) {
+    ///
+    /// - Parameter position: where it stands; a failure of the same partition counts from there on. Nil if the brokers didn't say.
+    public func accepted(_ requestID: String, contentHash: UInt64, at position: RecordPosition?) {
         state.withLock { state in
             state.claimed.remove(requestID)
-            note(requestID, CommandStatus(.pending, at: time), &state)
+            // What is known to have failed may be this very command, if that was told before the acknowledgement was seen.
+            if let known = state.entries[requestID], known.status.state == .failed,
+                CommandMemory.compare(known.position, position).map({ $0 < 0 }) ?? true
+            {
+                state.entries[requestID]?.status = CommandStatus(.pending)
+                state.entries[requestID]?.position = position
+            } else {
+                note(requestID, CommandStatus(.pending), at: position, &state)
+            }
             state.entries[requestID]?.contentHash = contentHash
         }
     }
 
     /// Takes in what a record says. A command that is completed stays so; one that failed is pending again if it was sent later.
+    ///
+    /// Which of two came later is told by the offsets of the commands' topic, never by anyone's clock.
     public func observe(_ news: CommandNews) {
-        let waiters = state.withLock { state in
-            note(news.requestID, news.status, &state)
+        let (outcome, waiters) = state.withLock { state in
+            note(news.requestID, news.status, at: news.position, &state)
             // The first command with the id is the one that was carried out, or will be.
             if let hash = news.contentHash, let entry = state.entries[news.requestID], entry.contentHash == nil {
                 state.entries[news.requestID]?.contentHash = hash
             }
             guard let status = state.entries[news.requestID]?.status, status.state != .pending else {
-                return [CheckedContinuation<CommandStatus?, Never>]()
+                return (news.status, [CheckedContinuation<CommandStatus?, Never>]())
             }
-            return Array((state.waiters.removeValue(forKey: news.requestID) ?? [:]).values)
+            return (status, Array((state.waiters.removeValue(forKey: news.requestID) ?? [:]).values))
         }
-        for waiter in waiters { waiter.resume(returning: news.status) }
+        for waiter in waiters { waiter.resume(returning: outcome) }
     }
 
     /// Waits until the command is completed or failed; nil if it isn't after `limit`.
@@ -213,23 +134,27 @@ public final class CommandMemory: Sendable {
         waiter?.resume(returning: nil)
     }
 
-    private func note(_ requestID: String, _ status: CommandStatus, _ state: inout State) {
+    private func note(
+        _ requestID: String, _ status: CommandStatus, at position: RecordPosition?, _ state: inout State
+    ) {
         if var known = state.entries[requestID] {
+            let order = CommandMemory.compare(position, known.position)
             let replaces =
                 switch (known.status.state, status.state) {
-                case (.completed, .completed): status.time > known.status.time
-                case (.completed, _), (.pending, .pending): false
                 case (_, .completed): true
-                // Between topics only the time tells which was first: of the same millisecond the end is the later.
-                case (.pending, .failed): status.time >= known.status.time
-                case (.failed, .failed), (.failed, .pending): status.time > known.status.time
+                case (.completed, _): false
+                case (.pending, .pending): order.map { $0 > 0 } ?? false
+                // The failure of an earlier time that it was sent says nothing of this one.
+                case (.pending, .failed), (.failed, .failed): order.map { $0 >= 0 } ?? true
+                case (.failed, .pending): order.map { $0 > 0 } ?? false
                 }
             guard replaces else { return }
             known.status = status
+            known.position = position ?? known.position
             state.entries[requestID] = known
             return
         }
-        state.entries[requestID] = Entry(status: status)
+        state.entries[requestID] = Entry(status: status, position: position)
         state.order.append(requestID)
         if state.entries.count > capacity {
             state.entries[state.order[state.oldest]] = nil
@@ -239,5 +164,12 @@ public final class CommandMemory: Sendable {
                 state.oldest = 0
             }
         }
+    }
+
+    /// Less than, equal to or greater than 0 as `left` was sent before, with or behind `right`; nil if that can't be told: partitions
+    /// have no common order.
+    private static func compare(_ left: RecordPosition?, _ right: RecordPosition?) -> Int64? {
+        guard let left, let right, left.topicPartition == right.topicPartition else { return nil }
+        return left.offset - right.offset
     }
 }

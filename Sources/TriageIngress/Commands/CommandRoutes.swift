@@ -70,11 +70,11 @@ public final class CommandDesk: Sendable {
         return RequestStep(template: template, caller: caller, tracer: tracer, at: request.receivedAt)
     }
 
-    /// Sends a command and waits for the acknowledgement; nil is success.
-    func publish(_ command: CommandRecord, under context: TraceContext) async -> BrokerError? {
+    /// Sends a command and waits for the acknowledgement.
+    func publish(_ command: CommandRecord, under context: TraceContext) async -> Result<Acknowledgement, BrokerError> {
         guard open.add(1, ordering: .relaxed).newValue <= CommandDesk.maximumOpen else {
             open.subtract(1, ordering: .relaxed)
-            return BrokerError("_QUEUE_FULL", operation: "send command", isRetriable: true)
+            return .failure(BrokerError("_QUEUE_FULL", operation: "send command", isRetriable: true))
         }
         defer { open.subtract(1, ordering: .relaxed) }
         let answer = OneAnswer()
@@ -83,10 +83,9 @@ public final class CommandDesk: Sendable {
                 command.record, from: .command, parent: context, attributes: command.attributes, waitsForRoom: false
             ) { answer.give($0) }
         } catch {
-            return error
+            return .failure(error)
         }
-        if case .failure(let error) = await answer.wait() { return error }
-        return nil
+        return await answer.wait()
     }
 }
 
@@ -179,7 +178,11 @@ struct CommandRoute: IngressRoute {
             )
         case .repeated: break
         case .new:
-            if let error = await desk.publish(command, under: step.context) {
+            switch await desk.publish(command, under: step.context) {
+            case .success(let acknowledgement):
+                desk.memory.accepted(
+                    command.requestID, contentHash: command.contentHash, at: acknowledgement.position(in: TopicName.commands))
+            case .failure(let error):
                 desk.memory.refused(command.requestID)
                 if error.isTooLarge {
                     return (OperationOutcome(.tooLong, "the command is larger than Kafka takes").answer(.contentTooLarge), nil)
@@ -189,7 +192,6 @@ struct CommandRoute: IngressRoute {
                         .serviceUnavailable, [.retryAfter: error.isQueueFull ? "1" : "5"]), "kafka"
                 )
             }
-            desk.memory.accepted(command.requestID, contentHash: command.contentHash, at: request.receivedAt)
         }
         return (await CommandAnswers.answer(command.requestID, wait, desk.memory, pending: .accepted), nil)
     }
@@ -236,7 +238,7 @@ private enum CommandAnswers {
         _ requestID: String, _ wait: Duration, _ memory: CommandMemory, pending: HTTPResponse.Status
     ) async -> IngressAnswer {
         let place = "/commands/\(requestID)"
-        var status = memory.status(of: requestID) ?? CommandStatus(.pending, at: Timestamp(nanoseconds: 0))
+        var status = memory.status(of: requestID) ?? CommandStatus(.pending)
         if status.state == .pending, wait > .zero, let outcome = await memory.outcome(of: requestID, within: wait) {
             status = outcome
         }
