@@ -103,9 +103,9 @@ extension Result {
         #expect(news("fhir.commands.results", result)?.status.json("r") == result)
         let dead = news(
             "fhir.commands.dlq", #"{"type":"CreatePatient","metadata":{"requestId":"r"}}"#,
-            headers: [Header("error", text: "Refused http_422"), Header("triage-error-class", text: "persistent")])
+            headers: [Header("error", text: "RejectedError http_422"), Header("triage-error-class", text: "persistent")])
         #expect(
-            dead?.status.json("r") == #"{"requestId":"r","status":"failed","class":"persistent","error":"Refused http_422"}"#)
+            dead?.status.json("r") == #"{"requestId":"r","status":"failed","class":"persistent","error":"RejectedError http_422"}"#)
         #expect(news("fhir.commands", #"{"metadata":{"requestId":"r"}}"#)?.status.state == .pending)
         for (topic, value) in [
             ("fhir.commands.results", #"{"requestId":"r","status":"odd"}"#), ("fhir.commands.results", "no"),
@@ -115,6 +115,26 @@ extension Result {
         }
         let long = #"{"requestId":"r","status":"completed","x":"\#(String(repeating: "a", count: 5000))"}"#
         #expect(news("fhir.commands.results", long)?.status.json("r") == #"{"requestId":"r","status":"completed"}"#)
+    }
+
+    @Test(
+        "Of a failure callers are told words of closed vocabularies, whatever stands in the dead letter's header",
+        arguments: [
+            ("RejectedError http_422_business-rule", "RejectedError http_422_business-rule"),
+            ("RejectedError http_409", "RejectedError http_409"),
+            ("RetryableError connection_lost", "RetryableError connection_lost"),
+            ("InvalidEvent invalid_birth_date at Patient.birthDate", "InvalidEvent invalid_birth_date"),
+            ("RejectedError id_missing, retry refused: MSG_SIZE_TOO_LARGE", "RejectedError id_missing"),
+            ("RejectedError http_422_Jane", "RejectedError http_422"), ("RejectedError http_999", "RejectedError"),
+            ("RejectedError http_42x", "RejectedError"), ("RejectedError Jane Doe", "RejectedError"),
+            ("java.lang.Exception: Jane Doe", "_OTHER"), ("Jane", "_OTHER"), ("", "_OTHER"), (" http_422", "_OTHER http_422"),
+        ])
+    func safeErrors(_ header: String, _ told: String) throws {
+        let dead = try #require(
+            news(
+                "fhir.commands.dlq", #"{"metadata":{"requestId":"r"}}"#,
+                headers: [Header("error", text: header), Header("triage-error-class", text: "Jane")]))
+        #expect(dead.status.error == told && dead.status.errorClass == "system")
     }
 
     private func failed(_ offset: Int64?, partition: Int32 = 0, at time: Timestamp = at(1)) throws -> CommandNews {

@@ -38,7 +38,8 @@ public struct CommandNews: Sendable, Equatable {
             requestID = id
             let errorClass = record.headers.text("triage-error-class") ?? ""
             status = CommandStatus(
-                .failed, errorClass: ErrorClass(rawValue: errorClass)?.rawValue ?? "system", error: record.headers.text("error"))
+                .failed, errorClass: ErrorClass(rawValue: errorClass)?.rawValue ?? "system",
+                error: record.headers.text(HeaderName.error).map(CommandFailure.text))
             position = CommandNews.origin(record)
             contentHash = CommandRecord.contentHash(of: json)
         case TopicName.commands:

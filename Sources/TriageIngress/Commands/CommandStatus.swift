@@ -18,7 +18,8 @@ public struct CommandStatus: Sendable, Equatable {
     public var result: ByteSlice?
     /// `transient`, `persistent` or `system`; nil if it hasn't failed.
     public var errorClass: String?
-    /// The error's type and safe text; nil if it hasn't failed.
+    /// The error's type and its code, words of closed vocabularies such as `RejectedError http_422_business-rule`; nil if it hasn't
+    /// failed.
     public var error: String?
 
     /// A status of these parts.
