@@ -14,6 +14,10 @@ final class StubFHIRServer: HTTPCaller {
         var planted: [HTTPAnswer] = []
         /// Answers that are lost after the server did its work.
         var lost = 0
+        /// Updates before which somebody else is quicker.
+        var overtaken = 0
+        /// Whether an update of what isn't there creates it.
+        var createsByUpdate = false
     }
     let state = Mutex(State())
 
@@ -44,7 +48,16 @@ final class StubFHIRServer: HTTPCaller {
             return success(201, id, 1)
         }
         let id = String(path.dropFirst("/Patient/".count))
+        if call.method == .put, state.createsByUpdate, state.patients[id] == nil {
+            state.patients[id] = (1, call.body ?? ByteSlice(""), false)
+            return success(201, id, 1)
+        }
         guard var patient = state.patients[id] else { return HTTPAnswer(status: 404) }
+        if call.method == .put, state.overtaken > 0 {
+            state.overtaken -= 1
+            patient.version += 1
+            state.patients[id] = patient
+        }
         if patient.isDeleted { return HTTPAnswer(status: 410) }
         if call.method == .get {
             return HTTPAnswer(status: 200, headers: [("etag", "W/\"\(patient.version)\"")], body: patient.text)
@@ -83,10 +96,10 @@ struct CommandRunnerTests {
         runner = CommandRunner(FHIRClient(configured, caller: caller, clock: clock))
     }
 
-    func plan(_ type: String, _ data: String, request: String = "r-1", repeated: Bool = false) throws -> CommandPlan {
+    func plan(_ type: String, _ data: String, request: String = "r-1") throws -> CommandPlan {
         let text =
             #"{"type":"\#(type)","data":\#(data),"metadata":{"requestId":"\#(request)","timestamp":"2026-11-23T10:00:00Z"}}"#
-        return try CommandPlan(try EventDecoder().decode(command: ByteSlice(text)), isRepeated: repeated)
+        return try CommandPlan(try EventDecoder().decode(command: ByteSlice(text)))
     }
 
     func code(_ plan: CommandPlan) async -> String? {
@@ -104,7 +117,7 @@ struct CommandRunnerTests {
     func createOnce() async throws {
         server.state.withLock { $0.lost = 1 }
         #expect(await code(try plan("CreatePatient", patient)) == "transient connection_lost")
-        let outcome = try await runner.run(try plan("CreatePatient", patient, repeated: true), wantsResource: true, resends: 1)
+        let outcome = try await runner.run(try plan("CreatePatient", patient), wantsResource: true, resends: 1)
         #expect(outcome.resourceID == "p0" && outcome.versionID == "1")
         #expect(outcome.resource?.utf8Text?.contains("Doe") == true)
         #expect(server.state.withLock { $0.patients.count } == 1)
@@ -119,24 +132,57 @@ struct CommandRunnerTests {
         server.state.withLock { $0.lost = 1 }
         #expect(await code(try plan("UpdatePatient", data, request: "r-2")) == "transient connection_lost")
         let again = try await runner.run(
-            try plan("UpdatePatient", data, request: "r-2", repeated: true), wantsResource: false, resends: 1)
+            try plan("UpdatePatient", data, request: "r-2"), wantsResource: false, resends: 1)
         #expect(again.versionID == "2")
         #expect(await code(try plan("UpdatePatient", data, request: "r-3")) == "persistent http_412_conflict")
         #expect(server.state.withLock { $0.patients["p0"]?.version } == 2)
     }
 
-    @Test("An update without a version, delivered again, is looked for first")
+    private var puts: Int { server.state.withLock { $0.calls.count { $0.hasPrefix("PUT") } } }
+
+    @Test("An update without a version that comes twice, by whatever record, is made once")
     func repeatedUpdate() async throws {
         _ = try await runner.run(try plan("CreatePatient", patient), wantsResource: false, resends: 0)
         let data = #"{"resourceType":"Patient","id":"p0"}"#
-        for repeated in [false, true, true] {
-            let outcome = try await runner.run(
-                try plan("UpdatePatient", data, request: "r-2", repeated: repeated), wantsResource: false, resends: 0)
-            #expect(outcome.versionID == "2")
+        for _ in 0..<3 {
+            let outcome = try await runner.run(try plan("UpdatePatient", data, request: "r-2"), wantsResource: false, resends: 0)
+            #expect(outcome.versionID == "2" && outcome.action == .updated)
         }
-        let third = try await runner.run(
-            try plan("UpdatePatient", data, request: "r-3", repeated: true), wantsResource: false, resends: 0)
-        #expect(third.versionID == "3")
+        #expect(puts == 1)
+        let third = try await runner.run(try plan("UpdatePatient", data, request: "r-3"), wantsResource: false, resends: 0)
+        #expect(third.versionID == "3" && puts == 2)
+    }
+
+    @Test("An update without a version gives way to nobody who was quicker, nor does it write over what it hasn't seen")
+    func contended() async throws {
+        _ = try await runner.run(try plan("CreatePatient", patient), wantsResource: false, resends: 0)
+        let data = #"{"resourceType":"Patient","id":"p0"}"#
+        server.state.withLock { $0.overtaken = 2 }
+        let outcome = try await runner.run(try plan("UpdatePatient", data, request: "r-2"), wantsResource: false, resends: 0)
+        #expect(outcome.versionID == "4" && puts == 3)
+        server.state.withLock { $0.overtaken = 100 }
+        #expect(await code(try plan("UpdatePatient", data, request: "r-3")) == "transient contended")
+        // A refusal of another kind holds at once.
+        server.state.withLock { state in
+            state.overtaken = 0
+            state.calls = []
+        }
+        let read = HTTPAnswer(status: 200, headers: [("etag", "W/\"9\"")], body: ByteSlice(data))
+        server.state.withLock { $0.planted = [read, HTTPAnswer(status: 409), read] }
+        #expect(await code(try plan("UpdatePatient", data, request: "r-4")) == "persistent http_409" && puts == 1)
+    }
+
+    @Test("An update of a Patient that isn't there, where the server makes one of it, created it; so it did when it comes again")
+    func createdByUpdate() async throws {
+        server.state.withLock { $0.createsByUpdate = true }
+        let data = #"{"resourceType":"Patient","id":"n1"}"#
+        for _ in 0..<2 {
+            let outcome = try await runner.run(try plan("UpdatePatient", data, request: "r-2"), wantsResource: false, resends: 0)
+            #expect(outcome.action == .created && outcome.resourceID == "n1" && outcome.versionID == "1")
+        }
+        #expect(puts == 1)
+        let next = try await runner.run(try plan("UpdatePatient", data, request: "r-3"), wantsResource: false, resends: 0)
+        #expect(next.action == .updated && next.versionID == "2")
     }
 
     @Test("A delete of what is gone is done; an update of it fails for good")

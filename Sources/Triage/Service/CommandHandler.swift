@@ -30,7 +30,7 @@ final class CommandHandler: Sendable {
     func handle(_ event: PatientEvent, _ context: HandlerContext) async throws {
         let plan: CommandPlan
         do throws(CommandPlan.Refusal) {
-            plan = try CommandPlan(event, isRepeated: context.isRedelivery || context.attempt > 1)
+            plan = try CommandPlan(event)
         } catch {
             throw RejectedError(SafeText(error))
         }
@@ -43,12 +43,12 @@ final class CommandHandler: Sendable {
         let now = clock.now()
         if let capture {
             let captured = CapturedEvent(
-                plan.action, resourceID: outcome.resourceID.map { ByteSlice($0) }, resource: outcome.resource ?? plan.resource,
+                outcome.action, resourceID: outcome.resourceID.map { ByteSlice($0) }, resource: outcome.resource ?? plan.resource,
                 eventID: CommandResult.eventID(of: plan.requestID), correlationID: plan.requestID)
             for result in await capture.publish([captured], from: .command, cause: context.span.context) { _ = try result.get() }
         }
         let result = CommandResult(
-            requestID: plan.requestID, action: plan.action, resourceID: outcome.resourceID, versionID: outcome.versionID,
+            requestID: plan.requestID, action: outcome.action, resourceID: outcome.resourceID, versionID: outcome.versionID,
             finishedAt: now)
         _ = try await sink.send(result.record, parent: context.span.context)
     }

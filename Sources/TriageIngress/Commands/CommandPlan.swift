@@ -6,7 +6,8 @@ public import TriageTelemetry
 /// ```
 /// create   POST Patient, If-None-Exist: the tag of the request id     200 (it is there already) and 201 are success
 /// update   PUT Patient/id, If-Match: the version that the data names  409, 412: success if the current version has the tag
-///          (delivered again, and no version named: first read it, and be done if it has the tag)
+///          no version named: GET Patient/id, done if it has the tag;  409, 412: the same again, if the version is another one
+///          else PUT, If-Match: the version that was read
 /// delete   DELETE Patient/id                                          404, 410: success, it is gone
 /// ```
 public struct CommandPlan: Sendable {
@@ -20,8 +21,6 @@ public struct CommandPlan: Sendable {
     public let resource: ByteSlice?
     /// The version that the Patient must have now, if the command says.
     public let version: String?
-    /// Whether the command may have been carried out before.
-    public let isRepeated: Bool
 
     /// Why a command can't be carried out, whoever tries: persistent.
     public enum Refusal: String, Error, Sendable, CaseIterable {
@@ -37,14 +36,11 @@ public struct CommandPlan: Sendable {
 
     /// What is to be done for a command.
     ///
-    /// - Parameters:
-    ///   - event: of the form `command`.
-    ///   - isRepeated: whether it may have been carried out before.
-    public init(_ event: PatientEvent, isRepeated: Bool) throws(Refusal) {
+    /// - Parameter event: of the form `command`.
+    public init(_ event: PatientEvent) throws(Refusal) {
         guard event.form == .command else { throw .notACommand }
         guard let id = event.correlationIDBytes, RequestTag.isRequestID(id), let requestID = id.utf8Text else { throw .requestID }
         self.requestID = requestID
-        self.isRepeated = isRepeated
         action = event.action
         resourceID = event.action == .created ? nil : event.resourceID
         guard event.action == .created || resourceID != nil else { throw .idMissing }
@@ -61,8 +57,8 @@ public struct CommandPlan: Sendable {
     public enum Step: Sendable, Hashable {
         /// `POST Patient` with `If-None-Exist`.
         case create
-        /// `PUT Patient/id`, with `If-Match` where the command names a version.
-        case update
+        /// `PUT Patient/id`, with `If-Match` where the command names a version, or one was read.
+        case update(ifMatch: String?)
         /// `DELETE Patient/id`, with `If-Match` where the command names a version.
         case delete
         /// `GET Patient/id`, to see whether this command wrote the current version.
@@ -71,46 +67,72 @@ public struct CommandPlan: Sendable {
 
     /// What follows from an answer.
     public enum Verdict: Sendable, Hashable {
-        /// The command was carried out, now or before: the Patient's id and version as far as they are known.
-        case done(id: String?, version: String?)
+        /// The command was carried out, now or before: what it came to, the Patient's id and version as far as they are known.
+        case done(ChangeAction, id: String?, version: String?)
         /// Another call is needed.
         case next(Step)
         /// It failed: transient or persistent, with a code that may leave the process, and a time if the server named one.
         case failed(ErrorClass, SafeText, retryAt: Timestamp?)
     }
 
+    /// An update that the server refused, since another version is current or for a reason of its own.
+    public struct RefusedUpdate: Sendable, Hashable {
+        /// What it means if the look after it doesn't change that.
+        public let verdict: Verdict
+        /// The version that was asked for.
+        public let ifMatch: String?
+
+        /// A refusal.
+        public init(_ verdict: Verdict, ifMatch: String?) {
+            self.verdict = verdict
+            self.ifMatch = ifMatch
+        }
+    }
+
     /// The first call.
     public var firstStep: Step {
         switch action {
         case .created: .create
-        // Sent again it would undo what others wrote after it; the version that the command names guards against that by itself.
-        case .updated: isRepeated && version == nil ? .look : .update
+        // Made twice, by a record that is delivered or sent again, it would undo what others wrote after it; the version that the
+        // command names guards against that by itself.
+        case .updated: version == nil ? .look : .update(ifMatch: version)
         case .deleted: .delete
         }
     }
 
     /// What the answer to `step` means.
     ///
-    /// - Parameter refused: of a look after an update that was refused, the refusal, which holds if the look doesn't show the tag.
-    public func verdict(of step: Step, _ answer: FHIRAnswer, refused: Verdict? = nil) -> Verdict {
+    /// - Parameter refused: of a look, the update before it that was refused.
+    public func verdict(of step: Step, _ answer: FHIRAnswer, refused: RefusedUpdate? = nil) -> Verdict {
         switch step {
         case .create:
-            return answer.isSuccess ? done(answer) : failure(answer)
+            return answer.isSuccess ? done(.created, answer) : failure(answer)
         case .update:
-            if answer.isSuccess { return done(answer) }
+            // 201: there was none, or none any more (FHIR R4 §3.1.0.4.1, update as create).
+            if answer.isSuccess { return done(answer.status == 201 ? .created : .updated, answer) }
             // Our own first try may be what changed the version.
             return answer.status == 409 || answer.status == 412 ? .next(.look) : failure(answer)
         case .delete:
             return answer.isSuccess || answer.status == 404 || answer.status == 410
-                ? .done(id: resourceID, version: answer.versionID) : failure(answer)
-        case .look:
-            if answer.isSuccess, let resource = answer.resource(), RequestTag.requestID(in: resource) == requestID {
-                return .done(id: resourceID, version: answer.versionID ?? resource["meta"]?["versionId"]?.string)
-            }
-            if answer.errorClass == .transient { return failure(answer) }
-            // Not there, or written by others: an update that was refused stays so, one that is repeated is made.
-            return refused ?? .next(.update)
+                ? .done(.deleted, id: resourceID, version: answer.versionID) : failure(answer)
+        case .look: return verdict(ofLook: answer, refused: refused)
         }
+    }
+
+    private func verdict(ofLook answer: FHIRAnswer, refused: RefusedUpdate?) -> Verdict {
+        let resource = answer.isSuccess ? answer.resource() : nil
+        let current = answer.versionID ?? resource?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id)
+        if let resource, RequestTag.requestID(in: resource) == requestID {
+            // Who sees its own first version made the Patient.
+            return .done(current == "1" ? .created : .updated, id: resourceID, version: current)
+        }
+        if answer.errorClass == .transient { return failure(answer) }
+        // Not there, not to be seen, or written by others: it is made, unless it was refused and nothing has changed since.
+        guard let refused else { return .next(.update(ifMatch: resource == nil ? nil : current)) }
+        guard version == nil, resource != nil, let current, let tried = refused.ifMatch, tried != current else {
+            return refused.verdict
+        }
+        return .next(.update(ifMatch: current))
     }
 
     /// The failure that an answer is.
@@ -118,11 +140,12 @@ public struct CommandPlan: Sendable {
         .failed(answer.errorClass ?? .persistent, answer.code, retryAt: answer.retryAt)
     }
 
-    private func done(_ answer: FHIRAnswer) -> Verdict {
+    private func done(_ action: ChangeAction, _ answer: FHIRAnswer) -> Verdict {
         let body = answer.resourceID == nil || answer.versionID == nil ? answer.resource() : nil
         let patient = body?["resourceType"]?.says("Patient") == true ? body : nil
         let id = resourceID ?? answer.resourceID ?? patient?["id"]?.string.flatMap(CommandPlan.id)
-        return .done(id: id, version: answer.versionID ?? patient?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id))
+        return .done(
+            action, id: id, version: answer.versionID ?? patient?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id))
     }
 
     private static func id(_ text: String) -> String? { FHIRGrammar.isID(ByteSlice(text)) ? text : nil }

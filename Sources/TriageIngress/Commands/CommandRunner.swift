@@ -10,6 +10,8 @@ public struct CommandRunner: Sendable {
 
     /// What became of a command.
     public struct Outcome: Sendable {
+        /// What it came to: an update of a Patient that wasn't there created it.
+        public let action: ChangeAction
         /// The Patient's id, if the server told it. Patient data.
         public let resourceID: String?
         /// The version that the command wrote, or the current one if it was written before; nil if the server didn't tell.
@@ -41,23 +43,28 @@ public struct CommandRunner: Sendable {
     ///   - resends: how many attempts there were before.
     public func run(_ plan: CommandPlan, wantsResource: Bool, resends: Int) async throws(Failure) -> Outcome {
         var step = plan.firstStep
-        var refused: CommandPlan.Verdict?
-        // A look, an update, and a look after it is the longest way.
-        for _ in 0..<4 {
+        var refused: CommandPlan.RefusedUpdate?
+        // A look, an update, and a look after it is the longest way; again while others change the Patient in between.
+        for _ in 0..<7 {
             let answer = try await call(step, of: plan, wantsResource: wantsResource, resends: resends)
             let verdict = plan.verdict(of: step, answer, refused: refused)
             switch verdict {
-            case .done(let id, let version):
+            case .done(let action, let id, let version):
                 let resource = wantsResource && plan.action != .deleted ? try await resource(answer, id: id) : nil
-                return Outcome(resourceID: id, versionID: version, resource: resource)
+                return Outcome(action: action, resourceID: id, versionID: version, resource: resource)
             case .failed(let errorClass, let code, let retryAt): throw Failure(errorClass, code, retryAt: retryAt)
             case .next(let following):
-                if step == .update { refused = plan.failure(answer) }
+                if case .update(let version) = step {
+                    refused = CommandPlan.RefusedUpdate(plan.failure(answer), ifMatch: version)
+                }
                 step = following
             }
         }
-        throw Failure(.system, "no_end")
+        throw Failure(.transient, "\(CommandRunner.contended)")
     }
+
+    /// The code of an update that others were quicker than each time.
+    static let contended: StaticString = "contended"
 
     private func call(
         _ step: CommandPlan.Step, of plan: CommandPlan, wantsResource: Bool, resends: Int
@@ -69,8 +76,8 @@ public struct CommandRunner: Sendable {
             case .create:
                 try await client.create(
                     resource, ifNoneExist: RequestTag.search(plan.requestID), wantsResource: wantsResource, resends: resends)
-            case .update:
-                try await client.update(id, resource, ifMatch: plan.version, wantsResource: wantsResource, resends: resends)
+            case .update(let version):
+                try await client.update(id, resource, ifMatch: version, wantsResource: wantsResource, resends: resends)
             case .delete: try await client.delete(id, ifMatch: plan.version, resends: resends)
             case .look: try await client.read(id)
             }
