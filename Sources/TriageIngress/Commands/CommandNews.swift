@@ -9,6 +9,12 @@ public struct CommandNews: Sendable, Equatable {
     /// Where the command stands that this speaks of, by which its times of sending are told apart: offsets, since the clocks of those
     /// who write the topics may differ. Nil if it isn't told, as by results.
     let position: RecordPosition?
+    /// What was asked for, or of a completed command what it came to; nil if the record doesn't say.
+    public let action: ChangeAction?
+    /// The Patient's id; nil if the record doesn't say. Patient data.
+    public let resourceID: String?
+    /// The version that the command wrote, or deletion made; nil if it isn't completed, or the server didn't tell.
+    public let versionID: String?
     /// What tells it from another command with the same id; nil if the record doesn't say what was asked for.
     let contentHash: UInt64?
 
@@ -33,6 +39,9 @@ public struct CommandNews: Sendable, Equatable {
             status = CommandStatus(.completed, result: isShort ? ByteSlice(value) : nil)
             position = nil
             contentHash = nil
+            action = json["action"]?.string.flatMap { ChangeAction(rawValue: $0) }
+            resourceID = json["resource"]?.string.flatMap { CommandNews.patientID($0) }
+            versionID = json["versionId"]?.string.flatMap { CommandNews.id($0) }
         case TopicName.deadLetter(of: TopicName.commands):
             guard let id = json["metadata"]?["requestId"]?.string else { return nil }
             requestID = id
@@ -42,6 +51,9 @@ public struct CommandNews: Sendable, Equatable {
                 error: record.headers.text(HeaderName.error).map(CommandFailure.text))
             position = CommandNews.origin(record)
             contentHash = CommandRecord.contentHash(of: json)
+            action = CommandRecord.action(of: json)
+            resourceID = json["data"]?["id"]?.string.flatMap { CommandNews.id($0) }
+            versionID = nil
         case TopicName.commands:
             guard let id = json["metadata"]?["requestId"]?.string else { return nil }
             requestID = id
@@ -49,9 +61,41 @@ public struct CommandNews: Sendable, Equatable {
             // One that was replayed is the one that it was.
             position = CommandNews.origin(record) ?? record.position
             contentHash = CommandRecord.contentHash(of: json)
+            action = CommandRecord.action(of: json)
+            resourceID = json["data"]?["id"]?.string.flatMap { CommandNews.id($0) }
+            versionID = nil
         default: return nil
         }
         guard RequestTag.isRequestID(requestID.utf8) else { return nil }
+    }
+
+    /// A command that is about to be carried out.
+    package init(begun plan: CommandPlan) {
+        requestID = plan.requestID
+        status = CommandStatus(.pending)
+        position = nil
+        contentHash = nil
+        action = plan.action
+        resourceID = plan.resourceID
+        versionID = nil
+    }
+
+    /// A command that was carried out.
+    package init(_ result: CommandResult) {
+        requestID = result.requestID
+        status = CommandStatus(.completed, result: result.json)
+        position = nil
+        contentHash = nil
+        action = result.action
+        resourceID = result.resourceID
+        versionID = result.versionID
+    }
+
+    private static func id(_ text: String) -> String? { FHIRGrammar.isID(ByteSlice(text)) ? text : nil }
+
+    /// The id in `Patient/ID`.
+    private static func patientID(_ reference: String) -> String? {
+        reference.hasPrefix("Patient/") ? id(String(reference.dropFirst("Patient/".count))) : nil
     }
 
     /// Where the command was delivered first, as a retry's or dead letter's headers say.

@@ -81,8 +81,7 @@ public struct CommandRecord: Sendable {
         body: ByteSlice, idempotencyKey: String?, source: String, timestamp: Timestamp, decoder: EventDecoder
     ) throws(Refusal) {
         do throws(InvalidEvent) { try decoder.checkObject(body) } catch { throw .invalid(error) }
-        guard let command = JSONValue(body), let type = command["type"]?.stringBytes,
-            let action = ChangeAction.allCases.first(where: { type.elementsEqual(PatientEvent.commandType($0).utf8) })
+        guard let command = JSONValue(body), let action = CommandRecord.action(of: command)
         else { throw .invalid(InvalidEvent(.action, at: "type")) }
         guard let data = command["data"], data.kind == .object else {
             throw .invalid(InvalidEvent(.resourceMissing, at: "data"))
@@ -112,10 +111,14 @@ public struct CommandRecord: Sendable {
 
     /// The same of a record's value; nil if it is no command.
     static func contentHash(of command: JSONValue) -> UInt64? {
-        guard let type = command["type"]?.stringBytes, let data = command["data"],
-            let action = ChangeAction.allCases.first(where: { type.elementsEqual(PatientEvent.commandType($0).utf8) })
-        else { return nil }
+        guard let data = command["data"], let action = action(of: command) else { return nil }
         return contentHash(action, data.text)
+    }
+
+    /// What a command asks for; nil if it is none.
+    static func action(of command: JSONValue) -> ChangeAction? {
+        guard let type = command["type"]?.stringBytes else { return nil }
+        return ChangeAction.allCases.first { type.elementsEqual(PatientEvent.commandType($0).utf8) }
     }
 
     private static func typeName(_ action: ChangeAction) -> SafeText {

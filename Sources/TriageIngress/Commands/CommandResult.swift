@@ -23,6 +23,22 @@ public struct CommandResult: Sendable, Hashable {
         self.finishedAt = finishedAt
     }
 
+    /// The result that a record's value tells, a JSON object; nil if it isn't one of ours.
+    public init?(_ value: ByteSlice) {
+        guard let json = JSONValue(value), json["status"]?.says("completed") == true, let id = json["requestId"]?.string,
+            RequestTag.isRequestID(id.utf8), let action = json["action"]?.string.flatMap({ ChangeAction(rawValue: $0) }),
+            let time = json["finishedAt"]?.stringBytes.flatMap({ Timestamp(instant: $0) })
+        else { return nil }
+        let reference = json["resource"]?.string
+        let prefix = "Patient/"
+        let resourceID = reference.flatMap { $0.hasPrefix(prefix) ? String($0.dropFirst(prefix.count)) : nil }
+        let versionID = json["versionId"]?.string
+        for text in [resourceID, versionID] {
+            if let text, !FHIRGrammar.isID(ByteSlice(text)) { return nil }
+        }
+        self.init(requestID: id, action: action, resourceID: resourceID, versionID: versionID, finishedAt: time)
+    }
+
     /// The result as JSON: `requestId`, `status` (`completed`), `action` (`created`, `updated`, `deleted`), `resource` (`Patient/ID`) and
     /// `versionId`, null where they aren't known, and `finishedAt`.
     public var json: ByteSlice {

@@ -1,5 +1,5 @@
 internal import Synchronization
-internal import TriageEvents
+public import TriageEvents
 public import TriageTelemetry
 
 /// Takes in what FHIR servers notify: understands it, fetches what isn't told, publishes it, and notices what never came.
@@ -86,6 +86,14 @@ public final class WebhookIntake: Sendable {
     /// Answers requests whose time is up: that part of ``tick()`` which waits for nobody.
     public func expire() { waiting.expire(at: tracer.clock.now()) }
 
+    /// Takes in what is told of a command, so that the event which it causes gets its request id.
+    ///
+    /// - Parameter time: when that was told; nil is now.
+    public func observe(_ news: CommandNews, at time: Timestamp? = nil) {
+        let time = time ?? tracer.clock.now()
+        state.withLock { $0.attribution.learn(news, at: time) }
+    }
+
     // MARK: What all ways share
 
     /// Validates a change and gives it its ids.
@@ -106,6 +114,13 @@ public final class WebhookIntake: Sendable {
             captured.timestamp = event.timestamp ?? decoded.lastUpdated
             if action != .deleted, let json = JSONValue(resource) {
                 captured.correlationID = state.withLock { $0.attribution.request(in: json, version: event.versionID) }
+            }
+        }
+        if action == .deleted, let patient = captured.resourceID?.utf8Text {
+            // A deleted Patient has no tag.
+            captured.correlationID = state.withLock { state in
+                state.attribution.request(
+                    deleting: patient, version: event.versionID, toldAt: captured.timestamp, at: tracer.clock.now())
             }
         }
         captured.eventID = identity.eventID(of: event, action: action, subscription: subscription)
