@@ -29,12 +29,17 @@ struct WebhookOptions: ParsableArguments {
         help: ArgumentHelp(
             "Time between two looks at Patient/_history of --fhir-server, or off (default: off).", valueName: "duration"))
     var webhookHistory: String?
+    @Option(
+        help: ArgumentHelp(
+            "Whether the topics of commands are followed, for the request ids of deletions (default: with commands).",
+            valueName: "true|false"))
+    var webhookCommands: String?
 
     var flags: [String: String?] {
         [
             "webhooks": webhooks ? "true" : nil, "webhook-token-file": webhookTokenFile, "webhook-header": webhookHeader,
             "webhook-max-body": webhookMaxBody, "webhook-trust": webhookTrust, "webhook-timeout": webhookTimeout,
-            "webhook-history": webhookHistory,
+            "webhook-history": webhookHistory, "webhook-commands": webhookCommands,
         ]
     }
 }

@@ -10,6 +10,7 @@ final class CommandHandler: Sendable {
     private let runner: CommandRunner
     private let sink: TracedSink
     private let capture: CaptureSink?
+    private let follower: CommandFollower?
     private let clock: any EventClock
 
     /// A handler.
@@ -17,10 +18,14 @@ final class CommandHandler: Sendable {
     /// - Parameters:
     ///   - sink: where results go.
     ///   - capture: publishes the event that a command causes; nil leaves that to the server.
-    init(_ client: FHIRClient, sink: TracedSink, capture: CaptureSink?, clock: any EventClock) {
+    ///   - follower: knows of the results there are, and is told of new ones.
+    init(
+        _ client: FHIRClient, sink: TracedSink, capture: CaptureSink?, follower: CommandFollower? = nil, clock: any EventClock
+    ) {
         runner = CommandRunner(client)
         self.sink = sink
         self.capture = capture
+        self.follower = follower
         self.clock = clock
     }
 
@@ -34,6 +39,13 @@ final class CommandHandler: Sendable {
         } catch {
             throw RejectedError(SafeText(error))
         }
+        // What has a result was carried out, its event published: the result is told again to whoever waits for this sending.
+        if let known = follower?.memory.status(of: plan.requestID)?.result.flatMap({ CommandResult($0) }), plan.isDone(by: known) {
+            _ = try await sink.send(known.record, parent: context.span.context)
+            return
+        }
+        // The server may notify of a deletion before it answers.
+        if plan.action == .deleted { follower?.tell(CommandNews(begun: plan)) }
         let outcome: CommandRunner.Outcome
         do throws(CommandRunner.Failure) {
             outcome = try await runner.run(plan, wantsResource: capture != nil, resends: context.attempt - 1)
@@ -51,6 +63,7 @@ final class CommandHandler: Sendable {
             requestID: plan.requestID, action: outcome.action, resourceID: outcome.resourceID, versionID: outcome.versionID,
             finishedAt: now)
         _ = try await sink.send(result.record, parent: context.span.context)
+        follower?.tell(CommandNews(result))
     }
 
     private static func failure(_ failure: CommandRunner.Failure) -> any Error {

@@ -15,14 +15,15 @@ struct CommandPart: ServicePart {
     /// - Parameters:
     ///   - configuration: that of the service; the group is its group's name with `-commands` behind it.
     ///   - outlet: where results go, and the events that commands cause.
+    ///   - follower: knows of the results there are, and is told of new ones.
     init(
         _ commands: Configuration.Commands, on fhir: Configuration.FHIR, _ configuration: Configuration, outlet: CaptureOutlet,
-        telemetry: Telemetry, logger: Logger
+        follower: CommandFollower?, telemetry: Telemetry, logger: Logger
     ) throws {
         connection = try FHIRConnection(fhir, telemetry: telemetry)
         let handler = CommandHandler(
             connection.client, sink: outlet.sink, capture: commands.events == .publish ? outlet.capture : nil,
-            clock: telemetry.tracer.clock)
+            follower: follower, clock: telemetry.tracer.clock)
         processor = try Processor(
             CommandPart.configuration(of: configuration), telemetry: telemetry, logger: logger,
             handler: { event, context in try await handler.handle(event, context) })

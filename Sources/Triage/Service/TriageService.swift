@@ -75,9 +75,12 @@ public final class TriageService: Service, Sendable {
             configuration.changeDataTopics.isEmpty
             ? nil : try ChangeDataPart(configuration, outlet: shared(), telemetry: telemetry, logger: logger)
         if let changeData { parts.append(changeData) }
+        let follower = CommandFollower(configuration, logger: logger)
+        if let follower { parts.append(follower) }
         if let commands = configuration.commands, let fhir = configuration.fhir {
             parts.append(
-                try CommandPart(commands, on: fhir, configuration, outlet: shared(), telemetry: telemetry, logger: logger))
+                try CommandPart(
+                    commands, on: fhir, configuration, outlet: shared(), follower: follower, telemetry: telemetry, logger: logger))
         }
         var routes: [any IngressRoute] = []
         if let webhooks = configuration.webhooks {
@@ -85,14 +88,14 @@ public final class TriageService: Service, Sendable {
                 webhooks, from: configuration.fhir, configuration.listen, capture: shared().capture,
                 source: configuration.capture.source,
                 telemetry: telemetry, logger: logger)
+            if configuration.attributesToCommands { follower?.add { part.observe($0, writtenAt: $1) } }
             routes += part.routes
             parts.append(part)
         }
-        if let accepted = configuration.acceptedCommands {
-            let part = try AcceptedCommandPart(
-                accepted, configuration, capture: shared().capture, telemetry: telemetry, logger: logger)
-            routes += part.routes
-            parts.append(part)
+        if let accepted = configuration.acceptedCommands, let follower {
+            routes += try AcceptedCommandPart(
+                accepted, configuration, memory: follower.memory, capture: shared().capture, telemetry: telemetry, logger: logger
+            ).routes
         }
         listens = !routes.isEmpty
         if listens {

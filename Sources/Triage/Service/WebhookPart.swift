@@ -44,6 +44,9 @@ final class WebhookPart: ServicePart {
             notify: { WebhookPart.tell($0, logger) })
     }
 
+    /// Takes in what is told of a command, so that the event which it causes gets its request id.
+    func observe(_ news: CommandNews, writtenAt time: Timestamp?) { intake.observe(news, at: time) }
+
     private static func authenticator(_ webhooks: Configuration.Webhooks) throws(ConfigurationError) -> Authenticator {
         var tokens: [String] = []
         if let file = webhooks.tokenFile { tokens = try SecretFile.secrets(of: file, key: "webhook-token-file") }

@@ -22,6 +22,10 @@ extension Configuration {
         /// Time between two looks at the FHIR server's history, at least 100 ms; nil, the default, looks only when a notification
         /// doesn't say what happened. `TRIAGE_WEBHOOK_HISTORY`.
         public var historyInterval: Duration?
+        /// Whether the topics of commands are followed, so that a deletion gets the request id of its command and a tag is told from what
+        /// others wrote later. Nil, the default, follows them where the service carries commands out or takes them in;
+        /// `TRIAGE_WEBHOOK_COMMANDS`.
+        public var followsCommands: Bool?
 
         /// The defaults, which admit everyone.
         public init() {}
@@ -40,6 +44,10 @@ extension ConfigurationLoader {
         ("webhook-max-body", "bytes that a notification may have, 1024 to 67108864"),
         ("webhook-trust", "continue a caller's trace, or link to it"),
         ("webhook-timeout", "time to have a notification in Kafka, 1s to 10m; then it is answered 503"),
+        (
+            "webhook-commands",
+            "whether the topics of commands are followed, so that deletions get the request id of their command"
+        ),
         ("webhook-history", "time between two looks at Patient/_history of fhir-server, such as 30s, or off"),
     ]
 
@@ -76,6 +84,7 @@ extension ConfigurationLoader {
             }
             webhooks.timeout = timeout
         }
+        webhooks.followsCommands = try truth("webhook-commands")
         if let interval = text("webhook-history"), interval != "off" {
             guard let duration = try duration("webhook-history"), duration >= .milliseconds(100) else {
                 throw ConfigurationError(

@@ -53,6 +53,16 @@ public struct CommandPlan: Sendable {
         resource = stamped
     }
 
+    /// Whether a result is this command's, so that nothing more is to be done.
+    public func isDone(by result: CommandResult) -> Bool {
+        guard result.requestID == requestID else { return false }
+        switch action {
+        case .created: return result.action == .created
+        case .updated: return result.action != .deleted && result.resourceID == resourceID
+        case .deleted: return result.action == .deleted && result.resourceID == resourceID
+        }
+    }
+
     /// One call of the server.
     public enum Step: Sendable, Hashable {
         /// `POST Patient` with `If-None-Exist`.
