@@ -26,6 +26,11 @@ struct ListenOptions: ParsableArguments {
     var acceptCommands = false
     @Option(help: ArgumentHelp("File with the bearer tokens that POST /commands admits, one a line.", valueName: "file"))
     var commandTokenFile: String?
+    @Option(
+        help: ArgumentHelp(
+            "Whether the trace of a caller of POST /commands goes on or is linked to: continue or link (default: continue).",
+            valueName: "how"))
+    var commandTrust: String?
 
     /// The flags by key; nil where none was given.
     var flags: [String: String?] {
@@ -34,6 +39,7 @@ struct ListenOptions: ParsableArguments {
             "listen-max-connections": listenMaxConnections, "listen-header-timeout": listenHeaderTimeout,
             "listen-body-timeout": listenBodyTimeout, "access-log": accessLog,
             "accept-commands": acceptCommands ? "true" : nil, "command-token-file": commandTokenFile,
+            "command-trust": commandTrust,
         ]
     }
 }

@@ -264,14 +264,17 @@ extension Result {
         let recorder = SpanRecorder()
         let routes: [any IngressRoute]
 
-        init(producer: (any RecordProducer)? = nil, tokens: [String] = ["secret-secret-16"]) {
+        init(
+            producer: (any RecordProducer)? = nil, tokens: [String] = ["secret-secret-16"], trust: CallerTrust = .continue
+        ) {
             broker.createTopic("fhir.commands", partitions: 1)
             let tracer = Tracer(clock: SystemClock(), processors: [recorder])
             let meter = Meter()
             let sink = TracedSink(producer: producer ?? broker.producer(), tracer: tracer, meter: meter, clientID: "test")
             routes = CommandDesk(
                 CaptureSink(sink, tracer: tracer, meter: meter, pattern: .hybrid, format: EventFormat()), memory: memory,
-                authenticator: Authenticator(bearerTokens: tokens), source: "test", tracer: tracer, isSecure: false
+                authenticator: Authenticator(bearerTokens: tokens), source: "test", trust: trust, tracer: tracer,
+                isSecure: false
             ).routes()
         }
 
@@ -320,6 +323,22 @@ extension Result {
         let server = try #require(desk.recorder.spans.first { $0.template.name == "POST /commands" })
         let send = try #require(desk.recorder.spans.first { $0.template.name == "send fhir.commands" })
         #expect(send.parentSpanID == server.context.spanID && first.context?.traceID == server.context.traceID)
+    }
+
+    @Test(arguments: CallerTrust.allCases)
+    func aCallersTraceGoesOnOrIsLinkedTo(_ trust: CallerTrust) async throws {
+        let desk = Desk(trust: trust)
+        var fields = HTTPFields()
+        fields[try #require(HTTPField.Name("traceparent"))] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        #expect(await desk.post(body, fields: fields).status == .accepted)
+        let server = try #require(desk.recorder.spans.first { $0.template.name == "POST /commands" })
+        let continues = server.context.traceID.description == "0af7651916cd43dd8448eb211c80319c"
+        #expect(continues == (trust == .continue) && server.parentSpanID.isValid == (trust == .continue))
+        #expect(server.links.count == (trust == .link ? 1 : 0))
+        // A stranger's counts in neither way.
+        #expect(await desk.post(body, token: "wrong", fields: fields).status == .unauthorized)
+        let refused = try #require(desk.recorder.spans.last { $0.template.name == "POST /commands" })
+        #expect(!refused.parentSpanID.isValid && refused.links.count == 0)
     }
 
     @Test func whatIsNoCommandIsRefused() async {

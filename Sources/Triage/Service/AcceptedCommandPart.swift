@@ -18,8 +18,8 @@ struct AcceptedCommandPart {
         }
         try IngressPart.check(authenticator ?? Authenticator(), configuration.listen, key: key, logger: logger)
         routes = CommandDesk(
-            capture, memory: memory, authenticator: authenticator ?? Authenticator(), source: "triage", tracer: telemetry.tracer,
-            isSecure: configuration.listen.certificateFile != nil
+            capture, memory: memory, authenticator: authenticator ?? Authenticator(), source: "triage", trust: accepted.trust,
+            tracer: telemetry.tracer, isSecure: configuration.listen.certificateFile != nil
         ).routes()
     }
 }

@@ -11,6 +11,7 @@ public final class CommandDesk: Sendable {
     let source: String
     let tracer: Tracer
     let isSecure: Bool
+    private let trust: CallerTrust
     private let sink: CaptureSink
     private let decoder = Mutex(EventDecoder())
     private let open = Atomic(0)
@@ -25,14 +26,17 @@ public final class CommandDesk: Sendable {
     /// - Parameters:
     ///   - memory: fed with ``CommandNews`` by whoever follows the topics.
     ///   - source: `metadata.source` of the commands' records.
+    ///   - trust: whether a caller's trace is continued or linked to.
     ///   - isSecure: whether the server speaks TLS.
     public init(
-        _ sink: CaptureSink, memory: CommandMemory, authenticator: Authenticator, source: String, tracer: Tracer, isSecure: Bool
+        _ sink: CaptureSink, memory: CommandMemory, authenticator: Authenticator, source: String, trust: CallerTrust = .continue,
+        tracer: Tracer, isSecure: Bool
     ) {
         self.sink = sink
         self.memory = memory
         self.authenticator = authenticator
         self.source = source
+        self.trust = trust
         self.tracer = tracer
         self.isSecure = isSecure
     }
@@ -67,7 +71,7 @@ public final class CommandDesk: Sendable {
             ? RequestStep.caller(
                 traceparent: request.headers.combined("traceparent"), tracestate: request.headers.combined("tracestate"),
                 tracer: tracer) : nil
-        return RequestStep(template: template, caller: caller, tracer: tracer, at: request.receivedAt)
+        return RequestStep(template: template, caller: caller, trust: trust, tracer: tracer, at: request.receivedAt)
     }
 
     /// Sends a command and waits for the acknowledgement.
