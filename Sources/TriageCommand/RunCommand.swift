@@ -160,12 +160,13 @@ struct RunCommand: AsyncParsableCommand {
             handler: Self.handler(handler ?? .log, configuration, telemetry: telemetry, logger: logger)
         )
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        let topics = ((configuration.handlesEvents ? configuration.topics : []) + configuration.changeDataTopics)
-            .joined(separator: ", ")
-        logger.log(
-            level: .notice, safe: SafeText(vetted: "group \(configuration.group): \(topics)"),
-            shown: "group \(configuration.group) at \(configuration.kafka.bootstrapServers): \(topics)"
-        )
+        for group in configuration.consumerGroups {
+            let topics = group.topics.joined(separator: ", ")
+            logger.log(
+                level: .notice, safe: SafeText(vetted: "group \(group.name): \(topics)"),
+                shown: "group \(group.name) at \(configuration.kafka.bootstrapServers): \(topics)"
+            )
+        }
         let watcher = Task {
             var isSecond = false
             for await signal in signals {

@@ -15,7 +15,7 @@ struct ChangeDataPart: ServicePart {
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     init(_ configuration: Configuration, outlet: CaptureOutlet, telemetry: Telemetry, logger: Logger) throws {
         var own = configuration
-        own.group = configuration.group + "-change-data"
+        own.group = configuration.changeDataGroup
         own.topics = configuration.changeDataTopics
         own.roles = TopicRoles(commands: [], changeData: Set(configuration.changeDataTopics))
         own.http = nil

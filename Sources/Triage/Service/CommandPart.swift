@@ -33,7 +33,7 @@ struct CommandPart: ServicePart {
     static func configuration(of service: Configuration) -> Configuration {
         var configuration = service
         configuration.http = nil
-        configuration.group = service.group + "-commands"
+        configuration.group = service.commandGroup
         configuration.topics = [TopicName.commands]
         // Policies for event topics say nothing about commands.
         configuration.kafka.groupInstanceID = service.kafka.groupInstanceID.map { $0 + "-commands" }
