@@ -12,7 +12,8 @@ struct CommandCommand: AsyncParsableCommand {
         abstract: "Asks for a Patient to be created, updated or deleted: sends a command to fhir.commands.",
         discussion: """
             A service that runs with --commands carries it out. The request id is printed on stdout; a create that is sent again with it
-            makes no second Patient. With --wait the result is printed too, and anything but completed ends with 1.
+            makes no second Patient. With --wait what became of it is a second line, and anything but completed ends with 1. -o json prints
+            what GET /commands/{requestId} answers.
 
             EXAMPLES
               triage command create-patient -b localhost:9092 patient.json
@@ -88,25 +89,6 @@ struct CommandSendOptions: ParsableArguments {
     @Option(name: [.customShort("o"), .long], help: "The result: text or json.")
     var output: OutputFormat = .text
 
-    /// What is printed with `-o json`.
-    struct Result: Encodable {
-        let requestID: String
-        let status: String
-        let resource: String?
-        let versionID: String?
-        let errorClass: String?
-        let error: String?
-
-        enum CodingKeys: String, CodingKey {
-            case requestID = "requestId"
-            case status
-            case resource
-            case versionID = "versionId"
-            case errorClass = "class"
-            case error
-        }
-    }
-
     func send(_ action: ChangeAction, resource: ByteSlice) async throws {
         var limit: Duration?
         if let wait {
@@ -149,18 +131,10 @@ struct CommandSendOptions: ParsableArguments {
     }
 
     private func print(_ requestID: String, _ status: CommandStatus?) throws {
-        let json = status?.result.flatMap { JSONValue($0) }
-        let result = Result(
-            requestID: requestID, status: (status?.state ?? .pending).rawValue, resource: json?["resource"]?.string,
-            versionID: json?["versionId"]?.string, errorClass: status?.errorClass, error: status?.error)
         switch output {
-        case .json: try Output.json(result)
+        case .json: try Output.line(CommandAnswer.json(requestID, status))
         case .text:
-            try Output.line(requestID)
-            if let status {
-                let detail = [result.resource, result.errorClass, result.error].compactMap { $0 }.joined(separator: " ")
-                Narration.say("\(status.state.rawValue)\(detail.isEmpty ? "" : ": \(detail)")")
-            }
+            for line in CommandAnswer.lines(requestID, status, isAwaited: wait != nil) { try Output.line(line) }
         }
     }
 

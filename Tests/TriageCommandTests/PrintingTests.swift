@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 import TriageEvents
+import TriageIngress
 import TriageTelemetry
 
 @testable import Triage
@@ -26,6 +27,24 @@ struct PrintingTests {
             produced: 10, completed: 10 - deadLettered, deadLettered: deadLettered, retries: 3, parked: 4, duplicates: 0,
             spansExported: 50, spansDropped: 2, duration: .milliseconds(1500), exampleTrace: trace, isInterrupted: isInterrupted
         )
+    }
+
+    @Test("What became of a command is data: the Patient's id stands on stdout and nowhere else; -o json is what HTTP answers")
+    func commandAnswers() {
+        let result = CommandResult(
+            requestID: "r", action: .created, resourceID: "p1", versionID: "1", finishedAt: Timestamp(nanoseconds: 0))
+        let done = CommandStatus(.completed, result: result.json)
+        #expect(CommandAnswer.lines("r", nil, isAwaited: false) == ["r"])
+        #expect(CommandAnswer.lines("r", nil, isAwaited: true) == ["r", "pending"])
+        #expect(CommandAnswer.lines("r", done, isAwaited: true) == ["r", "completed created Patient/p1 version 1"])
+        let failed = CommandStatus(.failed, errorClass: "persistent", error: "RejectedError http_422")
+        #expect(CommandAnswer.lines("r", failed, isAwaited: true) == ["r", "failed persistent RejectedError http_422"])
+        #expect(CommandAnswer.json("r", nil) == #"{"requestId":"r","status":"pending"}"#)
+        #expect(
+            CommandAnswer.json("r", done)
+                == #"{"requestId":"r","status":"completed","action":"created","resource":"Patient/p1","versionId":"1","#
+                + #""finishedAt":"1970-01-01T00:00:00.000Z"}"#)
+        #expect(CommandAnswer.json("r", failed) == failed.json("r"))
     }
 
     @Test("demo -o json has what the issue asks for, a missing trace as null")
