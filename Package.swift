@@ -187,7 +187,8 @@ let package = Package(
             name: "TriageTests",
             dependencies: [
                 "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
-                "TriageTestKit",
+                "TriageHTTPClient", "TriageTestKit",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
