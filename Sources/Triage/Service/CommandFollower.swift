@@ -64,7 +64,7 @@ final class CommandFollower: ServicePart {
     }
 
     func stop() { stopping.finish() }
-    func health(since start: Timestamp) -> Health? { nil }
+    func health(since start: Timestamp) -> (any HealthReading)? { nil }
 }
 
 extension Configuration {
