@@ -234,6 +234,9 @@ def endless(report, port, target):
             report.check(f"1 GiB {name} is not read to its end", sent < 200 << 20, f"{sent} bytes were taken")
             report.check(f"1 GiB {name}: 413, or the connection ends", found is None or found[0] == 413, found)
         report.equal("a body that is too long is refused by its head alone", ask(port, target.head("Content-Length: 1073741824")), 413)
+        report.equal(
+            "a chunk that is announced as too long is refused before it comes",
+            ask(port, target.head("Transfer-Encoding: chunked") + b"40000000\r\n"), 413)
         bomb = gzip.compress(b"0" * (32 << 20))
         report.equal("a gzip bomb", ask(port, target.head(f"Content-Length: {len(bomb)}", "Content-Encoding: gzip") + bomb), 415)
     return others.check(report, "while bodies are endless")

@@ -188,10 +188,21 @@ private func post(_ body: String, _ fields: String = "", path: String = "/echo/n
             for _ in 0..<3 { chunked.send("200\r\n" + String(repeating: "a", count: 512) + "\r\n") }
             #expect(await chunked.receive()?.status == 413)
             #expect(await chunked.isClosed)
+            // A chunk that is announced as too long is refused before any of it comes.
+            for announced in ["3e9\r\n", "40000000\r\n", "fffffffffffffff;x=y\r\n"] {
+                let chunk = try running.connect()
+                chunk.send("POST /echo/n HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + announced)
+                #expect(await chunk.receive()?.status == 413)
+                #expect(await chunk.isClosed)
+            }
+            let whole = try running.connect()
+            let body = "3e8\r\n" + String(repeating: "a", count: 1000) + "\r\n0\r\n\r\n"
+            whole.send("POST /echo/n HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+            #expect(await whole.receive()?.status == 200)
             let exact = try running.connect()
             exact.send(post(String(repeating: "a", count: 1000)))
             #expect(await exact.receive()?.status == 200)
-            #expect(running.echo.seen.bodies.withLock { $0.count } == 1)
+            #expect(running.echo.seen.bodies.withLock { $0.count } == 2)
         }
     }
 

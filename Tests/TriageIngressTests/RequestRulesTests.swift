@@ -223,3 +223,28 @@ import TriageTelemetry
         #expect(HTTPDates.format(0) == "Thu, 01 Jan 1970 00:00:00 GMT")
     }
 }
+
+@Suite struct ChunkAnnouncementTests {
+    private func size(_ pieces: String...) -> Int {
+        var announcement = ChunkAnnouncement()
+        for piece in pieces { announcement.read(Array(piece.utf8)) }
+        return announcement.size
+    }
+
+    @Test func theFirstSizeBehindTheHeadIsReadHoweverItIsCut() {
+        #expect(size("POST / HTTP/1.1\r\nHost: x\r\n\r\n1aF\r\n") == 0x1AF)
+        #expect(size("\r\n\r\n", "1", "a", "F;name=ff\r\n") == 0x1AF)
+        // Of two requests in one read the last head counts, whose body is awaited.
+        #expect(size("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n\r\n2") == 2)
+        #expect(size("\r\n\r\n" + String(repeating: "f", count: 16)) == .max)
+        #expect(size("\r\n\r\n" + String(repeating: "f", count: 40)) == .max)
+    }
+
+    @Test func whatIsNoSizeAnnouncesNothing() {
+        #expect(size("POST / HTTP/1.1\r\n\r\n") == 0)
+        #expect(size("\r\n\r\n0\r\n", "ffff: trailer\r\n") == 0)
+        #expect(size("\r\n\r\n;ffff\r\n") == 0)
+        #expect(size("\r\n\r", "\nffff\r\n") == 0)
+        #expect(size("\r\n", "\r\n\r\nffff") == 0)
+    }
+}

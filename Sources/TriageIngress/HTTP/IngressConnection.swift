@@ -62,20 +62,6 @@ final class IngressShared: Sendable {
     }
 }
 
-/// Tells a connection that bytes came, before anything is made of them: what a time-out of heads counts from.
-final class ByteWatch: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias InboundOut = ByteBuffer
-
-    private let connection: IngressConnection
-
-    init(_ connection: IngressConnection) { self.connection = connection }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if connection.received(unwrapInboundIn(data).readableBytes) { context.fireChannelRead(data) }
-    }
-}
-
 /// The end of a connection's pipeline: makes whole requests of what the parser reads, within all limits, and bytes of answers.
 ///
 /// What is refused never reaches a task of its own route, and its rest is not read. Everything handed on, refusals too, is answered
@@ -239,6 +225,20 @@ final class IngressConnection: ChannelDuplexHandler {
         guard share.take(count) else { return refuse(.noMemory, taken.facts, context) }
         taken.body += buffer.readableBytesView
         current = .taken(taken)
+    }
+
+    /// The most that a chunked body may have of which nothing has come yet; nil while no such body is awaited.
+    var limitOfUntouchedChunks: Int? {
+        guard case .taken(let taken) = current, taken.body.isEmpty, taken.request.headers[.transferEncoding] != nil else {
+            return nil
+        }
+        return taken.route.maximumBodyBytes
+    }
+
+    /// Refuses the body that is on its way, as too long.
+    func refuseBody() {
+        guard let context, let facts = current?.facts else { return }
+        refuse(.bodyTooLarge, facts, context)
     }
 
     private func finish(_ context: ChannelHandlerContext) {
