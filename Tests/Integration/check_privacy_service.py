@@ -37,8 +37,7 @@ def one(report, room, brokers, how):
         "--webhooks", "--webhook-token-file", secret(room, "webhook-token", WEBHOOK_TOKEN), "--webhook-history", "1s",
         "--webhook-timeout", "10s", "--accept-commands", "--command-token-file", secret(room, "command-token", COMMAND_TOKEN),
         "--commands", "--command-events", "publish", "--fhir-server", world.base, "--handler", "http", "--deliver-to", world.receiver,
-        "--retry", "immediate:1", "--outage-gate", "off", "--storm-breaker", "off", "--webhook-trust",
-        "link" if how == "omitted" else "continue", name=f"service-{how}",
+        "--retry", "immediate:1", "--outage-gate", "off", "--storm-breaker", "off", *trust(how), name=f"service-{how}",
         environment=collector.environment(OTEL_LOGS_EXPORTER="otlp", OTEL_BSP_SCHEDULE_DELAY="200"))
     port = int(listening(run).rsplit(":", 1)[1])
     admin = wait_until("it tells its port", lambda: port_of(run.err()), 60)
@@ -76,6 +75,11 @@ def one(report, room, brokers, how):
             for legitimate in (b"Triage-Resource: Patient/CANARY-id-", b'Idempotency-Key: "CANARY-ce', b"CANARY-state", b"CANARY-baggage"):
                 rest = rest.replace(legitimate, b"")
         report.check(f"{how}: no marker in {place}", not found(rest), around(rest))
+
+
+def trust(how):
+    """Callers' traces are linked to in one run, and go on in the others."""
+    return ["--webhook-trust", "link", "--command-trust", "link"] if how == "omitted" else []
 
 
 def answers(report, how, port, admin):

@@ -21,7 +21,8 @@ struct SettingPartsTests {
         "A setting without its part is refused by its name, and what it needs is told",
         arguments: [
             ("webhook-token-file", "webhooks"), ("webhook-header", "webhooks"), ("webhook-timeout", "webhooks"),
-            ("command-token-file", "accept-commands"), ("command-events", "commands"), ("listen", "webhooks or accept-commands"),
+            ("command-token-file", "accept-commands"), ("command-trust", "accept-commands"), ("command-events", "commands"),
+            ("listen", "webhooks or accept-commands"),
             ("access-log", "webhooks or accept-commands"), ("fhir-server", "commands or webhooks"),
             ("pattern", "webhooks or change-data-topics or command-events"),
         ])

@@ -2,8 +2,8 @@ extension ConfigurationLoader {
     /// Settings, and the ones of which one has to be on for them to do anything.
     private static let parts: [(settings: [String], switches: [String])] = [
         (webhookKeys.map(\.key).filter { $0 != "webhooks" }, ["webhooks"]),
-        (["command-token-file"], ["accept-commands"]),
-        (["command-events"], ["commands"]),
+        (acceptedCommandKeys.map(\.key).filter { $0 != "accept-commands" }, ["accept-commands"]),
+        (commandKeys.map(\.key).filter { $0 != "commands" }, ["commands"]),
         (listenKeys.map(\.key), ["webhooks", "accept-commands"]),
         (["fhir-server"], ["commands", "webhooks"]),
         (["pattern", "source", "cloud-events"], ["webhooks", "change-data-topics", "command-events"]),
