@@ -76,6 +76,28 @@ private func record(
         }
     }
 
+    @Test(
+        "What is told twice is refused, however deep: who reads it next may take the other one",
+        arguments: [
+            #"{"type":"CreatePatient","type":"DeletePatient","data":{"resourceType":"Patient","id":"a"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient"},"data":{"resourceType":"Patient","id":"a"}}"#,
+            #"{"type":"UpdatePatient","data":{"resourceType":"Patient","id":"a","id":"b"}}"#,
+            #"{"type":"UpdatePatient","data":{"resourceType":"Patient","id":"a","\u0069d":"b"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient","resourceType":"Observation"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient"},"metadata":{"requestId":"a","requestId":"b"}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient","meta":{"tag":[{"system":"a","system":"b"}]}}}"#,
+        ])
+    func repeatedMembers(_ body: String) throws {
+        let refusal = try #require(make(body).refusal)
+        #expect(refusal == .invalid(InvalidEvent(.repeatedMember, at: "")))
+        #expect(refusal.outcome.answer(.badRequest).body.utf8Text?.contains("two members of one name") == true)
+        // The library and triage command take the Patient alone.
+        let data = #"{"resourceType":"Patient","id":"a","id":"b"}"#
+        #expect(throws: CommandRecord.Refusal.invalid(InvalidEvent(.repeatedMember, at: ""))) {
+            try CommandRecord(.created, resource: ByteSlice(data), source: "s", timestamp: at(0), decoder: EventDecoder())
+        }
+    }
+
     @Test func twoCommandsOfOneIDAreToldApart() throws {
         let first = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true}}"#).get()
         let same = try make(#"{"type":"CreatePatient","data":{"resourceType":"Patient","active":true}, "metadata":{}}"#).get()
@@ -105,7 +127,8 @@ extension Result {
             "fhir.commands.dlq", #"{"type":"CreatePatient","metadata":{"requestId":"r"}}"#,
             headers: [Header("error", text: "RejectedError http_422"), Header("triage-error-class", text: "persistent")])
         #expect(
-            dead?.status.json("r") == #"{"requestId":"r","status":"failed","class":"persistent","error":"RejectedError http_422"}"#)
+            dead?.status.json("r")
+                == #"{"requestId":"r","status":"failed","class":"persistent","error":"RejectedError http_422"}"#)
         #expect(news("fhir.commands", #"{"metadata":{"requestId":"r"}}"#)?.status.state == .pending)
         for (topic, value) in [
             ("fhir.commands.results", #"{"requestId":"r","status":"odd"}"#), ("fhir.commands.results", "no"),

@@ -51,7 +51,8 @@ struct CommandServiceTests {
                     """#)
             let answer = try await world.ask(.post, "/commands?wait=30s", CommandWorld.text("CreatePatient", patient, "r-1"))
             let expected =
-                #"{"requestId":"r-1","status":"failed","class":"persistent","error":"RejectedError http_422_business-rule"}"# + "\n"
+                #"{"requestId":"r-1","status":"failed","class":"persistent","error":"RejectedError http_422_business-rule"}"#
+                + "\n"
             #expect(answer.status == 200 && answer.body == expected)
             #expect(try await world.ask(.get, "/commands/r-1").body == expected)
             let dead = try await world.records(in: "fhir.commands.dlq", 1)
@@ -59,6 +60,11 @@ struct CommandServiceTests {
             // Sent again it is another try, whose end is waited for and not the first one's.
             let again = try #require(try await world.command("CreatePatient", patient, "r-1"))
             #expect(again["status"]?.says("completed") == true && world.server.calls.count == 2)
+            // Written by others, not by the endpoint, which refuses it.
+            try await world.send("UpdatePatient", named("p0", #","meta":{},"meta":{"versionId":"1"}"#), "r-2")
+            #expect(
+                try await world.records(in: "fhir.commands.dlq", 2).last?.headers.text("error") == "InvalidEvent repeated_member")
+            #expect(world.server.calls.count == 2)
         }
     }
 
@@ -77,7 +83,10 @@ struct CommandServiceTests {
             // Somebody made it anew.
             world.server.state.withLock { $0.patients["p0"] = (5, ByteSlice(patient), false) }
             try await world.send("DeletePatient", named("p0"), "r-3")
-            #expect(try await world.results(5).map { $0["action"]?.string } == ["created", "updated", "updated", "deleted", "deleted"])
+            #expect(
+                try await world.results(5).map { $0["action"]?.string } == [
+                    "created", "updated", "updated", "deleted", "deleted",
+                ])
             #expect(world.server.state.withLock { $0.patients["p0"]?.isDeleted } == false)
             #expect(world.server.calls == ["POST ", "GET p0", "PUT p0", "DELETE p0"])
         }

@@ -48,7 +48,8 @@ final class PatientServer: Sendable {
         guard let id = request.parameters["id"] else {
             let code = header("If-None-Exist")?.split(separator: "|").last.map(String.init)
             let found = state.patients.first { entry in
-                !entry.value.isDeleted && code != nil && JSONValue(entry.value.text).flatMap { RequestTag.requestID(in: $0) } == code
+                !entry.value.isDeleted && code != nil
+                    && JSONValue(entry.value.text).flatMap { RequestTag.requestID(in: $0) } == code
             }
             if let found { return told(200, found.key, found.value.version) }
             let id = "p\(state.patients.count)"

@@ -31,8 +31,11 @@ final class CommandHandler: Sendable {
 
     /// Carries a command out, then tells its result, and only then returns.
     ///
-    /// - Throws: ``RejectedError`` and ``RetryableError`` by what the server answered; `BrokerError` if the result wasn't acknowledged.
+    /// - Throws: `InvalidEvent` if the command has an object with two members of one name; ``RejectedError`` and ``RetryableError`` by
+    ///   what the server answered; `BrokerError` if the result wasn't acknowledged.
     func handle(_ event: PatientEvent, _ context: HandlerContext) async throws {
+        // Whoever wrote it: the server could read what is told twice as the other one of the two, and miss the tag.
+        if let value = event.value { try EventDecoder().checkUniqueNames(value) }
         let plan: CommandPlan
         do throws(CommandPlan.Refusal) {
             plan = try CommandPlan(event)
@@ -40,7 +43,8 @@ final class CommandHandler: Sendable {
             throw RejectedError(SafeText(error))
         }
         // What has a result was carried out, its event published: the result is told again to whoever waits for this sending.
-        if let known = follower?.memory.status(of: plan.requestID)?.result.flatMap({ CommandResult($0) }), plan.isDone(by: known) {
+        if let known = follower?.memory.status(of: plan.requestID)?.result.flatMap({ CommandResult($0) }), plan.isDone(by: known)
+        {
             _ = try await sink.send(known.record, parent: context.span.context)
             return
         }

@@ -80,7 +80,8 @@ public final class TriageService: Service, Sendable {
         if let commands = configuration.commands, let fhir = configuration.fhir {
             parts.append(
                 try CommandPart(
-                    commands, on: fhir, configuration, outlet: shared(), follower: follower, telemetry: telemetry, logger: logger))
+                    commands, on: fhir, configuration, outlet: shared(), follower: follower, telemetry: telemetry, logger: logger)
+            )
         }
         var routes: [any IngressRoute] = []
         if let webhooks = configuration.webhooks {

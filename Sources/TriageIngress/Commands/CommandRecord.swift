@@ -39,7 +39,7 @@ public struct CommandRecord: Sendable {
         decoder: EventDecoder
     ) throws(Refusal) {
         // Before it is put into another text, which it could otherwise end.
-        do throws(InvalidEvent) { try decoder.checkObject(resource) } catch { throw .invalid(error) }
+        do throws(InvalidEvent) { try decoder.checkUniqueNames(resource) } catch { throw .invalid(error) }
         let id = requestID ?? randomUUID()
         guard RequestTag.isRequestID(id.utf8) else { throw .requestID }
         let type = PatientEvent.commandType(action)
@@ -80,7 +80,8 @@ public struct CommandRecord: Sendable {
     public init(
         body: ByteSlice, idempotencyKey: String?, source: String, timestamp: Timestamp, decoder: EventDecoder
     ) throws(Refusal) {
-        do throws(InvalidEvent) { try decoder.checkObject(body) } catch { throw .invalid(error) }
+        // What is told twice, the FHIR server may read as the other one of the two: another Patient, another request.
+        do throws(InvalidEvent) { try decoder.checkUniqueNames(body) } catch { throw .invalid(error) }
         guard let command = JSONValue(body), let action = CommandRecord.action(of: command)
         else { throw .invalid(InvalidEvent(.action, at: "type")) }
         guard let data = command["data"], data.kind == .object else {

@@ -299,6 +299,8 @@ extension CommandRecord.Refusal {
             case .resourceTypeForeign: return OperationOutcome(.value, "only Patient is handled", expression: path)
             case .id, .gender, .birthDate, .timestamp:
                 return OperationOutcome(.value, "an element has a value that FHIR does not allow", expression: path)
+            case .repeatedMember:
+                return OperationOutcome(.structure, "an object has two members of one name", expression: path)
             case .elementType: return OperationOutcome(.structure, "an element is of the wrong type", expression: path)
             default: return OperationOutcome(.structure, "the body is no command in JSON", expression: path)
             }
