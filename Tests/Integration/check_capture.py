@@ -160,6 +160,10 @@ def commands(report, room, brokers, kcat, fhir, receiver, base):
 
     report.equal("what its status URL says", wait_until("it has a result", result, 30)["status"], "completed")
     report.equal("the Patient is gone", fhir.call("GET", f"Patient/{identifier}", expected=())[0], 410)
+    wait_until("the delete's event comes back", lambda: events(kcat, DELETED, identifier), 30)
+    report.equal(
+        "the delete's event has the command's request id",
+        [metadata(message)["correlationId"] for message in events(kcat, DELETED, identifier)], [request])
 
 
 def traced(report, spans, receiver, record):
