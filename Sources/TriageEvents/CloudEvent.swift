@@ -42,14 +42,13 @@ public struct CloudEvent: Sendable, Equatable {
     }
 
     /// Whether a media type is that of the structured mode, whatever its parameters.
-    public static func isStructured(_ contentType: String) -> Bool { media(contentType) == "application/cloudevents+json" }
+    public static func isStructured(_ contentType: String) -> Bool {
+        MediaText.isType(contentType, "application/cloudevents+json")
+    }
 
     /// Whether a media type is that of a batch.
-    public static func isBatch(_ contentType: String) -> Bool { media(contentType) == "application/cloudevents-batch+json" }
-
-    private static func media(_ contentType: String) -> String {
-        let type = contentType.prefix { $0 != ";" }
-        return String(type.filter { $0 != " " && $0 != "\t" }).lowercased()
+    public static func isBatch(_ contentType: String) -> Bool {
+        MediaText.isType(contentType, "application/cloudevents-batch+json")
     }
 
     /// An event in binary mode: its attributes stand in headers.

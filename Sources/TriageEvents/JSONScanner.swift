@@ -57,6 +57,17 @@ enum JSONScanner {
     private static func endOfString(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
         var at = start + 1
         while at < bytes.count {
+            // Eight bytes at a time up to the first quote or backslash.
+            while at + 8 <= bytes.count {
+                let eight = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+                let found = zeroBytes(eight ^ 0x2222_2222_2222_2222) | zeroBytes(eight ^ 0x5C5C_5C5C_5C5C_5C5C)
+                guard found == 0 else {
+                    at += found.trailingZeroBitCount / 8
+                    break
+                }
+                at += 8
+            }
+            guard at < bytes.count else { break }
             switch bytes[at] {
             case UInt8(ascii: "\\"): at += 2
             case UInt8(ascii: "\""): return at + 1
@@ -64,6 +75,12 @@ enum JSONScanner {
             }
         }
         return bytes.count
+    }
+
+    /// The highest bit of the lowest byte that is zero, and maybe of some above it; zero if none is.
+    @inline(__always)
+    private static func zeroBytes(_ word: UInt64) -> UInt64 {
+        (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
     }
 
     static func endOfValue(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {

@@ -33,6 +33,18 @@ public struct JSONValue: Sendable, Equatable {
         self.text = text.subslice(range)
     }
 
+    /// The same of a text that is one value, as ``EventDecoder/checkObject(_:)`` has found: its end isn't looked for again.
+    package init?(checked text: ByteSlice) {
+        let range: Range<Int> = text.withUnsafeBytes { bytes in
+            let start = JSONScanner.skipSpace(bytes, 0)
+            var end = bytes.count
+            while end > start, bytes[end - 1] <= 0x20 { end -= 1 }
+            return start..<end
+        }
+        guard !range.isEmpty else { return nil }
+        self.text = text.subslice(range)
+    }
+
     private init(known text: ByteSlice) { self.text = text }
 
     /// What kind of value it is, by its first byte.

@@ -30,6 +30,14 @@ public struct TextBytes: Sendable {
     /// Appends bytes as they are.
     public mutating func append(_ slice: ByteSlice) { slice.withUnsafeBytes { bytes.append(contentsOf: $0) } }
 
+    /// Calls `body` with the bytes so far; the pointer must not leave it.
+    public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result { bytes.withUnsafeBytes(body) }
+
+    /// Appends a number as eight bytes, the highest first.
+    package mutating func append(bigEndian number: UInt64) {
+        Swift.withUnsafeBytes(of: number.bigEndian) { bytes.append(contentsOf: $0) }
+    }
+
     /// Appends one byte.
     @inline(__always)
     public mutating func append(byte: UInt8) { bytes.append(byte) }

@@ -10,22 +10,28 @@ struct DerivedID: Sendable, Hashable {
     ///
     /// - Parameter purpose: keeps ids of different kinds apart.
     init(_ purpose: StaticString, _ parts: [ByteSlice]) {
-        var bytes: [UInt8] = []
-        for part in [ByteSlice(purpose.description)] + parts {
-            withUnsafeBytes(of: UInt64(part.count).bigEndian) { bytes += $0 }
-            bytes += part
+        var bytes = TextBytes(capacity: 256)
+        bytes.append(part: ByteSlice(purpose.description))
+        for part in parts { bytes.append(part: part) }
+        let digest = bytes.withBytes { SHA256.hash(data: $0) }
+        (high, low) = digest.withUnsafeBytes { digest in
+            (
+                UInt64(bigEndian: digest.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
+                UInt64(bigEndian: digest.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            )
         }
-        var halves: (UInt64, UInt64) = (0, 0)
-        for (index, byte) in SHA256.hash(data: bytes).prefix(16).enumerated() {
-            if index < 8 { halves.0 = halves.0 << 8 | UInt64(byte) } else { halves.1 = halves.1 << 8 | UInt64(byte) }
-        }
-        (high, low) = halves
     }
 
     /// A UUID of version 8 (RFC 9562 §5.8) and the variant of §4.1, in 36 lower-case characters.
     var uuid: String {
-        let high = (high & 0xFFFF_FFFF_FFFF_0FFF | 0x8000).hexadecimal
-        let low = (low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000).hexadecimal
-        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-\(high.suffix(4))-\(low.prefix(4))-\(low.suffix(12))"
+        uuidText(high: high & 0xFFFF_FFFF_FFFF_0FFF | 0x8000, low: low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000)
+    }
+}
+
+extension TextBytes {
+    /// Appends bytes behind their number, in eight bytes.
+    fileprivate mutating func append(part: ByteSlice) {
+        append(bigEndian: UInt64(part.count))
+        append(part)
     }
 }

@@ -41,7 +41,7 @@ public struct EventFormat: Sendable, Hashable {
         let correlationID = event.correlationID ?? randomUUID()
         if cloudEvents == .off {
             let value = envelope(event, type: type, eventID: eventID, time: time, correlationID: correlationID)
-            return (value, [Header("content-type", text: "application/fhir+json")])
+            return (value, EventFormat.fhirJSON)
         }
         let cloud = CloudEvent(
             id: eventID, source: source.isEmpty ? "triage" : source, type: type,
@@ -55,19 +55,25 @@ public struct EventFormat: Sendable, Hashable {
         return (event.resource, headers)
     }
 
+    private static let fhirJSON = [Header("content-type", text: "application/fhir+json")]
+
     private func envelope(
         _ event: CapturedEvent, type: String, eventID: String, time: String, correlationID: String
     ) -> ByteSlice {
-        let head = #"{"type":"\#(type)","data":"#
-        let tail = """
-            ,"metadata":{"eventId":\(JSONText(eventID).quoted),"timestamp":\(JSONText(time).quoted),\
-            "source":\(JSONText(source).quoted),"correlationId":\(JSONText(correlationID).quoted)}}
-            """
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(head.utf8.count + (event.resource?.count ?? 4) + tail.utf8.count)
-        bytes += head.utf8
-        if let resource = event.resource { bytes += resource } else { bytes += "null".utf8 }
-        bytes += tail.utf8
-        return ByteSlice(bytes)
+        var bytes = TextBytes(capacity: (event.resource?.count ?? 4) + 256)
+        bytes.append("{\"type\":\"" as StaticString)
+        bytes.append(type)
+        bytes.append("\",\"data\":" as StaticString)
+        if let resource = event.resource { bytes.append(resource) } else { bytes.append("null" as StaticString) }
+        bytes.append(",\"metadata\":{\"eventId\":" as StaticString)
+        bytes.append(quoted: eventID)
+        bytes.append(",\"timestamp\":" as StaticString)
+        bytes.append(quoted: time)
+        bytes.append(",\"source\":" as StaticString)
+        bytes.append(quoted: source)
+        bytes.append(",\"correlationId\":" as StaticString)
+        bytes.append(quoted: correlationID)
+        bytes.append("}}" as StaticString)
+        return bytes.slice
     }
 }

@@ -13,7 +13,7 @@ public final class CommandDesk: Sendable {
     let isSecure: Bool
     private let trust: CallerTrust
     private let sink: CaptureSink
-    private let decoder = Mutex(EventDecoder())
+    private let decoders = DecoderPool()
     private let open = Atomic(0)
 
     /// Commands that may wait for Kafka's acknowledgement at the same time; further ones are answered 503.
@@ -49,17 +49,11 @@ public final class CommandDesk: Sendable {
     }
 
     func command(_ request: IngressRequest, idempotencyKey: String?) throws(CommandRecord.Refusal) -> CommandRecord {
-        let result = decoder.withLock { decoder in
-            do throws(CommandRecord.Refusal) {
-                return Result<CommandRecord, CommandRecord.Refusal>.success(
-                    try CommandRecord(
-                        body: request.body, idempotencyKey: idempotencyKey, source: source, timestamp: request.receivedAt,
-                        decoder: decoder))
-            } catch {
-                return .failure(error)
-            }
+        try decoders.with { (decoder) throws(CommandRecord.Refusal) in
+            try CommandRecord(
+                body: request.body, idempotencyKey: idempotencyKey, source: source, timestamp: request.receivedAt,
+                decoder: decoder)
         }
-        return try result.get()
     }
 
     func refused() { sink.countRefused(.command) }
@@ -264,8 +258,8 @@ private enum Challenge {
 enum MediaTypes {
     /// Whether the body is said to be JSON; parameters don't matter.
     static func isJSON(_ headers: HTTPFields) -> Bool {
-        guard let type = headers[.contentType]?.split(separator: ";").first else { return false }
-        return ["application/json", "application/fhir+json"].contains(type.lowercased().filter { $0 != " " })
+        guard let type = headers.text(.contentType) else { return false }
+        return MediaText.isType(type, "application/json") || MediaText.isType(type, "application/fhir+json")
     }
 }
 

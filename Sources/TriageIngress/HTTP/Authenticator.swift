@@ -34,24 +34,23 @@ public struct Authenticator: Sendable {
     public func admits(_ headers: HTTPFields) -> Bool {
         guard !isOpen else { return true }
         var isAdmitted = false
-        if !tokens.isEmpty, let token = Authenticator.bearerToken(headers[values: .authorization]) {
+        if !tokens.isEmpty, let token = Authenticator.bearerToken(headers.only(.authorization)) {
             let digest = SHA256.hash(data: Array(token))
             // All of them, whichever was right: the time must not tell which.
             for known in tokens where known == digest { isAdmitted = true }
         }
         for known in fields {
-            let values = headers[values: known.name]
-            if values.count == 1, known.digest == SHA256.hash(data: Array(values[0].utf8)) { isAdmitted = true }
+            if let value = headers.only(known.name), known.digest == SHA256.hash(data: Array(value.utf8)) { isAdmitted = true }
         }
         return isAdmitted
     }
 
     /// The token of the only `Authorization` field; nil for other schemes, and for several fields, of which proxies may see another.
-    private static func bearerToken(_ values: [String]) -> Substring.UTF8View? {
-        guard values.count == 1 else { return nil }
-        let value = values[0]
-        guard let space = value.firstIndex(of: " "), value[..<space].lowercased() == "bearer" else { return nil }
-        let token = value[space...].drop { $0 == " " }
-        return token.isEmpty ? nil : token.utf8
+    private static func bearerToken(_ value: String?) -> Substring.UTF8View? {
+        guard var rest = value?.utf8[...] else { return nil }
+        for letter in "bearer".utf8 { guard let byte = rest.popFirst(), byte | 0x20 == letter else { return nil } }
+        guard rest.first == UInt8(ascii: " ") else { return nil }
+        rest = rest.drop { $0 == UInt8(ascii: " ") }
+        return rest.isEmpty ? nil : rest
     }
 }

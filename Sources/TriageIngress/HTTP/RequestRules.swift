@@ -56,8 +56,20 @@ struct RequestRules: Sendable {
     ///
     /// - Parameter minor: the minor version of HTTP/1.
     static func judge(_ fields: HTTPFields, minor: Int, keepsAlive: Bool) -> Result<Verdict, RefusalError> {
-        let lengths = fields[values: .contentLength]
-        let codings = fields[values: .transferEncoding]
+        var lengths: [String] = []
+        var codings: [String] = []
+        var hosts = 0
+        // What almost no request has is only noticed, and then looked up.
+        var isUncommon = false
+        for field in fields {
+            switch field.name.canonicalName {
+            case "host": hosts += 1
+            case "content-length": lengths.append(field.value)
+            case "transfer-encoding": codings.append(field.value)
+            case "content-encoding", "expect", "upgrade": isUncommon = true
+            default: break
+            }
+        }
         if !codings.isEmpty {
             guard lengths.isEmpty else { return refuse(.bad("Content-Length beside Transfer-Encoding")) }
             guard minor >= 1 else { return refuse(.bad("Transfer-Encoding in HTTP/1.0")) }
@@ -77,8 +89,10 @@ struct RequestRules: Sendable {
             let length = Int(text) ?? .max
             if length > 0 { framing = .length(length) }
         }
-        let hosts = fields.count { $0.name.canonicalName == "host" }
         guard hosts == 1 || (minor == 0 && hosts == 0) else { return refuse(.bad("not exactly one Host")) }
+        guard isUncommon else {
+            return .success(Verdict(framing: framing, expectsContinue: false, closes: !keepsAlive || minor == 0))
+        }
         if framing != .none, let coding = fields[.contentEncoding], coding.lowercased() != "identity" {
             return refuse(
                 Refusal(

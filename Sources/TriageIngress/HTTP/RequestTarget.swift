@@ -16,21 +16,20 @@ struct RequestTarget: Sendable, Equatable {
 
     /// Takes apart an origin-form target, or an absolute one of `http` or `https`, whose authority is passed over.
     init?(_ target: String) {
-        guard target.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
-        var rest = target[...]
-        if !rest.hasPrefix("/") {
-            let lower = rest.prefix(8).lowercased()
-            guard lower.hasPrefix("http://") || lower.hasPrefix("https://") else { return nil }
-            rest = rest.dropFirst(lower.hasPrefix("https://") ? 8 : 7)
-            rest = rest.firstIndex { $0 == "/" || $0 == "?" }.map { rest[$0...] } ?? ""
-        }
+        // By bytes, since characters of a text take long to find and all of these are ASCII.
+        guard target.utf8.allSatisfy({ (0x21...0x7E).contains($0) }), var rest = RequestTarget.origin(target) else { return nil }
         // A fragment is never sent (RFC 9112 §3.2.1).
-        guard !rest.contains("#") else { return nil }
-        let mark = rest.firstIndex(of: "?")
-        let path = rest[..<(mark ?? rest.endIndex)]
+        guard !rest.contains(UInt8(ascii: "#")) else { return nil }
+        var pairs: Substring.UTF8View?
+        if let mark = rest.firstIndex(of: UInt8(ascii: "?")) {
+            pairs = rest[rest.index(after: mark)...]
+            rest = rest[..<mark]
+        }
         var segments: [String] = []
-        if !path.isEmpty, path != "/" {
-            for raw in path.dropFirst().split(separator: "/", omittingEmptySubsequences: false) {
+        // The first byte is the slash; behind it there may be nothing.
+        rest = rest.dropFirst()
+        if !rest.isEmpty {
+            for raw in rest.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false) {
                 guard let segment = RequestTarget.decoded(raw, plusIsSpace: false), segment != ".", segment != "..",
                     !segment.utf8.contains(where: { $0 == 0x2F || $0 == 0x5C })
                 else { return nil }
@@ -38,24 +37,32 @@ struct RequestTarget: Sendable, Equatable {
             }
         }
         var query: [Pair] = []
-        if let mark {
-            for raw in rest[rest.index(after: mark)...].split(separator: "&") {
-                let halves = raw.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-                guard let name = RequestTarget.decoded(halves[0], plusIsSpace: true),
-                    let value = RequestTarget.decoded(halves.count == 2 ? halves[1] : "", plusIsSpace: true)
-                else { return nil }
-                query.append(Pair(name: name, value: value))
-            }
+        for raw in pairs?.split(separator: UInt8(ascii: "&")) ?? [] {
+            let halves = raw.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
+            guard let name = RequestTarget.decoded(halves[0], plusIsSpace: true),
+                let value = RequestTarget.decoded(halves.count == 2 ? halves[1] : ""[...].utf8, plusIsSpace: true)
+            else { return nil }
+            query.append(Pair(name: name, value: value))
         }
         self.segments = segments
         self.query = query
     }
 
+    /// The target from its path on; nil if it has neither of the two forms.
+    private static func origin(_ target: String) -> Substring.UTF8View? {
+        guard target.utf8.first != UInt8(ascii: "/") else { return target.utf8[...] }
+        let lower = target.prefix(8).lowercased()
+        guard lower.hasPrefix("http://") || lower.hasPrefix("https://") else { return nil }
+        let rest = target.utf8.dropFirst(lower.hasPrefix("https://") ? 8 : 7)
+        return rest.firstIndex { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") }.map { rest[$0...] } ?? ""[...].utf8
+    }
+
     /// Percent-decodes; nil for what isn't decodable, isn't UTF-8, or holds control characters.
-    private static func decoded(_ text: Substring, plusIsSpace: Bool) -> String? {
+    private static func decoded(_ text: Substring.UTF8View, plusIsSpace: Bool) -> String? {
+        guard text.contains(where: { $0 == UInt8(ascii: "%") || $0 == UInt8(ascii: "+") }) else { return String(Substring(text)) }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(text.utf8.count)
-        var rest = text.utf8[...]
+        bytes.reserveCapacity(text.count)
+        var rest = text
         while let byte = rest.popFirst() {
             switch byte {
             case UInt8(ascii: "%"):
