@@ -55,8 +55,9 @@ public final class EventDecoder {
             // What a CloudEvent says of itself stands in headers, or beside the members of an envelope.
             let mayBeCloudEvent =
                 switch event.form {
-                case .resource, .tombstone: record.headers.last("ce_specversion") != nil
-                case .envelope: !event.fields.has(.eventID)
+                case .resource, .tombstone: record.headers.contains("ce_specversion")
+                // The scratch buffer still has the event's table.
+                case .envelope: field(triage_field_event_id).start < 0
                 default: false
                 }
             return mayBeCloudEvent ? try withCloudAttributes(event, from: source(of: record)) : event
@@ -81,7 +82,7 @@ public final class EventDecoder {
         } catch {
             return try decodeOther(value, from: EventSource(key: key, topicAction: topicAction), insteadOf: error)
         }
-        guard event.form == .envelope, !event.fields.has(.eventID) else { return event }
+        guard event.form == .envelope, field(triage_field_event_id).start < 0 else { return event }
         return try withCloudAttributes(event, from: EventSource(key: key, topicAction: topicAction))
     }
 
