@@ -15,7 +15,15 @@ public final class CaptureSink: Sendable {
     private let sink: TracedSink
     private let clock: any EventClock
     private let meter: Meter
-    private let counters = Mutex<[String: Counter]>([:])
+    /// The topic of each action's events.
+    private let topics: [ChangeAction: String]
+    private let counters = Mutex<[CounterKey: Counter]>([:])
+
+    private struct CounterKey: Hashable {
+        let source: CaptureSource
+        let result: SafeText
+        let topic: String?
+    }
 
     /// A sink; the caller closes `sink` when nobody uses it any more.
     public init(_ sink: TracedSink, tracer: Tracer, meter: Meter, pattern: TopicPattern, format: EventFormat) {
@@ -24,6 +32,9 @@ public final class CaptureSink: Sendable {
         self.format = format
         self.meter = meter
         clock = tracer.clock
+        var topics: [ChangeAction: String] = [:]
+        for action in ChangeAction.allCases { topics[action] = pattern.topic(resourceType: "Patient", action: action) }
+        self.topics = topics
     }
 
     /// Publishes what one request or record brought, and waits until the brokers have answered for all of it.
@@ -37,27 +48,79 @@ public final class CaptureSink: Sendable {
     public func publish(
         _ events: [CapturedEvent], from source: CaptureSource, cause: TraceContext?, waitsForRoom: Bool = true
     ) async -> [Result<Acknowledgement, BrokerError>] {
-        let isOne = events.count == 1
+        guard waitsForRoom else {
+            return await withCheckedContinuation { continuation in
+                publish(events, from: source, cause: cause) { continuation.resume(returning: $0) }
+            }
+        }
         let answers = Answers(count: events.count)
         for (index, event) in events.enumerated() {
-            let eventID = event.eventID ?? randomUUID()
-            let (value, headers) = format.value(of: event, eventID: eventID, now: clock.now())
-            let record = OutboundRecord(
-                topic: pattern.topic(resourceType: "Patient", action: event.action), key: event.resourceID, value: value,
-                headers: Headers(headers))
+            let outgoing = outgoing(event, cause, isOne: events.count == 1)
             do throws(BrokerError) {
                 try await send(
-                    record, from: source, parent: isOne ? cause : nil, traceID: event.traceID,
-                    links: isOne ? [] : cause.map { [SpanLink($0)] } ?? [],
-                    attributes: CaptureSink.attributes(
-                        action: event.action, resourceID: event.resourceID, eventID: ByteSlice(eventID)),
-                    waitsForRoom: waitsForRoom
+                    outgoing.record, from: source, parent: outgoing.parent, traceID: outgoing.traceID, links: outgoing.links,
+                    attributes: outgoing.attributes
                 ) { answers.take($0, at: index) }
             } catch {
                 answers.take(.failure(error), at: index)
             }
         }
         return await answers.all()
+    }
+
+    /// The same without waiting for anything: a full queue is the result `_QUEUE_FULL`.
+    ///
+    /// - Parameter completion: called once with what the broker answered for each event, in order: on a thread of the producer's, so it
+    ///   must be quick, or before this returns.
+    public func publish(
+        _ events: [CapturedEvent], from source: CaptureSource, cause: TraceContext?,
+        completion: @escaping @Sendable ([Result<Acknowledgement, BrokerError>]) -> Void
+    ) {
+        if events.count == 1 {
+            send(outgoing(events[0], cause, isOne: true), from: source) { completion([$0]) }
+            return
+        }
+        let answers = Answers(count: events.count)
+        for (index, event) in events.enumerated() {
+            send(outgoing(event, cause, isOne: false), from: source) { answers.take($0, at: index) }
+        }
+        answers.whenComplete(completion)
+    }
+
+    /// What is sent of one event.
+    private struct Outgoing {
+        let record: OutboundRecord
+        let parent: TraceContext?
+        let traceID: TraceID?
+        let links: [SpanLink]
+        let attributes: [Attribute]
+    }
+
+    /// One event is sent under `cause`; of several each begins a trace that links to it.
+    private func outgoing(_ event: CapturedEvent, _ cause: TraceContext?, isOne: Bool) -> Outgoing {
+        let eventID = event.eventID ?? randomUUID()
+        let (value, headers) = format.value(of: event, eventID: eventID, now: clock.now())
+        return Outgoing(
+            record: OutboundRecord(
+                topic: topics[event.action] ?? "", key: event.resourceID, value: value, headers: Headers(headers)),
+            parent: isOne ? cause : nil, traceID: event.traceID, links: isOne ? [] : cause.map { [SpanLink($0)] } ?? [],
+            attributes: CaptureSink.attributes(
+                action: event.action, resourceID: event.resourceID, eventID: ByteSlice(eventID)))
+    }
+
+    /// Hands one over; `completion` is called in any case.
+    private func send(
+        _ outgoing: Outgoing, from source: CaptureSource,
+        completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
+    ) {
+        do throws(BrokerError) {
+            try sendNow(
+                outgoing.record, from: source, parent: outgoing.parent, traceID: outgoing.traceID, links: outgoing.links,
+                attributes: outgoing.attributes, completion: completion)
+        } catch {
+            count(source, outgoing.record.topic, .failure(error))
+            completion(.failure(error))
+        }
     }
 
     /// Hands one record over; `completion` is called once with the brokers' answer.
@@ -68,21 +131,29 @@ public final class CaptureSink: Sendable {
         links: [SpanLink] = [], attributes: [Attribute], waitsForRoom: Bool = true,
         completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
     ) async throws(BrokerError) {
-        let topic = record.topic
         while true {
             do throws(BrokerError) {
-                try sink.send(record, parent: parent, traceID: traceID, links: links, attributes: attributes) { [self] result in
-                    count(source, topic, result)
-                    completion(result)
-                }
-                return
+                return try sendNow(
+                    record, from: source, parent: parent, traceID: traceID, links: links, attributes: attributes,
+                    completion: completion)
             } catch {
                 guard error.isQueueFull, waitsForRoom else {
-                    count(source, topic, .failure(error))
+                    count(source, record.topic, .failure(error))
                     throw error
                 }
                 await withUnsafeContinuation { continuation in sink.whenWritable { continuation.resume() } }
             }
+        }
+    }
+
+    private func sendNow(
+        _ record: OutboundRecord, from source: CaptureSource, parent: TraceContext?, traceID: TraceID?, links: [SpanLink],
+        attributes: [Attribute], completion: @escaping @Sendable (Result<Acknowledgement, BrokerError>) -> Void
+    ) throws(BrokerError) {
+        let topic = record.topic
+        try sink.send(record, parent: parent, traceID: traceID, links: links, attributes: attributes) { [self] result in
+            count(source, topic, result)
+            completion(result)
         }
     }
 
@@ -122,7 +193,7 @@ public final class CaptureSink: Sendable {
     }
 
     private func counter(_ source: CaptureSource, _ result: SafeText, topic: String?) -> Counter {
-        let key = "\(source.rawValue) \(result.text) \(topic ?? "")"
+        let key = CounterKey(source: source, result: result, topic: topic)
         return counters.withLock { counters in
             if let known = counters[key] { return known }
             var attributes: [(StaticString, SafeText)] = [
@@ -138,10 +209,12 @@ public final class CaptureSink: Sendable {
 
 /// Collects the brokers' answers to several records.
 package final class Answers: Sendable {
+    package typealias All = [Result<Acknowledgement, BrokerError>]
+
     private struct State {
         var answers: [Result<Acknowledgement, BrokerError>?]
         var missing: Int
-        var waiter: CheckedContinuation<Void, Never>?
+        var completion: (@Sendable (All) -> Void)?
     }
     private let state: Mutex<State>
 
@@ -150,25 +223,29 @@ package final class Answers: Sendable {
 
     /// The answer to one of them, to be taken once.
     package func take(_ answer: Result<Acknowledgement, BrokerError>, at index: Int) {
-        let waiter: CheckedContinuation<Void, Never>? = state.withLock { state in
+        complete { state in
             state.answers[index] = answer
             state.missing -= 1
-            guard state.missing == 0 else { return nil }
-            defer { state.waiter = nil }
-            return state.waiter
         }
-        waiter?.resume()
+    }
+
+    /// Calls `body` once with all of them, as soon as the last one is there; to be called once.
+    package func whenComplete(_ body: @escaping @Sendable (All) -> Void) {
+        complete { $0.completion = body }
     }
 
     /// All of them, as soon as the last one is there.
-    package func all() async -> [Result<Acknowledgement, BrokerError>] {
-        await withCheckedContinuation { continuation in
-            let isComplete = state.withLock { state in
-                if state.missing > 0 { state.waiter = continuation }
-                return state.missing == 0
-            }
-            if isComplete { continuation.resume() }
+    package func all() async -> All {
+        await withCheckedContinuation { continuation in whenComplete { continuation.resume(returning: $0) } }
+    }
+
+    private func complete(_ change: (inout State) -> Void) {
+        let completed: (body: @Sendable (All) -> Void, all: All)? = state.withLock { state in
+            change(&state)
+            guard state.missing == 0, let completion = state.completion else { return nil }
+            state.completion = nil
+            return (completion, state.answers.compactMap { $0 })
         }
-        return state.withLock { $0.answers.compactMap { $0 } }
+        if let completed { completed.body(completed.all) }
     }
 }

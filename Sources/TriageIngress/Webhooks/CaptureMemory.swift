@@ -15,8 +15,8 @@ public struct CaptureMemory: Sendable {
 
     /// Captured changes that are remembered.
     public let capacity: Int
-    private var underWay: Set<String> = []
-    private var captured: Set<String> = []
+    /// Whether a change is captured; else it is under way.
+    private var known: [String: Bool] = [:]
     private var order: [String] = []
     private var oldest = 0
 
@@ -25,24 +25,31 @@ public struct CaptureMemory: Sendable {
 
     /// What is known of a change.
     public func state(of id: String) -> State {
-        captured.contains(id) ? .captured : underWay.contains(id) ? .underWay : .new
+        switch known[id] {
+        case true?: .captured
+        case false?: .underWay
+        case nil: .new
+        }
     }
 
     /// The same, and if nothing is known of it, it is under way from now on.
     public mutating func claim(_ id: String) -> State {
         let state = state(of: id)
-        if state == .new { underWay.insert(id) }
+        if state == .new { known[id] = false }
         return state
     }
 
     /// How publishing a claimed change ended: what failed may be claimed again.
     public mutating func settle(_ id: String, isCaptured: Bool) {
-        underWay.remove(id)
-        guard isCaptured, captured.insert(id).inserted else { return }
+        guard isCaptured else {
+            if known[id] == false { known[id] = nil }
+            return
+        }
+        guard known.updateValue(true, forKey: id) != true else { return }
         if order.count < capacity {
             order.append(id)
         } else {
-            captured.remove(order[oldest])
+            known[order[oldest]] = nil
             order[oldest] = id
             oldest = (oldest + 1) % capacity
         }

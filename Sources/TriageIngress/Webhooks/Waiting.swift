@@ -5,8 +5,7 @@ internal import TriageEvents
 final class Waiting<Value: Sendable>: Sendable {
     private struct Request {
         let deadline: Timestamp
-        var continuation: CheckedContinuation<Value, Never>?
-        var value: Value?
+        let continuation: CheckedContinuation<Value?, Never>
     }
     private struct State {
         var open = 0
@@ -25,50 +24,38 @@ final class Waiting<Value: Sendable>: Sendable {
         self.late = late
     }
 
-    /// Does `work` and waits for its result until `deadline`; the work goes on after that. Nil if too much is under way.
-    func answer(by deadline: Timestamp, _ work: @escaping @Sendable () async -> Value) async -> Value? {
-        let id: UInt64? = state.withLock { state in
-            guard state.open < capacity else { return nil }
-            state.open += 1
-            state.next += 1
-            state.requests[state.next] = Request(deadline: deadline)
-            return state.next
-        }
-        guard let id else { return nil }
-        Task {
-            let value = await work()
-            state.withLock { $0.open -= 1 }
-            finish(id, with: value)
-        }
-        return await withCheckedContinuation { continuation in
-            let value: Value? = state.withLock { state in
-                guard let value = state.requests[id]?.value else {
-                    state.requests[id]?.continuation = continuation
-                    return nil
-                }
-                state.requests[id] = nil
-                return value
+    /// Begins work and waits for its result until `deadline`; the work goes on after that. Nil if too much is under way.
+    ///
+    /// - Parameter begin: called at once, unless too much is under way; it has `end` called once with the result, on any thread.
+    func answer(
+        by deadline: Timestamp, _ begin: (_ end: @escaping @Sendable (Value) -> Void) -> Void
+    ) async -> Value? {
+        await withCheckedContinuation { continuation in
+            let id: UInt64? = state.withLock { state in
+                guard state.open < capacity else { return nil }
+                state.open += 1
+                state.next += 1
+                state.requests[state.next] = Request(deadline: deadline, continuation: continuation)
+                return state.next
             }
-            if let value { continuation.resume(returning: value) }
+            guard let id else { return continuation.resume(returning: nil) }
+            begin { [self] value in
+                let request = state.withLock { state in
+                    state.open -= 1
+                    return state.requests.removeValue(forKey: id)
+                }
+                request?.continuation.resume(returning: value)
+            }
         }
     }
 
     /// Answers those whose time is up.
     func expire(at now: Timestamp) {
-        let due = state.withLock { state in state.requests.filter { $0.value.deadline <= now }.map(\.key) }
-        for id in due { finish(id, with: late) }
-    }
-
-    private func finish(_ id: UInt64, with value: Value) {
-        let continuation: CheckedContinuation<Value, Never>? = state.withLock { state in
-            guard let request = state.requests[id], request.value == nil else { return nil }
-            if let continuation = request.continuation {
-                state.requests[id] = nil
-                return continuation
-            }
-            state.requests[id]?.value = value
-            return nil
+        let due = state.withLock { state in
+            let due = state.requests.filter { $0.value.deadline <= now }
+            for id in due.keys { state.requests[id] = nil }
+            return due
         }
-        continuation?.resume(returning: value)
+        for request in due.values { request.continuation.resume(returning: late) }
     }
 }

@@ -6,18 +6,17 @@ internal import TriageTelemetry
 extension WebhookIntake {
     /// Whether the header fields say that the request carries CloudEvents.
     static func carriesCloudEvents(_ headers: HTTPFields) -> Bool {
-        if let type = headers[.contentType], CloudEvent.isStructured(type) || CloudEvent.isBatch(type) { return true }
+        if let type = headers.text(.contentType), CloudEvent.isStructured(type) || CloudEvent.isBatch(type) { return true }
         return headers.contains { $0.name.canonicalName == "ce-specversion" }
     }
 
-    /// Answers a request with CloudEvents; nil if it has none.
+    /// Answers a request that carries CloudEvents.
     ///
     /// They keep their own ids. What is sent twice is published twice with the same id: an id is unique for its source only, so nothing
     /// is taken for known by it.
     func answerCloudEvents(
         _ request: IngressRequest, span template: SpanTemplate, caller: TraceContext?
-    ) async -> IngressAnswer? {
-        guard WebhookIntake.carriesCloudEvents(request.headers) else { return nil }
+    ) async -> IngressAnswer {
         guard request.headers[.contentEncoding].map({ $0.lowercased() == "identity" }) ?? true else {
             return end(begin(template, request, caller: caller, traceID: nil), .mediaType)
         }
@@ -37,11 +36,11 @@ extension WebhookIntake {
         let step = begin(template, request, caller: caller, traceID: nil)
         step.set("messaging.batch.message_count", .int(Int64(events.count)))
         guard !events.isEmpty else { return end(step, .taken) }
-        let reply = await waiting.answer(by: request.receivedAt + settings.timeout) { [sink] in
-            let results = await sink.publish(events, from: .webhook, cause: step.context, waitsForRoom: false)
-            let failures = results.compactMap { if case .failure(let error) = $0 { error } else { nil } }
-            guard let failure = failures.first(where: \.isTooLarge) ?? failures.first else { return .taken }
-            return .failed(failure)
+        let reply = await waiting.answer(by: request.receivedAt + settings.timeout) { end in
+            sink.publish(events, from: .webhook, cause: step.context) { results in
+                let failures = results.compactMap { if case .failure(let error) = $0 { error } else { nil } }
+                end((failures.first(where: \.isTooLarge) ?? failures.first).map { .failed($0) } ?? .taken)
+            }
         }
         return end(step, reply ?? .overloaded)
     }

@@ -112,7 +112,7 @@ public final class WebhookIntake: Sendable {
             }
             captured.resourceID = decoded.resourceIDBytes
             captured.timestamp = event.timestamp ?? decoded.lastUpdated
-            if action != .deleted, let json = JSONValue(resource) {
+            if action != .deleted, let json = JSONValue(checked: resource) {
                 captured.correlationID = state.withLock { $0.attribution.request(in: json, version: event.versionID) }
             }
         }
@@ -132,46 +132,74 @@ public final class WebhookIntake: Sendable {
     ///
     /// - Parameter cause: the span of what brought them; nil begins a trace for each.
     func capture(_ changes: [Prepared], cause: TraceContext?, waitsForRoom: Bool) async -> [Ending] {
-        var endings = [Ending](repeating: .captured, count: changes.count)
+        let claims = claim(changes)
+        guard !claims.mine.isEmpty else { return settle(changes, claims, []) }
+        let events = claims.mine.map { changes[$0].event }
+        return settle(
+            changes, claims, await sink.publish(events, from: .webhook, cause: cause, waitsForRoom: waitsForRoom))
+    }
+
+    /// The same without waiting for room.
+    ///
+    /// - Parameter completion: called once, maybe on a thread of the producer's, so it must be quick, maybe before this returns.
+    func capture(_ changes: [Prepared], cause: TraceContext?, completion: @escaping @Sendable ([Ending]) -> Void) {
+        let claims = claim(changes)
+        guard !claims.mine.isEmpty else { return completion(settle(changes, claims, [])) }
+        sink.publish(claims.mine.map { changes[$0].event }, from: .webhook, cause: cause) { [self] results in
+            completion(settle(changes, claims, results))
+        }
+    }
+
+    /// Which of several changes are the caller's to publish, and how the others end.
+    private struct Claims: Sendable {
+        var endings: [Ending]
         var mine: [Int] = []
+        /// Those that tell what an earlier one tells.
+        var same: [(index: Int, earlier: Int)] = []
+    }
+
+    private func claim(_ changes: [Prepared]) -> Claims {
+        var claims = Claims(endings: [Ending](repeating: .captured, count: changes.count))
         // A bundle may tell one change twice.
         var first: [String: Int] = [:]
-        var same: [(Int, as: Int)] = []
         state.withLock { state in
             for (index, change) in changes.enumerated() {
                 guard let id = change.event.eventID else {
-                    mine.append(index)
+                    claims.mine.append(index)
                     continue
                 }
-                if let earlier = first[id] {
-                    same.append((index, as: earlier))
-                    continue
-                }
-                first[id] = index
-                switch state.memory.claim(id) {
-                case .new: mine.append(index)
-                case .underWay: endings[index] = .underWay
-                case .captured: endings[index] = .duplicate
-                }
-            }
-        }
-        if !mine.isEmpty {
-            let results = await sink.publish(
-                mine.map { changes[$0].event }, from: .webhook, cause: cause, waitsForRoom: waitsForRoom)
-            state.withLock { state in
-                for (index, result) in zip(mine, results) {
-                    let isCaptured: Bool
-                    switch result {
-                    case .success: isCaptured = true
-                    case .failure(let error):
-                        isCaptured = false
-                        endings[index] = .failed(error)
+                if changes.count > 1 {
+                    if let earlier = first[id] {
+                        claims.same.append((index, earlier: earlier))
+                        continue
                     }
-                    if let id = changes[index].event.eventID { state.memory.settle(id, isCaptured: isCaptured) }
+                    first[id] = index
+                }
+                switch state.memory.claim(id) {
+                case .new: claims.mine.append(index)
+                case .underWay: claims.endings[index] = .underWay
+                case .captured: claims.endings[index] = .duplicate
                 }
             }
         }
-        for (index, earlier) in same { endings[index] = endings[earlier] == .captured ? .duplicate : endings[earlier] }
+        return claims
+    }
+
+    private func settle(
+        _ changes: [Prepared], _ claims: Claims, _ results: [Result<Acknowledgement, BrokerError>]
+    ) -> [Ending] {
+        var endings = claims.endings
+        for (index, result) in zip(claims.mine, results) {
+            if case .failure(let error) = result { endings[index] = .failed(error) }
+        }
+        state.withLock { state in
+            for index in claims.mine {
+                if let id = changes[index].event.eventID { state.memory.settle(id, isCaptured: endings[index] == .captured) }
+            }
+        }
+        for (index, earlier) in claims.same {
+            endings[index] = endings[earlier] == .captured ? .duplicate : endings[earlier]
+        }
         let duplicates = endings.count { $0 == .duplicate }
         if duplicates > 0 { sink.countSkipped(.webhook, "duplicate", duplicates) }
         return endings

@@ -93,7 +93,9 @@ extension WebhookIntake {
         }
         let caller = RequestStep.caller(
             traceparent: request.headers.value("traceparent"), tracestate: request.headers.value("tracestate"), tracer: tracer)
-        if takesCloudEvents, let answer = await answerCloudEvents(request, span: template, caller: caller) { return answer }
+        if takesCloudEvents, WebhookIntake.carriesCloudEvents(request.headers) {
+            return await answerCloudEvents(request, span: template, caller: caller)
+        }
         guard request.body.allSatisfy({ $0 <= 0x20 }) || WebhookMedia.isFHIR(request.headers) else {
             return end(begin(template, request, caller: caller, traceID: nil), .mediaType)
         }
@@ -113,8 +115,8 @@ extension WebhookIntake {
             note(note(notification), on: step)
             return end(step, .taken)
         }
-        let reply = await waiting.answer(by: request.receivedAt + settings.timeout) { [self] in
-            await take(notification, changes, under: step)
+        let reply = await waiting.answer(by: request.receivedAt + settings.timeout) { end in
+            take(notification, changes, under: step, end: end)
         }
         return end(step, reply ?? .overloaded)
     }
@@ -123,9 +125,9 @@ extension WebhookIntake {
     private func understood(
         _ body: ByteSlice, _ understand: (JSONValue?) throws(InvalidEvent) -> Notification
     ) throws(InvalidEvent) -> Understood {
-        let json = JSONValue(body)
-        if json != nil { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkUniqueNames(body) } }
-        let notification = try understand(json)
+        let isEmpty = body.allSatisfy { $0 <= 0x20 }
+        if !isEmpty { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkUniqueNames(body) } }
+        let notification = try understand(isEmpty ? nil : JSONValue(checked: body))
         guard !notification.events.isEmpty, !notification.events.contains(where: \.needsResource) else {
             return Understood(notification: notification, changes: nil)
         }
@@ -137,8 +139,25 @@ extension WebhookIntake {
     }
 
     /// Gets everything that a notification tells into Kafka.
-    private func take(_ notification: Notification, _ changes: [Prepared]?, under step: RequestStep) async -> WebhookReply {
+    ///
+    /// - Parameter end: called once with the answer. Where nothing has to be fetched that is by whoever brings the brokers' answer, with
+    ///   no task in between.
+    private func take(
+        _ notification: Notification, _ changes: [Prepared]?, under step: RequestStep,
+        end: @escaping @Sendable (WebhookReply) -> Void
+    ) {
         countIgnored(notification.ignored)
+        guard let changes, !WebhookIntake.saysNothing(notification) else {
+            Task { end(await take(notification, changes, under: step)) }
+            return
+        }
+        capture(changes, cause: step.context) { [self] endings in
+            end(WebhookIntake.reply(to: endings) ?? taken(notification, under: step))
+        }
+    }
+
+    /// The same with what has to be fetched.
+    private func take(_ notification: Notification, _ changes: [Prepared]?, under step: RequestStep) async -> WebhookReply {
         let ready: [Prepared]
         if let changes {
             ready = changes
@@ -151,10 +170,7 @@ extension WebhookIntake {
         }
         let endings = await capture(ready, cause: step.context, waitsForRoom: false)
         if let reply = WebhookIntake.reply(to: endings) { return reply }
-        let saysNothing =
-            notification.events.isEmpty
-            ? notification.ignored == 0 : notification.events.contains { $0.patientID == nil && $0.resource == nil }
-        if saysNothing {
+        if WebhookIntake.saysNothing(notification) {
             guard let history else { return .noSource }
             switch await history.read(for: self, isUrgent: true, cause: step.context) {
             case .done: break
@@ -163,6 +179,17 @@ extension WebhookIntake {
             case .failed(let error): return .failed(error)
             }
         }
+        return taken(notification, under: step)
+    }
+
+    /// Whether something happened of which not even the Patient is told.
+    private static func saysNothing(_ notification: Notification) -> Bool {
+        notification.events.isEmpty
+            ? notification.ignored == 0 : notification.events.contains { $0.patientID == nil && $0.resource == nil }
+    }
+
+    /// Everything is in Kafka: its numbers are noted.
+    private func taken(_ notification: Notification, under step: RequestStep) -> WebhookReply {
         note(note(notification.numbers, of: notification.subscription ?? notification.topic), on: step)
         return .taken
     }
@@ -218,8 +245,11 @@ extension WebhookIntake {
 extension HTTPFields {
     /// The value of a field by its name in lower case, of several ones joined by commas.
     fileprivate func value(_ name: String) -> String? {
-        let values = filter { $0.name.canonicalName == name }.map(\.value)
-        return values.isEmpty ? nil : values.joined(separator: ",")
+        var joined: String?
+        for field in self where field.name.canonicalName == name {
+            if let before = joined { joined = before + "," + field.value } else { joined = field.value }
+        }
+        return joined
     }
 }
 
@@ -227,16 +257,17 @@ extension HTTPFields {
 enum WebhookMedia {
     /// Whether the header fields say FHIR JSON, or JSON, in UTF-8 and not compressed.
     static func isFHIR(_ headers: HTTPFields) -> Bool {
-        guard headers[.contentEncoding].map({ $0.lowercased() == "identity" }) ?? true else { return false }
-        guard let type = headers[.contentType] else { return false }
-        let parts = type.split(separator: ";", omittingEmptySubsequences: false).map { part in
-            String(part.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed()).lowercased()
-        }
-        guard let media = parts.first, ["application/fhir+json", "application/json", "application/json+fhir"].contains(media)
-        else { return false }
-        return parts.dropFirst().allSatisfy { part in
-            guard part.hasPrefix("charset=") else { return true }
-            return ["utf-8", "\"utf-8\"", "utf8"].contains(String(part.dropFirst("charset=".count)))
+        guard headers.text(.contentEncoding).map({ $0.lowercased() == "identity" }) ?? true else { return false }
+        guard let type = headers.text(.contentType) else { return false }
+        return MediaText.allParts(type) { part, isType in
+            if isType {
+                return MediaText.equals(part, "application/fhir+json") || MediaText.equals(part, "application/json")
+                    || MediaText.equals(part, "application/json+fhir")
+            }
+            guard MediaText.hasPrefix(part, "charset=") else { return true }
+            let charset = UnsafeRawBufferPointer(rebasing: part.dropFirst("charset=".utf8.count))
+            return MediaText.equals(charset, "utf-8") || MediaText.equals(charset, "\"utf-8\"")
+                || MediaText.equals(charset, "utf8")
         }
     }
 }
