@@ -24,9 +24,10 @@ struct IngressChannel: ServerChildChannel {
             limits.maxHeaderListSize = maximumHeadBytes
             limits.maxHeaderFieldCount = maximumHeaders
             let pipeline = channel.pipeline.syncOperations
+            // Nothing that could end a header field early gets into `HTTPFields`, which answers are made of.
             try pipeline.addHandler(ByteWatch(connection))
             try pipeline.configureHTTPServerPipeline(
-                withPipeliningAssistance: false, withErrorHandling: false, withOutboundHeaderValidation: true,
+                withPipeliningAssistance: false, withErrorHandling: false, withOutboundHeaderValidation: false,
                 withEncoderConfiguration: .init(), withDecoderLimitConfiguration: limits)
             try pipeline.addHandler(connection)
             return try NIOAsyncChannel(
@@ -38,6 +39,11 @@ struct IngressChannel: ServerChildChannel {
     }
 
     func handle(value channel: NIOAsyncChannel<ReceivedRequest, ReplyToSend>, logger: Logger) async {
+        // On the connection's own loop, so that a request changes threads for the brokers' answer only.
+        await withTaskExecutorPreference(LoopExecutor(channel.channel.eventLoop)) { await answerAll(channel) }
+    }
+
+    private func answerAll(_ channel: NIOAsyncChannel<ReceivedRequest, ReplyToSend>) async {
         await withTaskCancellationHandler {
             // What is thrown is a connection that broke: nobody is left to be told, and its requests have been logged.
             try? await channel.executeThenClose { inbound, outbound in
@@ -57,10 +63,16 @@ struct IngressChannel: ServerChildChannel {
         }
     }
 
+    /// Bytes of a body that is read on the event loop: some 100 µs. Longer ones would keep other connections of the loop waiting.
+    private static let quickBodyBytes = 64 * 1024
+
     private func answer(_ received: ReceivedRequest) async -> ReplyToSend {
         let answer: IngressAnswer
         switch received.answerer {
-        case .route(let route, let request): answer = await route.answer(request)
+        case .route(let route, let request) where request.body.count <= IngressChannel.quickBodyBytes:
+            answer = await route.answer(request)
+        case .route(let route, let request):
+            answer = await withTaskExecutorPreference(globalConcurrentExecutor) { await route.answer(request) }
         case .server(let refusal):
             answer =
                 refusal.outcome?.answer(refusal.status, refusal.headers)

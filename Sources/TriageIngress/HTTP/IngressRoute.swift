@@ -55,7 +55,7 @@ public struct IngressAnswer: Sendable {
     }
 }
 
-/// What one path of the ingress server does. Called from many tasks at a time.
+/// What one path of the ingress server does. Called from many tasks at a time, whose jobs run on event loops: it must not block.
 ///
 /// The route judges who asks and opens the SERVER span; the server has already refused what is too large, too slow or no HTTP, and
 /// it writes the access log and `http.server.request.duration` for all of it.
