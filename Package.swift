@@ -130,7 +130,8 @@ let package = Package(
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing",
+                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing", "TriageIngress",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
             ],

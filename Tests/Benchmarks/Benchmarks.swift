@@ -26,6 +26,8 @@ enum Benchmarks {
                 ("retry", 100_000, { retryLoop(completes: false, traced: false) }),
                 ("retry-complete", 100_000, { retryLoop(completes: true, traced: false) }),
                 ("retry-complete-traced", 100_000, { retryLoop(completes: true, traced: true) }),
+                ("webhook", 50_000, { webhook(traced: false) }), ("webhook-traced", 50_000, { webhook(traced: true) }),
+                ("command", 50_000, { command(traced: false) }),
                 ("counter", 10_000_000, counter),
                 ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
                 ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
