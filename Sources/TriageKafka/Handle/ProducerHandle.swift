@@ -1,4 +1,5 @@
 import CRdKafka
+import Glibc
 import Synchronization
 import TriageEvents
 
@@ -45,6 +46,8 @@ final class ProducerHandle: @unchecked Sendable {
     private let handle: ClientHandle
     private let queue: OpaquePointer
     private let topics = Mutex(Topics())
+    /// Calls of ``produce(_:_:)`` that are under way.
+    private let producing = Atomic(0)
 
     init(properties: [Property], log: KafkaLog?, failed: @escaping (BrokerError) -> Void) throws(KafkaConfigurationError) {
         handle = try ClientHandle(.producer, properties: properties, log: log)
@@ -66,27 +69,38 @@ final class ProducerHandle: @unchecked Sendable {
     /// Hands one record over; on success `box` is released by its delivery report, else here.
     func produce(_ record: OutboundRecord, _ box: DeliveryBox) throws(BrokerError) {
         let box = Unmanaged.passRetained(box)
-        // The lock is held for the call, so that closing can't come in between.
-        let error: BrokerError? = topics.withLock { topics in
-            guard topics.isOpen else { return BrokerError.closed("produce") }
-            let topic: OpaquePointer
-            if let known = topics.byName[record.topic] {
-                topic = known
-            } else if let made = rd_kafka_topic_new(handle.client, record.topic, nil) {
-                topics.byName[record.topic] = made
-                topic = made
-            } else {
-                return BrokerError(code: rd_kafka_last_error(), client: handle.client, operation: "produce \(record.topic)")
-            }
-            return produce(record, topic, box.toOpaque())
+        // Counted, so that closing can't come in between. The lock isn't held for the call: those who produce at the same time would wait
+        // for each other's copies.
+        producing.add(1, ordering: .sequentiallyConsistent)
+        defer { producing.subtract(1, ordering: .sequentiallyConsistent) }
+        let error: BrokerError?
+        switch topic(record.topic) {
+        case .success(let topic): error = produce(record, topic, box.toOpaque())
+        case .failure(let refusal): error = refusal
         }
         guard let error else { return }
         box.release()
         throw error
     }
 
-    /// No record is taken from now on.
-    func stopTaking() { topics.withLock { $0.isOpen = false } }
+    private func topic(_ name: String) -> Result<OpaquePointer, BrokerError> {
+        topics.withLock { topics in
+            guard topics.isOpen else { return .failure(BrokerError.closed("produce")) }
+            if let known = topics.byName[name] { return .success(known) }
+            guard let made = rd_kafka_topic_new(handle.client, name, nil) else {
+                return .failure(BrokerError(code: rd_kafka_last_error(), client: handle.client, operation: "produce \(name)"))
+            }
+            topics.byName[name] = made
+            return .success(made)
+        }
+    }
+
+    /// No record is taken from now on, and none is being taken when this returns.
+    func stopTaking() {
+        topics.withLock { $0.isOpen = false }
+        // For the time of a copy.
+        while producing.load(ordering: .sequentiallyConsistent) > 0 { sched_yield() }
+    }
 
     /// Waits for delivery reports and runs their callbacks.
     func serve(milliseconds: Int32) { rd_kafka_poll(handle.client, milliseconds) }
