@@ -82,7 +82,8 @@ public final class EventDecoder {
         } catch {
             return try decodeOther(value, from: EventSource(key: key, topicAction: topicAction), insteadOf: error)
         }
-        guard event.form == .envelope, field(triage_field_event_id).start < 0 else { return event }
+        // The scratch buffer still has the event's table.
+        guard field(triage_field_event_id).start < 0, case .envelope = event.form else { return event }
         return try withCloudAttributes(event, from: EventSource(key: key, topicAction: topicAction))
     }
 
