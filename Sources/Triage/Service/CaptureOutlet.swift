@@ -15,6 +15,8 @@ final class CaptureOutlet: Sendable {
     ///
     /// - Parameter timeout: how long the brokers may take to acknowledge a record before it counts as lost, so that whoever waits for
     ///   it gets an answer and can send again: `message.timeout.ms`, unless `-X` sets that.
+    /// Records wait at most 1 ms (`linger.ms`, unless `-X` sets that) for others to share a batch with.
+    ///
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     init(
         _ kafka: KafkaConfiguration, timeout: Duration, pattern: TopicPattern, format: EventFormat, telemetry: Telemetry,
@@ -24,6 +26,11 @@ final class CaptureOutlet: Sendable {
         let names = ["message.timeout.ms", "delivery.timeout.ms"]
         if !names.contains(where: { kafka.additional[$0] != nil }) {
             kafka.additional["message.timeout.ms"] = "\(max(1, timeout.components.seconds * 1000))"
+        }
+        // librdkafka waits 5 ms for more of a batch, which is what a request then takes: one that brings a webhook after the other gets
+        // 150 a second through. Requests that come together still share batches.
+        if !["linger.ms", "queue.buffering.max.ms"].contains(where: { kafka.additional[$0] != nil }) {
+            kafka.additional["linger.ms"] = "1"
         }
         sink = TracedSink(
             producer: try telemetry.producer(kafka, splitsBatches: true, log: logger.kafkaLog), tracer: telemetry.tracer,
