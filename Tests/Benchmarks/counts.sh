@@ -15,7 +15,7 @@ instructions() { # name count
 allocations() { # name count
     valgrind --tool=memcheck --leak-check=no "$binary" "$1" "$2" 2>&1 | sed -n 's/.*total heap usage: \([0-9,]*\) allocs.*/\1/p' | tr -d ,
 }
-for name in ${*:-decode span encode span-unsampled event-unsampled engine engine-traced counter counter-exemplar-pushed histogram histogram-exemplar-pushed histogram-exponential}; do
+for name in ${*:-decode span encode span-unsampled event-unsampled engine engine-traced webhook webhook-traced command counter counter-exemplar-pushed histogram histogram-exemplar-pushed histogram-exponential}; do
     count=2000
     i1=$(instructions "$name" $count) i2=$(instructions "$name" $((2 * count)))
     a1=$(allocations "$name" $count) a2=$(allocations "$name" $((2 * count)))
