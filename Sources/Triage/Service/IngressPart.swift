@@ -15,6 +15,7 @@ struct IngressPart: ServicePart {
     private let sight: Sight
     private let outlet: CaptureOutlet
     private let clock: any EventClock
+    private let upkeep: @Sendable () -> Void
 
     var endsService: Bool { false }
 
@@ -22,7 +23,16 @@ struct IngressPart: ServicePart {
         defer { sight.health.withLock { $0.listens(false) } }
         // Cancelled, and waited for, when the server has ended: nobody may look at a producer that is being closed.
         async let _ = watchBrokers()
+        // For as long as requests may be open, which is longer than other parts live.
+        async let _ = keepUp()
         try await server.run()
+    }
+
+    private func keepUp() async {
+        while !Task.isCancelled {
+            upkeep()
+            try? await Task.sleep(for: .milliseconds(100))
+        }
     }
 
     func stop() {
@@ -54,15 +64,17 @@ struct IngressPart: ServicePart {
     ///
     /// - Parameters:
     ///   - outlet: where what is taken in goes.
+    ///   - upkeep: called ten times a second until the last request is answered.
     ///   - onListening: told the port.
     /// - Throws: ``ConfigurationError`` if the certificate or its key can't be used.
     init(
         _ routes: [any IngressRoute], _ listen: Configuration.Listen, outlet: CaptureOutlet, gracePeriod: Duration,
         telemetry: Telemetry, logger: Logger,
-        onListening: @escaping @Sendable (Int) -> Void
+        upkeep: @escaping @Sendable () -> Void = {}, onListening: @escaping @Sendable (Int) -> Void
     ) throws(ConfigurationError) {
         sight = Sight()
         self.outlet = outlet
+        self.upkeep = upkeep
         clock = telemetry.tracer.clock
         var configuration = IngressServer.Configuration()
         configuration.host = listen.address.host

@@ -84,6 +84,7 @@ public final class TriageService: Service, Sendable {
             )
         }
         var routes: [any IngressRoute] = []
+        var upkeep: @Sendable () -> Void = {}
         if let webhooks = configuration.webhooks {
             let part = try WebhookPart(
                 webhooks, from: configuration.fhir, configuration.listen, capture: shared().capture,
@@ -91,6 +92,7 @@ public final class TriageService: Service, Sendable {
                 telemetry: telemetry, logger: logger)
             if configuration.attributesToCommands { follower?.add { part.observe($0, writtenAt: $1) } }
             routes += part.routes
+            upkeep = { part.expire() }
             parts.append(part)
         }
         if let accepted = configuration.acceptedCommands, let follower {
@@ -104,7 +106,7 @@ public final class TriageService: Service, Sendable {
                 try IngressPart(
                     routes, configuration.listen, outlet: shared(), gracePeriod: configuration.gracePeriod, telemetry: telemetry,
                     logger: logger,
-                    onListening: { onListening(.ingress, $0) }))
+                    upkeep: upkeep, onListening: { onListening(.ingress, $0) }))
         }
         if parts.isEmpty {
             throw ConfigurationError(key: "events", value: "false", expected: "something else to do, such as change-data-topics")

@@ -76,16 +76,7 @@ final class WebhookPart: ServicePart {
     }
 
     func run() async throws {
-        await withTaskGroup(of: Void.self) { group in
-            // Apart from what waits for the FHIR server.
-            group.addTask { [self] in
-                while await pause() { intake.expire() }
-            }
-            group.addTask { [self] in
-                while await pause() { await intake.tick() }
-            }
-            await group.waitForAll()
-        }
+        while await pause() { await intake.tick() }
     }
 
     /// Waits a little; false once it is to end.
@@ -94,6 +85,9 @@ final class WebhookPart: ServicePart {
         do { try await Task.sleep(for: .milliseconds(100)) } catch { return false }
         return !isStopping.load(ordering: .acquiring)
     }
+    /// Answers requests whose time is up. To be called a few times a second for as long as there are requests.
+    func expire() { intake.expire() }
+
 
     func stop() { isStopping.store(true, ordering: .releasing) }
     func health(since start: Timestamp) -> (any HealthReading)? { nil }
