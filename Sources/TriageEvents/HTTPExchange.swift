@@ -22,6 +22,8 @@ public struct HTTPCall: Sendable {
     public var body: ByteSlice?
     /// How long the whole call may take, connecting included.
     public var timeout: Duration
+    /// Bytes that the answer's body may have; nil, the default, and whatever is more, is the caller's own limit.
+    public var maximumAnswerBytes: Int?
 
     /// A call; see the properties.
     public init(

@@ -35,7 +35,7 @@ final class Transfer: @unchecked Sendable {
     /// Sets a fresh handle up for the call.
     func configure(_ easy: UnsafeMutableRawPointer, _ options: CurlCaller.Options) {
         self.easy = easy
-        maximum = options.maximumAnswerBytes
+        maximum = min(options.maximumAnswerBytes, max(0, call.maximumAnswerBytes ?? .max))
         cuts = options.cutsLongAnswers
         triage_curl_set_string(easy, CURLOPT_URL, call.url)
         // No signals for time-outs: this is a library on a thread of its own.

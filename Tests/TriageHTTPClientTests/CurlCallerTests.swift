@@ -93,6 +93,9 @@ struct CurlCallerTests {
         options.maximumAnswerBytes = 100_000
         let strict = CurlCaller(options)
         #expect(await failure(HTTPCall(.get, server.url("/huge/10000000")), by: strict) == .answerTooLarge)
+        var call = HTTPCall(.get, server.url("/huge/10000000"))
+        call.maximumAnswerBytes = 100_000
+        #expect(await failure(call) == .answerTooLarge, "a call has a limit of its own, below the caller's")
         options.cutsLongAnswers = true
         let answer = try await CurlCaller(options).send(HTTPCall(.get, server.url("/huge/10000000")))
         #expect(answer.status == 202 && answer.body.count == 100_000)

@@ -3,6 +3,11 @@ public import TriageTelemetry
 
 /// Talks to one FHIR server (FHIR R4 §3.1.0, RESTful API): each call once, traced, whatever comes of it told by ``FHIRAnswer``.
 public struct FHIRClient: Sendable {
+    /// Bytes that the answer to a call about one Patient may have: four times what Kafka takes of a record by default.
+    public static let maximumResourceBytes = 4 << 20
+    /// Bytes that a page of the history, or an answer to `$events`, may have.
+    public static let maximumBundleBytes = 16 << 20
+
     /// The server.
     public let server: FHIRServer
     private let caller: TracedHTTPCaller
@@ -63,7 +68,8 @@ public struct FHIRClient: Sendable {
     public func history(since: String?, count: Int = 100) async throws(HTTPCallError) -> FHIRAnswer {
         var query = "?_count=\(count)"
         if let since { query += "&_since=\(FHIRClient.encoded(since))" }
-        return try await send(.get, "/Patient/_history\(query)", as: "/Patient/_history")
+        return try await send(
+            .get, "/Patient/_history\(query)", as: "/Patient/_history", maximumBytes: FHIRClient.maximumBundleBytes)
     }
 
     /// Reads another page, by the `next` link of a bundle; refuses links to other servers, or out of the base.
@@ -71,7 +77,8 @@ public struct FHIRClient: Sendable {
         guard let origin = HTTPOrigin(url), origin.isSameServer(as: server.origin), isBelowBase(origin.rest) else {
             throw HTTPCallError(.invalidCall)
         }
-        return try await send(.get, "", as: "/{page}", whole: server.origin.description + origin.rest)
+        return try await send(
+            .get, "", as: "/{page}", whole: server.origin.description + origin.rest, maximumBytes: FHIRClient.maximumBundleBytes)
     }
 
     /// Asks for notifications of a subscription again (R4B and R5 subscriptions, operation `$events`).
@@ -86,25 +93,36 @@ public struct FHIRClient: Sendable {
         var query = "?eventsSinceNumber=\(numbers.lowerBound)&eventsUntilNumber=\(numbers.upperBound)"
         if let content { query += "&content=\(content)" }
         return try await send(
-            .get, "/Subscription/\(try checked(subscription))/$events\(query)", as: "/Subscription/{id}/$events")
+            .get, "/Subscription/\(try checked(subscription))/$events\(query)", as: "/Subscription/{id}/$events",
+            maximumBytes: FHIRClient.maximumBundleBytes)
     }
 
     private func isBelowBase(_ rest: String) -> Bool {
-        let path = server.origin.rest
-        guard rest.hasPrefix(path), !rest.contains("/../") else { return false }
-        let behind = rest.dropFirst(path.count)
-        return behind.isEmpty || behind.hasPrefix("/") || behind.hasPrefix("?")
+        let base = server.origin.rest
+        guard rest.hasPrefix(base) else { return false }
+        let behind = rest.dropFirst(base.count)
+        guard behind.isEmpty || behind.hasPrefix("/") || behind.hasPrefix("?") else { return false }
+        return !behind.prefix { $0 != "?" && $0 != "#" }.split(separator: "/").contains(where: FHIRClient.mayLeave)
+    }
+
+    /// Whether a segment of a path is `.` or `..`, as servers may read it: percent-encoded, before a parameter as in `..;x`; or hides a
+    /// slash, or a percent sign that is decoded a second time.
+    private static func mayLeave(_ segment: Substring) -> Bool {
+        let text = segment.lowercased()
+        if text.contains("%2f") || text.contains("%5c") || text.contains("%25") { return true }
+        return [".", ".."].contains(text.replacing("%2e", with: ".").prefix { $0 != ";" })
     }
 
     private func send(
         _ method: HTTPCall.Method, _ path: String, as template: StaticString, headers: [(name: String, value: String)] = [],
-        body: ByteSlice? = nil, resends: Int = 0, whole: String? = nil
+        body: ByteSlice? = nil, resends: Int = 0, whole: String? = nil, maximumBytes: Int = FHIRClient.maximumResourceBytes
     ) async throws(HTTPCallError) -> FHIRAnswer {
         var all: [(name: String, value: String)] = [("Accept", "application/fhir+json")]
         if body != nil { all.append(("Content-Type", "application/fhir+json")) }
         if let authorization = server.authorization.header { all.append(("Authorization", authorization)) }
         all += headers
-        let call = HTTPCall(method, whole ?? server.base + path, headers: all, body: body, timeout: server.timeout)
+        var call = HTTPCall(method, whole ?? server.base + path, headers: all, body: body, timeout: server.timeout)
+        call.maximumAnswerBytes = maximumBytes
         return FHIRAnswer(try await caller.send(call, path: template, resends: resends), now: clock.now())
     }
 

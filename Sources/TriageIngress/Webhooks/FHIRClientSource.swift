@@ -29,6 +29,7 @@ public struct FHIRClientSource: FHIRSource {
                 answer = try await client.events(of: subscription, since...until, content: "full-resource")
             }
         } catch {
+            if error.code == .answerTooLarge { return .tooLarge }
             return error.isTransient ? .unavailable : .refused
         }
         if answer.isSuccess { return .body(answer.body) }

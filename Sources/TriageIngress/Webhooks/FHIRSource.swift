@@ -23,6 +23,8 @@ public enum SourceAnswer: Sendable, Hashable {
     case missing
     /// The server doesn't offer that: another 4xx, or 501.
     case refused
+    /// It would, but at greater length than is taken.
+    case tooLarge
     /// It didn't answer, or with a status that may pass: the same may be asked later.
     case unavailable
 }
