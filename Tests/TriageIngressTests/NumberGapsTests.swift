@@ -36,13 +36,53 @@ struct NumberGapsTests {
     func bounds() {
         var gaps = NumberGaps()
         #expect(gaps.take(1, of: "s", at: at(0)) == .first)
-        #expect(gaps.take(.max, of: "s", at: at(0)) == .first)
+        #expect(gaps.take(.max, of: "s", at: at(0)) == .unlikely)
         #expect(gaps.take(.max, of: "s", at: at(0)) == .repeated)
+        #expect(gaps.announce("s", last: .max, at: at(0)) == 2...Int64.max)
+        #expect(gaps.announce("s", last: .max, at: at(0)) == nil && gaps.take(.max, of: "s", at: at(0)) == .late)
         for number in 0..<500 { _ = gaps.take(Int64(number) * 2, of: "many", at: at(0)) }
         #expect(gaps.missing(of: "many").count == NumberGaps.maximumHoles)
         for name in 0..<500 { _ = gaps.take(1, of: "\(name)", at: at(0)) }
         #expect(gaps.take(2, of: "many", at: at(0)) == .first)
         #expect(gaps.take(2, of: "499", at: at(0)) == .next)
+    }
+
+    @Test("one number far too high hides nothing; only another one near it makes it count, as a jump")
+    func unlikely() {
+        var gaps = NumberGaps(patience: .seconds(5))
+        gaps.begin("s", after: 4)
+        #expect(gaps.take(5, of: "s", happened: at(100), at: at(0)) == .next)
+        #expect(gaps.take(1 << 60, of: "s", at: at(0)) == .unlikely && gaps.missing(of: "s").isEmpty)
+        #expect(gaps.take(6, of: "s", happened: at(101), at: at(1)) == .next)
+        #expect(gaps.take(9, of: "s", at: at(1)) == .gap(7...8), "what follows is watched as before")
+        #expect(gaps.take(20_000, of: "s", at: at(2)) == .unlikely && gaps.take(20_000, of: "s", at: at(2)) == .repeated)
+        #expect(gaps.take(20_003, of: "s", at: at(2)) == .gap(10...19_999))
+        #expect(gaps.missing(of: "s") == [7...8, 10...19_999, 20_001...20_002])
+        let due = gaps.due(at: at(9))
+        #expect(due.map(\.numbers) == [7...8, 10...19_999, 20_001...20_002])
+        #expect(due.map(\.isJump) == [false, true, false] && due.allSatisfy { $0.after == at(101) })
+        #expect(gaps.take(10_009 + 20_003, of: "s", at: at(9)) == .unlikely)
+        #expect(gaps.take(10_000 + 20_003, of: "s", at: at(9)) == .gap(20_004...30_002), "the bound itself is a gap")
+    }
+
+    @Test("numbers that fall back begin anew if their events happened later, or, without times, if three follow one another")
+    func anew() {
+        var gaps = NumberGaps()
+        #expect(gaps.take(5000, of: "s", happened: at(1000), at: at(0)) == .first)
+        for number in 1...5 { #expect(gaps.take(Int64(number), of: "s", happened: at(999), at: at(0)) == .repeated) }
+        #expect(gaps.take(1, of: "s", happened: at(1005), at: at(0)) == .repeated, "about the same time")
+        #expect(gaps.take(2, of: "s", happened: at(1006), at: at(0)) == .first)
+        #expect(gaps.take(4, of: "s", happened: at(1007), at: at(0)) == .gap(3...3))
+        // Without times.
+        #expect(gaps.take(5000, of: "t", at: at(0)) == .first)
+        for number in [4901, 4902, 4903, 4904] as [Int64] { #expect(gaps.take(number, of: "t", at: at(0)) == .repeated) }
+        for number in [1, 2, 2, 3, 5] as [Int64] { #expect(gaps.take(number, of: "t", at: at(0)) == .repeated) }
+        #expect(gaps.take(6, of: "t", at: at(0)) == .repeated && gaps.take(7, of: "t", at: at(0)) == .first)
+        #expect(gaps.take(8, of: "t", at: at(0)) == .next)
+        // By heartbeats.
+        #expect(gaps.announce("t", last: 3, at: at(0)) == nil && gaps.take(9, of: "t", at: at(0)) == .next)
+        #expect(gaps.announce("t", last: 3, at: at(0)) == nil && gaps.announce("t", last: 3, at: at(0)) == nil)
+        #expect(gaps.take(5, of: "t", at: at(0)) == .gap(4...4))
     }
 
     @Test("it agrees with a set of all numbers", arguments: 0..<40)
