@@ -26,16 +26,85 @@ struct WebhookFetchTests {
         #expect(world.published == 3 && world.counted("ignored") == 1)
     }
 
-    @Test("a history that is longer than what is read at once is not taken from its newest end: the rest would be lost")
-    func longHistory() async throws {
+    private static func idOnly(_ count: Int, method: String = "PUT") -> String {
+        Sent.aidbox((1...count).map { (number: $0, method: method, id: "p\($0)", resource: nil as String?) })
+    }
+
+    @Test(
+        "of one bundle eight Patients are fetched at a time, each once; at the deadline that ends, and nothing of it is published"
+    )
+    func bundle() async throws {
         let world = WebhookWorld()
-        let page = #","link":[{"relation":"next","url":"n"}],"entry":"#
-        let endless = try #require(Sent.history([("POST", "p1", 1, 1)]).utf8Text).replacing(#","entry":"#, with: page)
-        world.server.answers { _ in .body(ByteSlice(endless)) }
-        #expect(await world.ask("", type: nil).status == .serviceUnavailable && world.published == 0)
-        #expect(world.server.asked.count == 100)
-        world.server.answers { _ in .body(Sent.history([("POST", "p1", 1, 1)])) }
-        #expect(await world.ask("", type: nil).status == .ok && world.published == 1)
+        world.server.answers { query in
+            if case .patient(let id) = query { .body(ByteSlice(Sent.patient(id.utf8Text ?? "", version: "2"))) } else { .refused }
+        }
+        world.server.hold()
+        async let first = world.ask(Self.idOnly(50))
+        while world.server.open < 8 { await Task.yield() }
+        world.clock.advance(by: .seconds(25))
+        world.intake.expire()
+        let late = await first
+        #expect(late.status == .serviceUnavailable && late.headers[.retryAfter] == "5")
+        #expect(world.span("POST /webhooks/fhir")?.status == .error("timeout"))
+        while world.server.open > 0 { await Task.yield() }
+        #expect(world.server.asked.count == 8 && world.published == 0)
+        #expect(await world.ask(Self.idOnly(50)).status == .ok)
+        #expect(world.events(.updated).count == 50 && world.server.asked.count == 58 && world.server.mostOpen == 8)
+        let twice = Sent.aidbox([(51, "PUT", "q", nil), (52, "PUT", "q", nil)])
+        #expect(await world.ask(twice).status == .ok)
+        #expect(world.server.asked.count == 59 && world.published == 51 && world.counted("duplicate") == 1)
+    }
+
+    @Test("a part that failed in Kafka is published by the redelivery, the rest is known")
+    func redelivery() async {
+        let world = WebhookWorld()
+        world.server.answers { query in
+            if case .patient(let id) = query { .body(ByteSlice(Sent.patient(id.utf8Text ?? "", version: "2"))) } else { .refused }
+        }
+        world.broker.failNextProduces(1, with: BrokerError("_MSG_TIMED_OUT", operation: "produce", isRetriable: true))
+        #expect(await world.ask(Self.idOnly(10)).status == .serviceUnavailable && world.published == 9)
+        #expect(await world.ask(Self.idOnly(10)).status == .ok)
+        #expect(world.published == 10 && world.counted("duplicate") == 9)
+    }
+
+    @Test("what is fetched is bounded: a Patient or a bundle that is too long is 413")
+    func lengths() async {
+        let world = WebhookWorld()
+        world.server.answers { _ in .tooLarge }
+        #expect(await world.ask(Self.idOnly(1)).status == .contentTooLarge)
+        let blanks = String(repeating: " ", count: 4_000_000)
+        world.server.answers { query in
+            if case .patient(let id) = query { .body(ByteSlice(Sent.patient(id.utf8Text ?? "") + blanks)) } else { .refused }
+        }
+        #expect(await world.ask(Self.idOnly(9)).status == .contentTooLarge && world.published == 0)
+        // What was held is given back each time.
+        for _ in 0..<5 { #expect(await world.ask(Self.idOnly(8)).status == .ok) }
+        #expect(world.published == 8)
+    }
+
+    @Test("a PUT that created is told by version 1, by the time of creation that Aidbox and others write, or by the status 201")
+    func putCreates() async {
+        let world = WebhookWorld()
+        @Sendable func patient(_ id: String, created: String, url: String = "https://aidbox.app/ex/createdAt") -> String {
+            #"{"resourceType":"Patient","id":"\#(id)","meta":{"versionId":"77","lastUpdated":"2026-01-01T00:00:00.5Z","#
+                + #""extension":[{"url":"\#(url)","valueInstant":"\#(created)"}]}}"#
+        }
+        let now = "2026-01-01T00:00:00.5Z"
+        #expect(await world.ask(Sent.aidbox([(1, "PUT", "p1", patient("p1", created: now))])).status == .ok)
+        #expect(world.events(.created).count == 1)
+        let old = patient("p2", created: "2025-01-01T00:00:00Z")
+        let other = patient("p3", created: now, url: "http://example.org/else")
+        #expect(await world.ask(Sent.aidbox([(2, "PUT", "p2", old), (3, "PUT", "p3", other)])).status == .ok)
+        #expect(world.events(.created).count == 1 && world.events(.updated).count == 2)
+        // Only the id was told: what is fetched says it.
+        world.server.answers { _ in .body(ByteSlice(patient("p4", created: now))) }
+        #expect(await world.ask(Sent.aidbox([(4, "PUT", "p4", nil)])).status == .ok)
+        #expect(world.events(.created).count == 2)
+        let history = Sent.history([("PUT", "p5", 5, 1), ("PUT", "p1", 77, 2)]).utf8Text ?? ""
+        world.server.answers { _ in .body(ByteSlice(history.replacing(#""response":{"#, with: #""response":{"status":"201","#))) }
+        #expect(await world.ask("", type: nil).status == .ok)
+        // Who else tells of the same version in other words tells the same change.
+        #expect(world.events(.created).compactMap { $0["data"]?["id"]?.string } == ["p1", "p4", "p5"] && world.published == 5)
     }
 
     @Test("a server that doesn't answer, or with something else, is 503; without a server it is 422")

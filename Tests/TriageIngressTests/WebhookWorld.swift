@@ -88,6 +88,9 @@ final class StandInServer: FHIRSource {
         var answer: @Sendable (SourceQuery) -> SourceAnswer = { _ in .unavailable }
         var asked: [SourceQuery] = []
         var parents: [TraceContext?] = []
+        var open = 0
+        var mostOpen = 0
+        var gate: [CheckedContinuation<Void, Never>]?
     }
     private let state = Mutex(State())
 
@@ -95,12 +98,41 @@ final class StandInServer: FHIRSource {
     var asked: [SourceQuery] { state.withLock { $0.asked } }
     var parents: [TraceContext?] { state.withLock { $0.parents } }
 
+    /// Keeps the answers back until ``release()``, or until who asks is cancelled.
+    func hold() { state.withLock { $0.gate = [] } }
+    var open: Int { state.withLock { $0.open } }
+    var mostOpen: Int { state.withLock { $0.mostOpen } }
+
+    func release() {
+        let waiting = state.withLock { state in
+            defer { state.gate = nil }
+            return state.gate ?? []
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
     func ask(_ query: SourceQuery, parent: TraceContext?) async -> SourceAnswer {
-        state.withLock { state in
+        let answer = state.withLock { state in
             state.asked.append(query)
             state.parents.append(parent)
+            state.open += 1
+            state.mostOpen = max(state.mostOpen, state.open)
             return state.answer
-        }(query)
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isHeld = state.withLock { state in
+                    guard !Task.isCancelled, state.gate != nil else { return false }
+                    state.gate?.append(continuation)
+                    return true
+                }
+                if !isHeld { continuation.resume() }
+            }
+        } onCancel: {
+            release()
+        }
+        state.withLock { $0.open -= 1 }
+        return Task.isCancelled ? .unavailable : answer(query)
     }
 }
 

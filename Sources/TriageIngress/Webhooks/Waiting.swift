@@ -6,6 +6,8 @@ final class Waiting<Value: Sendable>: Sendable {
     private struct Request {
         let deadline: Timestamp
         let continuation: CheckedContinuation<Value?, Never>
+        /// What is cancelled when the request's time is up; nil where nothing needs to be.
+        var work: Task<Void, Never>?
     }
     private struct State {
         var open = 0
@@ -24,11 +26,12 @@ final class Waiting<Value: Sendable>: Sendable {
         self.late = late
     }
 
-    /// Begins work and waits for its result until `deadline`; the work goes on after that. Nil if too much is under way.
+    /// Begins work and waits for its result until `deadline`; then the task of the work is cancelled, if it has one. Nil if too much
+    /// is under way.
     ///
     /// - Parameter begin: called at once, unless too much is under way; it has `end` called once with the result, on any thread.
     func answer(
-        by deadline: Timestamp, _ begin: (_ end: @escaping @Sendable (Value) -> Void) -> Void
+        by deadline: Timestamp, _ begin: (_ end: @escaping @Sendable (Value) -> Void) -> Task<Void, Never>?
     ) async -> Value? {
         await withCheckedContinuation { continuation in
             let id: UInt64? = state.withLock { state in
@@ -39,13 +42,20 @@ final class Waiting<Value: Sendable>: Sendable {
                 return state.next
             }
             guard let id else { return continuation.resume(returning: nil) }
-            begin { [self] value in
+            let work = begin { [self] value in
                 let request = state.withLock { state in
                     state.open -= 1
                     return state.requests.removeValue(forKey: id)
                 }
                 request?.continuation.resume(returning: value)
             }
+            guard let work else { return }
+            // Its time may have been up before the task was known: nobody waits for what it does.
+            let isWanted = state.withLock { state in
+                state.requests[id]?.work = work
+                return state.requests[id] != nil
+            }
+            if !isWanted { work.cancel() }
         }
     }
 
@@ -56,6 +66,9 @@ final class Waiting<Value: Sendable>: Sendable {
             for id in due.keys { state.requests[id] = nil }
             return due
         }
-        for request in due.values { request.continuation.resume(returning: late) }
+        for request in due.values {
+            request.work?.cancel()
+            request.continuation.resume(returning: late)
+        }
     }
 }

@@ -33,6 +33,12 @@ struct WebhookReply: Sendable, Equatable {
         status: .contentTooLarge,
         outcome: OperationOutcome(.tooLong, "more than 1000 events in one body: have the server send fewer at a time"))
 
+    /// A single Patient, or all that one bundle has fetched.
+    static let fetchedTooLarge = WebhookReply(
+        status: .contentTooLarge,
+        outcome: OperationOutcome(
+            .tooLong, "what has to be fetched is too long: have the server send full resources, or fewer events at a time"))
+
     /// It may be sent again: what the span's `error.type` says, and the answer's own words.
     static func later(_ error: SafeText, _ code: OperationOutcome.Code, _ text: StaticString) -> WebhookReply {
         WebhookReply(status: .serviceUnavailable, outcome: OperationOutcome(code, text), error: error)

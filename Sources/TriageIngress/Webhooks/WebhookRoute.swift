@@ -142,29 +142,32 @@ extension WebhookIntake {
     ///
     /// - Parameter end: called once with the answer. Where nothing has to be fetched that is by whoever brings the brokers' answer, with
     ///   no task in between.
+    /// - Returns: the task that fetches; nil if there is none.
     private func take(
         _ notification: Notification, _ changes: [Prepared]?, under step: RequestStep,
         end: @escaping @Sendable (WebhookReply) -> Void
-    ) {
+    ) -> Task<Void, Never>? {
         countIgnored(notification.ignored)
         guard let changes, !WebhookIntake.saysNothing(notification) else {
-            Task { end(await take(notification, changes, under: step)) }
-            return
+            return Task { end(await take(notification, changes, under: step)) }
         }
         capture(changes, cause: step.context) { [self] endings in
             end(WebhookIntake.reply(to: endings) ?? taken(notification, under: step))
         }
+        return nil
     }
 
     /// The same with what has to be fetched.
     private func take(_ notification: Notification, _ changes: [Prepared]?, under step: RequestStep) async -> WebhookReply {
+        var held = 0
+        defer { fetches.letGo(held) }
         let ready: [Prepared]
         if let changes {
             ready = changes
         } else {
             let subscription = notification.subscription ?? notification.topic
             switch await resolve(notification, subscription: subscription, cause: step.context) {
-            case .ready(let resolved): ready = resolved
+            case .ready(let resolved, let bytes): (ready, held) = (resolved, bytes)
             case .refused(let reply): return reply
             }
         }
@@ -190,7 +193,7 @@ extension WebhookIntake {
 
     /// Everything is in Kafka: its numbers are noted.
     private func taken(_ notification: Notification, under step: RequestStep) -> WebhookReply {
-        note(note(notification.numbers, of: notification.subscription ?? notification.topic), on: step)
+        note(note(numbersOf: notification, subscription: notification.subscription ?? notification.topic), on: step)
         return .taken
     }
 
