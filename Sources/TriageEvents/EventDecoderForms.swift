@@ -73,7 +73,8 @@ extension EventDecoder {
             return try withCloudAttributes(event, from: source)
         }
         guard source.role == .changeData else { return nil }
-        let action = NotificationEntry.action(version: root["meta"]?["versionId"]?.string, hasID: root["id"] != nil)
+        let action = NotificationEntry.action(
+            of: root, version: root["meta"]?["versionId"]?.string, hasID: root["id"] != nil)
         return try decodePlain(value, key: source.key, topicAction: action)
     }
 

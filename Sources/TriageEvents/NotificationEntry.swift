@@ -36,9 +36,11 @@ struct NotificationEntry {
             timestamp: NotificationEntry.instant(resource?["meta"]?["lastUpdated"] ?? response?["lastModified"]),
             patientID: idBytes, versionID: version, resource: resource?.text)
         if let method {
-            event.action = try NotificationEntry.action(method, version: version)
+            let isFirst =
+                NotificationEntry.isFirst(resource, version: version) || response?["status"]?.string?.hasPrefix("201") == true
+            event.action = try NotificationEntry.action(method, isFirst: isFirst)
         } else if resource != nil {
-            event.action = NotificationEntry.action(version: version, hasID: idBytes != nil)
+            event.action = NotificationEntry.action(of: resource, version: version, hasID: idBytes != nil)
         }
         if event.action == .deleted {
             guard idBytes != nil else { throw InvalidEvent(.idMissing, at: "Bundle.entry.fullUrl") }
@@ -54,19 +56,31 @@ struct NotificationEntry {
         let version = try version(of: resource)
         return Notification.Event(
             timestamp: instant(resource["meta"]?["lastUpdated"]), patientID: id,
-            action: action(version: version, hasID: id != nil), versionID: version, resource: resource.text)
+            action: action(of: resource, version: version, hasID: id != nil), versionID: version, resource: resource.text)
     }
 
-    static func action(version: String?, hasID: Bool) -> ChangeAction {
-        if let version { return version == "1" ? .created : .updated }
-        return hasID ? .updated : .created
+    static func action(of resource: JSONValue?, version: String?, hasID: Bool) -> ChangeAction {
+        if isFirst(resource, version: version) { return .created }
+        return version != nil || hasID ? .updated : .created
+    }
+
+    /// Whether a resource is in its first version: number 1, or by an extension of `meta` created when it was last updated. Aidbox's
+    /// versions are numbers of transactions, but it writes `createdAt` (its setting `BOX_FHIR_CREATEDAT_URL`); HL7's extension pack has
+    /// `firstCreated`.
+    private static func isFirst(_ resource: JSONValue?, version: String?) -> Bool {
+        if version == "1" { return true }
+        guard let meta = resource?["meta"], let updated = meta["lastUpdated"]?.stringBytes else { return false }
+        return (meta["extension"]?.elements ?? []).contains { part in
+            guard let url = part["url"]?.string, url.hasSuffix("createdAt") || url.hasSuffix("firstCreated") else { return false }
+            return part["valueInstant"]?.stringBytes == updated
+        }
     }
 
     /// What a request did. A PUT creates too, and several servers write PUT whatever it was, so a first version was created.
-    private static func action(_ method: JSONValue, version: String?) throws(InvalidEvent) -> ChangeAction {
+    private static func action(_ method: JSONValue, isFirst: Bool) throws(InvalidEvent) -> ChangeAction {
         if method.says("POST") { return .created }
         if method.says("DELETE") { return .deleted }
-        if method.says("PUT") || method.says("PATCH") { return version == "1" ? .created : .updated }
+        if method.says("PUT") || method.says("PATCH") { return isFirst ? .created : .updated }
         throw InvalidEvent(.action, at: "Bundle.entry.request.method")
     }
 
