@@ -9,22 +9,18 @@ public final class WebhookIntake: Sendable {
     /// What both routes and the background work share.
     struct State: Sendable {
         var memory = CaptureMemory()
+        var deletes = DeleteMemory()
         var gaps: NumberGaps
         var attribution = RequestAttribution()
         var recoveries: [Recovery] = []
         /// Whether the server said of the last Patient that was asked for that it doesn't have it.
         var isMissing = false
     }
-    /// A gap that is being closed.
-    struct Recovery: Sendable {
-        let gap: NumberGaps.Gap
-        var attempts = 0
-        var notBefore: Timestamp
-    }
     /// A change that is ready to be published.
     struct Prepared: Sendable {
         var event: CapturedEvent
-        var number: Int64?
+        /// Of a delete, what tells it from others where ids don't.
+        var delete: DeleteMemory.Delete?
     }
     /// How capturing one change ended.
     enum Ending: Sendable, Hashable {
@@ -42,13 +38,14 @@ public final class WebhookIntake: Sendable {
     let tracer: Tracer
     let source: (any FHIRSource)?
     let decoders = DecoderPool()
+    let fetches = FetchBudget()
     let waiting: Waiting<WebhookReply>
     let state: Mutex<State>
     let notify: @Sendable (WebhookNotice) -> Void
     let history: HistoryReader?
     let sink: CaptureSink
     private let identity: EventIdentity
-    private let missed: Counter
+    let missed: Counter
 
     /// An intake that publishes through `sink`.
     ///
@@ -98,8 +95,11 @@ public final class WebhookIntake: Sendable {
 
     /// Validates a change and gives it its ids.
     ///
+    /// - Parameter isHistory: whether the history tells it.
     /// - Throws: the rule that its resource breaks.
-    func prepare(_ event: Notification.Event, subscription: String?) throws(InvalidEvent) -> Prepared {
+    func prepare(
+        _ event: Notification.Event, subscription: String?, isHistory: Bool = false
+    ) throws(InvalidEvent) -> Prepared {
         let action = event.action ?? .updated
         var captured = CapturedEvent(action, resourceID: event.patientID, resource: event.resource, timestamp: event.timestamp)
         if let resource = event.resource {
@@ -125,7 +125,18 @@ public final class WebhookIntake: Sendable {
         }
         captured.eventID = identity.eventID(of: event, action: action, subscription: subscription)
         captured.traceID = identity.traceID(of: event, action: action, subscription: subscription)
-        return Prepared(event: captured, number: event.number)
+        var delete: DeleteMemory.Delete?
+        if action == .deleted, let id = captured.resourceID {
+            delete = DeleteMemory.Delete(
+                patient: id, isHistory: isHistory, hasVersion: event.versionID != nil, happened: event.happened,
+                taken: tracer.clock.now())
+        }
+        return Prepared(event: captured, delete: delete)
+    }
+
+    /// The id that a change of the history has.
+    func historyID(of event: Notification.Event) -> String? {
+        identity.eventID(of: event, action: event.action ?? .updated, subscription: nil)
     }
 
     /// Publishes what isn't known to be in Kafka, or on its way there, and tells for each how it ended.
@@ -164,22 +175,15 @@ public final class WebhookIntake: Sendable {
         var first: [String: Int] = [:]
         state.withLock { state in
             for (index, change) in changes.enumerated() {
-                guard let id = change.event.eventID else {
-                    claims.mine.append(index)
-                    continue
-                }
-                if changes.count > 1 {
+                if changes.count > 1, let id = change.event.eventID {
                     if let earlier = first[id] {
                         claims.same.append((index, earlier: earlier))
                         continue
                     }
                     first[id] = index
                 }
-                switch state.memory.claim(id) {
-                case .new: claims.mine.append(index)
-                case .underWay: claims.endings[index] = .underWay
-                case .captured: claims.endings[index] = .duplicate
-                }
+                claims.endings[index] = state.claim(change)
+                if claims.endings[index] == .captured { claims.mine.append(index) }
             }
         }
         return claims
@@ -193,9 +197,7 @@ public final class WebhookIntake: Sendable {
             if case .failure(let error) = result { endings[index] = .failed(error) }
         }
         state.withLock { state in
-            for index in claims.mine {
-                if let id = changes[index].event.eventID { state.memory.settle(id, isCaptured: endings[index] == .captured) }
-            }
+            for index in claims.mine { state.settle(changes[index], isCaptured: endings[index] == .captured) }
         }
         for (index, earlier) in claims.same {
             endings[index] = endings[earlier] == .captured ? .duplicate : endings[earlier]
@@ -205,112 +207,39 @@ public final class WebhookIntake: Sendable {
         return endings
     }
 
-    /// Whether a change is known to be in Kafka.
-    func isCaptured(_ change: Prepared) -> Bool {
-        guard let id = change.event.eventID else { return false }
+    /// Whether a change of this id is known to be in Kafka.
+    func isCaptured(_ id: String?) -> Bool {
+        guard let id else { return false }
         return state.withLock { $0.memory.state(of: id) == .captured }
     }
 
     /// Counts what can't become events.
     func countRefused() { sink.countRefused(.webhook) }
     func countIgnored(_ count: Int) { if count > 0 { sink.countSkipped(.webhook, "ignored", count) } }
-
-    // MARK: Numbers
-
-    /// The numbers of events that are taken in, or weren't ours to take.
-    ///
-    /// - Returns: the numbers that are missing as of now.
-    func note(_ numbers: [Int64], of subscription: String?) -> [ClosedRange<Int64>] {
-        guard let subscription, subscription.utf8.count <= 1024, !numbers.isEmpty else { return [] }
-        let now = tracer.clock.now()
-        return state.withLock { state in
-            numbers.sorted().compactMap { number in
-                if case .gap(let missing) = state.gaps.take(number, of: subscription, at: now) { missing } else { nil }
-            }
-        }
-    }
-
-    /// What a notification without events says about the numbers.
-    func note(_ notification: Notification) -> [ClosedRange<Int64>] {
-        guard let subscription = notification.subscription, subscription.utf8.count <= 1024,
-            let last = notification.eventsSinceStart
-        else { return [] }
-        let now = tracer.clock.now()
-        return state.withLock { state in
-            if notification.kind == .handshake {
-                state.gaps.begin(subscription, after: last)
-                return []
-            }
-            return state.gaps.announce(subscription, last: last, at: now).map { [$0] } ?? []
-        }
-    }
-
-    /// Takes note of gaps that have lasted, and tries to close them.
-    private func recover(at now: Timestamp) async {
-        let due: [NumberGaps.Gap] = state.withLock { $0.gaps.due(at: now) }
-        for gap in due {
-            let count = gap.numbers.upperBound - gap.numbers.lowerBound + 1
-            missed.add(count)
-            notify(.gap(numbers: count))
-        }
-        guard source != nil else { return }
-        var recoveries: [Recovery] = state.withLock { state in
-            let room = max(0, WebhookIntake.maximumRecoveries - state.recoveries.count)
-            state.recoveries += due.prefix(room).map { Recovery(gap: $0, notBefore: now) }
-            defer { state.recoveries.removeAll { $0.notBefore <= now } }
-            return state.recoveries.filter { $0.notBefore <= now }
-        }
-        for index in recoveries.indices {
-            guard await !close(recoveries[index].gap) else { continue }
-            recoveries[index].attempts += 1
-            guard recoveries[index].attempts < WebhookIntake.maximumAttempts else { continue }
-            recoveries[index].notBefore = now + settings.gapPatience
-            let again = recoveries[index]
-            state.withLock { $0.recoveries.append(again) }
-        }
-    }
-
-    private static let maximumRecoveries = 100
-    private static let maximumAttempts = 10
-
-    /// Asks for the events of a gap; whether there is nothing more to be done about it.
-    private func close(_ gap: NumberGaps.Gap) async -> Bool {
-        guard let source else { return true }
-        if let id = SubscriptionName.id(of: gap.subscription) {
-            let query = SourceQuery.events(
-                subscription: id, since: gap.numbers.lowerBound, until: gap.numbers.upperBound)
-            switch await source.ask(query, parent: nil) {
-            case .unavailable: return false
-            case .body(let body): if let isClosed = await take(events: body, of: gap) { return isClosed }
-            case .gone, .missing, .refused: break
-            }
-        }
-        // The server doesn't offer that; its history may still have what was missed.
-        return await history?.read(for: self, isUrgent: true, cause: nil) != .unavailable
-    }
-
-    /// Publishes an answer to `$events`; nil if it is none.
-    private func take(events body: ByteSlice, of gap: NumberGaps.Gap) async -> Bool? {
-        let told: Notification? = try? decoders.with { (decoder) throws(InvalidEvent) in
-            try decoder.checkObject(body)
-            return try Notification(JSONValue(body))
-        }
-        guard let told, told.kind == .events, !told.events.isEmpty else { return nil }
-        guard case .ready(let changes) = await resolve(told, subscription: gap.subscription, cause: nil) else { return false }
-        let endings = await capture(changes, cause: nil, waitsForRoom: true)
-        guard endings.allSatisfy({ $0 == .captured || $0 == .duplicate }) else { return false }
-        _ = note(told.numbers, of: gap.subscription)
-        return true
-    }
 }
 
-/// The id of a Subscription by a reference to it.
-enum SubscriptionName {
-    static func id(of reference: String) -> String? {
-        let parts = reference.split(separator: "/")
-        guard parts.count >= 2, parts[parts.count - 2] == "Subscription", let id = parts.last,
-            FHIRGrammar.isID(ByteSlice(id.utf8))
-        else { return nil }
-        return String(id)
+extension WebhookIntake.State {
+    /// Whether a change is the caller's to publish: `captured` if so, else how it ends.
+    fileprivate mutating func claim(_ change: WebhookIntake.Prepared) -> WebhookIntake.Ending {
+        let known = change.event.eventID.map { memory.state(of: $0) } ?? .new
+        if known == .captured { return .duplicate }
+        if let delete = change.delete {
+            if known == .new, deletes.takes(delete) {
+                if let id = change.event.eventID { memory.settle(id, isCaptured: true) }
+                return .duplicate
+            }
+        } else if let patient = change.event.resourceID {
+            // A delete that is told from now on is of this version or a later one.
+            deletes.changed(patient)
+        }
+        if known == .underWay { return .underWay }
+        if let id = change.event.eventID { _ = memory.claim(id) }
+        return .captured
+    }
+
+    /// How publishing a claimed change ended.
+    fileprivate mutating func settle(_ change: WebhookIntake.Prepared, isCaptured: Bool) {
+        if let id = change.event.eventID { memory.settle(id, isCaptured: isCaptured) }
+        if isCaptured, let delete = change.delete { deletes.captured(delete) }
     }
 }
