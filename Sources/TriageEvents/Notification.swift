@@ -60,6 +60,8 @@ public struct Notification: Sendable, Equatable {
         public var versionID: String?
         /// The Patient resource where its bytes lie; nil for a delete, and where only its id was sent. Patient data.
         public var resource: ByteSlice?
+        /// The whole entry of a history, whose bytes tell it from others where it has neither version nor time. Patient data.
+        public var entry: ByteSlice?
 
         /// An event of these parts.
         public init(

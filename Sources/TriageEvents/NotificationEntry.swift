@@ -119,22 +119,37 @@ public struct HistoryPage: Sendable, Equatable {
     public var next: String?
     /// The resources that are no Patients.
     public var ignored: Int
+    /// The entries that break a rule, where their bytes lie. Patient data.
+    public var malformed: [ByteSlice]
+    /// Whether it has no entries at all.
+    public var isEmpty: Bool { events.isEmpty && ignored == 0 && malformed.isEmpty }
 
     /// Reads a page.
     ///
     /// - Parameter bundle: what ``EventDecoder/checkObject(_:)`` found to be an object.
-    /// - Throws: ``InvalidEvent`` if it is no Bundle of type `history`, or an entry breaks a rule.
+    /// - Throws: ``InvalidEvent`` if it is no Bundle of type `history`. One bad entry doesn't hide the others.
     public init(_ bundle: JSONValue) throws(InvalidEvent) {
         guard bundle["resourceType"]?.says("Bundle") == true, bundle["type"]?.says("history") == true else {
             throw InvalidEvent(.unknownForm, at: "Bundle.type")
         }
         var events: [Notification.Event] = []
+        var malformed: [ByteSlice] = []
         var ignored = 0
         for entry in bundle["entry"]?.elements ?? [] {
-            if let event = try NotificationEntry(entry).event { events.append(event) } else { ignored += 1 }
+            do throws(InvalidEvent) {
+                guard var event = try NotificationEntry(entry).event else {
+                    ignored += 1
+                    continue
+                }
+                event.entry = entry.text
+                events.append(event)
+            } catch {
+                malformed.append(entry.text)
+            }
         }
         self.events = events.reversed()
         self.ignored = ignored
+        self.malformed = malformed
         next = bundle["link"]?.elements.first { $0["relation"]?.says("next") == true }?["url"]?.string
     }
 }

@@ -205,4 +205,17 @@ struct NotificationTests {
         #expect(page.events.map(\.action) == [.updated, .deleted] && page.events.map(\.versionID) == ["2", "3"])
         #expect(page.events.last?.timestamp == "2026-01-01T00:00:03Z")
     }
+
+    @Test("one bad entry of a history doesn't hide the others")
+    func badHistory() throws {
+        let entries = [
+            #"{"fullUrl":"http://s/Patient/p1","request":{"method":"DELETE","url":"Patient/p1"}}"#, "7",
+            #"{"request":{"method":"PARTY","url":"Patient/p2"}}"#,
+            #"{"resource":{"resourceType":"Patient","id":"a b"},"request":{"method":"PUT","url":"Patient/p3"}}"#,
+        ]
+        let text = #"{"resourceType":"Bundle","type":"history","entry":[\#(entries.joined(separator: ","))]}"#
+        let page = try HistoryPage(#require(JSONValue(ByteSlice(text))))
+        #expect(page.events.map(\.patientID) == [ByteSlice("p1")] && page.events[0].entry == ByteSlice(entries[0]))
+        #expect(page.malformed == entries.dropFirst().map { ByteSlice($0) } && !page.isEmpty)
+    }
 }

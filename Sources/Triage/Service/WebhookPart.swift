@@ -62,6 +62,12 @@ final class WebhookPart: ServicePart {
         switch notice {
         case .gap(let numbers):
             logger.log(level: .warning, safe: "\(numbers) events of a subscription never came")
+        case .unlikelyNumber:
+            logger.log(
+                level: .warning,
+                safe: "an event of a subscription has a number far ahead of those before it: it counts as one that never came")
+        case .entriesRefused(let count):
+            logger.log(level: .warning, safe: "\(count) entries of the FHIR server's history are malformed and are left out")
         case .historyReadable(false):
             logger.log(level: .warning, safe: "the FHIR server's history can't be read")
         case .historyReadable(true):
@@ -79,15 +85,15 @@ final class WebhookPart: ServicePart {
         while await pause() { await intake.tick() }
     }
 
+    /// Answers requests whose time is up. To be called a few times a second for as long as there are requests.
+    func expire() { intake.expire() }
+
     /// Waits a little; false once it is to end.
     private func pause() async -> Bool {
         guard !isStopping.load(ordering: .acquiring) else { return false }
         do { try await Task.sleep(for: .milliseconds(100)) } catch { return false }
         return !isStopping.load(ordering: .acquiring)
     }
-    /// Answers requests whose time is up. To be called a few times a second for as long as there are requests.
-    func expire() { intake.expire() }
-
 
     func stop() { isStopping.store(true, ordering: .releasing) }
     func health(since start: Timestamp) -> (any HealthReading)? { nil }

@@ -30,6 +30,10 @@ public struct WebhookSettings: Sendable {
 public enum WebhookNotice: Sendable, Hashable {
     /// So many event numbers of a subscription are missing.
     case gap(numbers: Int64)
+    /// An event's number is so far ahead of those before it that it isn't believed alone.
+    case unlikelyNumber
+    /// So many entries of the history break a rule, and are left out.
+    case entriesRefused(Int)
     /// The history can't be read any more, or can be read again.
     case historyReadable(Bool)
     /// The server doesn't have a Patient that a notification names: most likely it is asked at the wrong place. Told once, until it
