@@ -41,6 +41,7 @@ extension WebhookIntake {
                 let failures = results.compactMap { if case .failure(let error) = $0 { error } else { nil } }
                 end((failures.first(where: \.isTooLarge) ?? failures.first).map { .failed($0) } ?? .taken)
             }
+            return nil
         }
         return end(step, reply ?? .overloaded)
     }
