@@ -151,7 +151,8 @@ let package = Package(
             path: "Tests/FaultWorker", swiftSettings: strict
         ),
 
-        // Tests, one target for each room.
+        // Tests, one target for each room, and what several of them need.
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(
             name: "TriageEventsTests", dependencies: ["TriageEvents"], resources: [.copy("Fixtures")], swiftSettings: strict
         ),
@@ -164,15 +165,18 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(
-            name: "TriageKafkaTests", dependencies: ["TriageEvents", "TriageKafka", "TriageTestKit"], swiftSettings: strict
+            name: "TriageKafkaTests", dependencies: ["TestSupport", "TriageEvents", "TriageKafka", "TriageTestKit"],
+            swiftSettings: strict
         ),
         .testTarget(
-            name: "TriageHTTPClientTests", dependencies: ["TriageEvents", "TriageHTTPClient"], exclude: ["Fixtures"],
+            name: "TriageHTTPClientTests", dependencies: ["TriageEvents", "TriageHTTPClient"],
+            exclude: ["Fixtures"],
             swiftSettings: strict
         ),
         .testTarget(
             name: "TriageProcessingTests",
-            dependencies: ["TriageEvents", "TriageTelemetry", "TriageProcessing", "TriageTestKit"], swiftSettings: strict
+            dependencies: ["TestSupport", "TriageEvents", "TriageTelemetry", "TriageProcessing", "TriageTestKit"],
+            swiftSettings: strict
         ),
         .testTarget(
             name: "TriageIngressTests",

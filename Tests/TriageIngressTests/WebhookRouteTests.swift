@@ -64,7 +64,7 @@ struct WebhookRouteTests {
         #expect(await world.ask(body).status == .ok)
         #expect(ChangeAction.allCases.map { world.events($0).count } == [1, 1, 1])
         #expect(world.broker.records(in: "fhir.Patient.deleted").map { $0.key } == [ByteSlice("p2")])
-        #expect(world.events(.deleted)[0]["data"] == nil)
+        #expect(world.events(.deleted)[0]["data"]?.text == ByteSlice(#"{"resourceType":"Patient","id":"p2"}"#))
         let server = try #require(world.span("POST /webhooks/fhir"))
         let sends = world.spans.spans.filter { $0.template.kind == .producer }
         #expect(sends.count == 3 && sends.allSatisfy { $0.parentSpanID == SpanID(0) })

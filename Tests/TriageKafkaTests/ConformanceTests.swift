@@ -1,4 +1,5 @@
 import Glibc
+import TestSupport
 import Testing
 import TriageEvents
 import TriageKafka
@@ -96,7 +97,7 @@ func quick(
     )
 }
 
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct ConformanceTests {
     @Test(arguments: TestBroker.available) func carriesEveryByte(_ kind: TestBroker) async throws {
         try await Conformance.carriesEveryByte(kind.broker())

@@ -1,10 +1,11 @@
 import Synchronization
+import TestSupport
 import Testing
 import TriageEvents
 import TriageKafka
 
 /// What only librdkafka and its mock cluster can show: faults, limits, the admin client.
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct FaultTests {
     @Test func tellsTooLargeRecords() throws {
         let cluster = try EmbeddedCluster()

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 import TriageEvents
 import TriageTestKit
@@ -145,7 +146,7 @@ extension Conformance {
     }
 }
 
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct ReaderTests {
     @Test(arguments: TestBroker.available) func readsChosenRecords(_ kind: TestBroker) async throws {
         try await Conformance.readsChosenRecords(kind.broker())

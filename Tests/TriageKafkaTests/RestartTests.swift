@@ -1,11 +1,12 @@
 import Synchronization
+import TestSupport
 import Testing
 import TriageEvents
 
 @testable import TriageKafka
 
 /// A producer's client is replaced after a fatal error, and nothing is lost.
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct RestartTests {
     /// Produces until everything is acknowledged, whatever fails meanwhile; the failures.
     private func produceUntilAcknowledged(
@@ -204,7 +205,7 @@ struct RestartTests {
 }
 
 /// A batch that was refused as too large is sent again record by record.
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct SplittingTests {
     private func answers(
         _ producer: any RecordProducer, _ records: [OutboundRecord]

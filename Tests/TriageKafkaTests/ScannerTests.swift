@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 import TriageEvents
 import TriageKafka
 
-@Suite("Reading stretches of partitions without a group")
+@Suite("Reading stretches of partitions without a group", .blocking)
 struct ScannerTests {
     func offsets(_ scanner: KafkaPartitionScanner, _ ranges: [TopicPartition: Range<Int64>]) async throws -> [TopicPartition:
         [Int64]]

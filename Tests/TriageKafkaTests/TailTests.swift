@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 import TriageEvents
 import TriageKafka
 
-@Suite("Following topics without a group")
+@Suite("Following topics without a group", .blocking)
 struct TailTests {
     @Test(arguments: TestBroker.networked) func follows(_ kind: TestBroker) async throws {
         let topic = try await kind.broker().createTopic(1)

@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 import TriageEvents
 
 /// Each vector is read directly, from headers, and from headers that a broker carried; what is sent on is read back likewise.
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.blocking, .serialized, .timeLimit(.minutes(3)))
 struct W3CTests {
     /// What a record had before a context is injected: everything that is ours twice, and what is not.
     private static func withForeign(_ headers: Headers) -> Headers {

@@ -83,7 +83,7 @@ struct ChangeDataTests {
             #expect(event.eventID?.utf8.count == 36)
         }
         let deleted = try decoder.decode(try #require(byTopic["fhir.Patient.deleted"]?.first))
-        #expect(deleted.resourceID == "p1" && deleted.resource == nil)
+        #expect(deleted.resourceID == "p1" && deleted.resource == ByteSlice(#"{"resourceType":"Patient","id":"p1"}"#))
         let twice = try (byTopic["fhir.Patient.created"] ?? []).map { try decoder.decode($0).eventID }
         #expect(twice.count == 2 && Set(twice).count == 1)
         #expect(dead.compactMap { $0.headers.text("error") } == ["InvalidEvent row_without_resource at after"])

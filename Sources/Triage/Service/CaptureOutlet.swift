@@ -13,10 +13,10 @@ final class CaptureOutlet: Sendable {
 
     /// A producer that connects in the background.
     ///
-    /// - Parameter timeout: how long the brokers may take to acknowledge a record before it counts as lost, so that whoever waits for
-    ///   it gets an answer and can send again: `message.timeout.ms`, unless `-X` sets that.
     /// Records wait at most 1 ms (`linger.ms`, unless `-X` sets that) for others to share a batch with.
     ///
+    /// - Parameter timeout: how long the brokers may take to acknowledge a record before it counts as lost, so that whoever waits for
+    ///   it gets an answer and can send again: `message.timeout.ms`, unless `-X` sets that.
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     init(
         _ kafka: KafkaConfiguration, timeout: Duration, pattern: TopicPattern, format: EventFormat, telemetry: Telemetry,

@@ -60,7 +60,7 @@ final class CommandHandler: Sendable {
         if let capture {
             let captured = CapturedEvent(
                 outcome.action, resourceID: outcome.resourceID.map { ByteSlice($0) },
-                resource: outcome.resource ?? plan.resource ?? CommandHandler.deleted(outcome.resourceID, capture.format),
+                resource: outcome.resource ?? plan.resource,
                 eventID: CommandResult.eventID(of: plan.requestID), correlationID: plan.requestID)
             for result in await capture.publish([captured], from: .command, cause: context.span.context) { _ = try result.get() }
         }
@@ -69,12 +69,6 @@ final class CommandHandler: Sendable {
             finishedAt: now)
         _ = try await sink.send(result.record, parent: context.span.context)
         follower?.tell(CommandNews(result))
-    }
-
-    /// What an envelope says of a Patient that is gone; a CloudEvent names it in its subject, and has no data.
-    private static func deleted(_ id: String?, _ format: EventFormat) -> ByteSlice? {
-        guard format.cloudEvents == .off, let id else { return nil }
-        return ByteSlice(#"{"resourceType":"Patient","id":\#(JSONText(id).quoted)}"#)
     }
 
     private static func failure(_ failure: CommandRunner.Failure) -> any Error {

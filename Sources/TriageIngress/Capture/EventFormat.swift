@@ -25,7 +25,8 @@ public struct EventFormat: Sendable, Hashable {
 
     /// The record of an event, without key, topic and trace context.
     ///
-    /// A delete without a resource has null for `data`; as a CloudEvent it has no data: in binary mode a null value.
+    /// A delete without a resource has a Patient with nothing but its id for `data`, so that a receiver who isn't told the record's key
+    /// knows who it was. As a CloudEvent it has no data, in binary mode a null value: its subject names the Patient.
     ///
     /// - Parameters:
     ///   - eventID: `metadata.eventId`, whatever the event's own says.
@@ -64,7 +65,15 @@ public struct EventFormat: Sendable, Hashable {
         bytes.append("{\"type\":\"" as StaticString)
         bytes.append(type)
         bytes.append("\",\"data\":" as StaticString)
-        if let resource = event.resource { bytes.append(resource) } else { bytes.append("null" as StaticString) }
+        if let resource = event.resource {
+            bytes.append(resource)
+        } else if let id = event.resourceID?.utf8Text {
+            bytes.append("{\"resourceType\":\"Patient\",\"id\":" as StaticString)
+            bytes.append(quoted: id)
+            bytes.append("}" as StaticString)
+        } else {
+            bytes.append("null" as StaticString)
+        }
         bytes.append(",\"metadata\":{\"eventId\":" as StaticString)
         bytes.append(quoted: eventID)
         bytes.append(",\"timestamp\":" as StaticString)
