@@ -45,6 +45,8 @@ public struct Notification: Sendable, Equatable {
     public var ignored = 0
     /// The numbers of all events that are told, the ignored ones included.
     public var numbers: [Int64] = []
+    /// Of all events' resources together.
+    private var resourceBytes = 0
 
     /// One change that a notification tells of.
     public struct Event: Sendable, Equatable {
@@ -152,7 +154,7 @@ public struct Notification: Sendable, Equatable {
         for entry in entries.dropFirst() { content.append(try NotificationEntry(entry)) }
         if parsed.events.isEmpty {
             // Early drafts of the backport tell only the resources.
-            for entry in content { take(entry, number: nil, timestamp: nil) }
+            for entry in content { try take(entry, number: nil, timestamp: nil) }
         } else {
             numbers = parsed.events.compactMap(\.number)
             try join(parsed.events, content)
@@ -173,7 +175,7 @@ public struct Notification: Sendable, Equatable {
             guard let focus = event.focus else {
                 // Without content nothing more is told, unless the one entry there is says what the one event is about.
                 if told.count == 1, content.count == 1, let only = content.first {
-                    take(only, number: event.number, timestamp: event.timestamp)
+                    try take(only, number: event.number, timestamp: event.timestamp)
                 } else {
                     events.append(Event(number: event.number, timestamp: event.timestamp))
                 }
@@ -182,7 +184,7 @@ public struct Notification: Sendable, Equatable {
             let reference = FHIRReference(focus)
             if let index = places[reference?.name ?? focus]?.next(but: taken) {
                 taken[index] = true
-                take(content[index], number: event.number, timestamp: event.timestamp)
+                try take(content[index], number: event.number, timestamp: event.timestamp)
             } else if let reference, reference.type == "Patient" {
                 guard FHIRGrammar.isID(ByteSlice(reference.id)) else {
                     throw InvalidEvent(.id, at: "notificationEvent.focus.reference")
@@ -211,11 +213,17 @@ public struct Notification: Sendable, Equatable {
         }
     }
 
-    private mutating func take(_ entry: NotificationEntry, number: Int64?, timestamp: String?) {
+    /// Bytes that the resources of one body's events may have together. An entry may serve for several events, so that a short body
+    /// can tell of far more than it is long.
+    public static let maximumResourceBytes = 32 << 20
+
+    private mutating func take(_ entry: NotificationEntry, number: Int64?, timestamp: String?) throws(InvalidEvent) {
         guard var event = entry.event else {
             ignored += 1
             return
         }
+        resourceBytes += event.resource?.count ?? 0
+        guard resourceBytes <= Notification.maximumResourceBytes else { throw InvalidEvent(.tooManyEvents, at: "Bundle.entry") }
         event.number = number
         event.timestamp = timestamp ?? event.timestamp
         events.append(event)

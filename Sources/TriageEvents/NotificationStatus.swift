@@ -88,10 +88,15 @@ struct NotificationStatus {
         return kind
     }
 
+    /// The largest number of an event that is taken for one: 2⁵³ − 1, which is exact in every reader of JSON (RFC 8259 §6).
+    private static let largestNumber: Int64 = (1 << 53) - 1
+
     /// A number, which is sent as one or as a string; nil if there is none.
     private static func number(_ value: JSONValue?, at path: StaticString) throws(InvalidEvent) -> Int64? {
         guard let value else { return nil }
-        guard let number = value.integer, number >= 0 else { throw InvalidEvent(.elementType, at: path) }
+        guard let number = value.integer, (0...largestNumber).contains(number) else {
+            throw InvalidEvent(.elementType, at: path)
+        }
         return number
     }
 

@@ -35,6 +35,14 @@ public enum RequestTag {
         return nil
     }
 
+    /// Whether a resource can take a tag: its `meta`, if there is one, is an object, and `meta.tag`, if there is one, an array.
+    public static func isStampable(_ resource: JSONValue) -> Bool {
+        guard let meta = resource["meta"] else { return !has("meta", in: resource) }
+        guard meta.kind == .object else { return false }
+        guard let tags = meta["tag"] else { return !has("tag", in: meta) }
+        return tags.kind == .array
+    }
+
     /// The resource with the tag of `requestID` and with no other of this system; all other bytes stay.
     ///
     /// - Parameters:
@@ -42,18 +50,16 @@ public enum RequestTag {
     ///   - requestID: see ``isRequestID(_:)``.
     /// - Returns: nil if `meta` is no object or `meta.tag` is no array.
     public static func stamp(_ resource: ByteSlice, _ requestID: String) -> ByteSlice? {
-        guard let resource = JSONValue(resource), resource.kind == .object else { return nil }
+        guard let resource = JSONValue(resource), resource.kind == .object, isStampable(resource) else { return nil }
         let tag = #"{"system":"\#(system)","code":"\#(requestID)"}"#
         guard let meta = JSONScanner.range(of: "meta", in: resource.text) else {
-            // A null stands where an object must.
-            return has("meta", in: resource)
-                ? nil : inserting(#""meta":{"tag":[\#(tag)]}"#, intoObject: 0..<resource.text.count, of: resource)
+            return inserting(#""meta":{"tag":[\#(tag)]}"#, intoObject: 0..<resource.text.count, of: resource)
         }
-        guard let metaValue = resource["meta"], metaValue.kind == .object else { return nil }
+        guard let metaValue = resource["meta"] else { return nil }
         guard let tags = JSONScanner.range(of: "tag", in: metaValue.text) else {
-            return has("tag", in: metaValue) ? nil : inserting(#""tag":[\#(tag)]"#, intoObject: meta, of: resource)
+            return inserting(#""tag":[\#(tag)]"#, intoObject: meta, of: resource)
         }
-        guard let tagsValue = metaValue["tag"], tagsValue.kind == .array else { return nil }
+        guard let tagsValue = metaValue["tag"] else { return nil }
         var array: [UInt8] = [UInt8(ascii: "[")]
         for element in tagsValue.elements where !isOurs(element) {
             array += element.text

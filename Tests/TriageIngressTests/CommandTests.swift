@@ -68,6 +68,9 @@ private func record(
             #"{"type":"DeletePatient","data":{"resourceType":"Patient","id":"a/b"}}"#,
             #"{"type":"CreatePatient","data":{"resourceType":"Patient","gender":"x"}}"#,
             #"{"type":"CreatePatient","data":{"resourceType":"Patient"}} {}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient","meta":{"tag":{}}}}"#,
+            #"{"type":"CreatePatient","data":{"resourceType":"Patient","meta":{"tag":null}}}"#,
+            #"{"type":"UpdatePatient","data":{"resourceType":"Patient","id":"p1","meta":null}}"#,
         ])
     func whatBreaksARuleIsRefused(_ body: String) {
         guard case .invalid = make(body).refusal else {

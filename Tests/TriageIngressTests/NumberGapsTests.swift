@@ -65,6 +65,15 @@ struct NumberGapsTests {
         #expect(gaps.take(10_000 + 20_003, of: "s", at: at(9)) == .gap(20_004...30_002), "the bound itself is a gap")
     }
 
+    @Test("a time that is yet to come tells nothing")
+    func future() {
+        var gaps = NumberGaps(patience: .seconds(5))
+        #expect(gaps.take(5, of: "s", happened: at(100), at: at(0)) == .first)
+        #expect(gaps.take(6, of: "s", happened: Timestamp(nanoseconds: .max), at: at(1)) == .next)
+        #expect(gaps.take(8, of: "s", happened: at(102), at: at(2)) == .gap(7...7))
+        #expect(gaps.due(at: at(9)).map(\.after) == [at(100)], "the history is read from there")
+    }
+
     @Test("numbers that fall back begin anew if their events happened later, or, without times, if three follow one another")
     func anew() {
         var gaps = NumberGaps()

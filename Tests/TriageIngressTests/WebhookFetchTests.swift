@@ -239,6 +239,23 @@ struct WebhookFetchTests {
         #expect(world.server.asked.count == before)
     }
 
+    @Test("a gap among the largest numbers there are is asked for like any other")
+    func gapAtTheEnd() async {
+        let world = WebhookWorld()
+        let last = (1 << 53) - 1
+        world.server.answers { _ in .body(ByteSlice(Sent.patient("p1"))) }
+        for number in [last - 20, last - 5, last] {
+            #expect(await world.ask(Sent.backport("event-notification", number: number, focus: "Patient/p1")).status == .ok)
+        }
+        world.server.answers { _ in .refused }
+        world.clock.advance(by: .seconds(6))
+        await world.intake.tick()
+        let asked = world.server.asked.compactMap { query in
+            if case .events(_, let since, let until) = query { [since, until] } else { nil }
+        }
+        #expect(asked == [[Int64(last) - 19, Int64(last) - 6], [Int64(last) - 4, Int64(last) - 1]])
+    }
+
     @Test("a server without $events has its history read for a gap; one that is away is asked again")
     func gapWithoutEvents() async {
         let world = WebhookWorld()

@@ -172,9 +172,37 @@ struct WebhookRouteTests {
         let all = (1...1001).map { (number: $0, method: "DELETE", id: "p\($0)", resource: nil as String?) }
         let answer = await world.ask(Sent.aidbox(all))
         #expect(answer.status == .contentTooLarge && outcome(answer).code == "too-long" && world.published == 0)
-        #expect(outcome(answer).text == "more than 1000 events in one body: have the server send fewer at a time")
+        #expect(
+            outcome(answer).text
+                == "more than 1000 events or 32 MiB of resources in one body: have the server send fewer at a time")
         #expect(world.counted("refused") == 1)
         #expect(await world.ask(Sent.aidbox(Array(all.dropLast()))).status == .ok && world.published == 1000)
+    }
+
+    @Test("one resource that serves for many events is told as long as all of them together have 32 MiB")
+    func amplified() async {
+        let world = WebhookWorld()
+        let long = Sent.patient("p1", version: nil).replacing(WebhookWorld.marker, with: String(repeating: "x", count: 900_000))
+        func body(_ events: Int) -> String {
+            let told = (1...events).map { #"{"eventNumber":\#($0),"focus":{"reference":"Patient/p1"}}"# }
+            return Sent.aidbox([(1, "PUT", "p1", long)]).replacing(
+                #"[{"eventNumber":1,"timestamp":"2026-01-01T00:00:01Z","focus":{"reference":"Patient/p1"}}]"#,
+                with: "[\(told.joined(separator: ","))]")
+        }
+        #expect(await world.ask(body(3)).status == .ok && world.published == 3)
+        let answer = await world.ask(body(40))
+        #expect(answer.status == .contentTooLarge && outcome(answer).code == "too-long" && world.published == 3)
+    }
+
+    @Test(
+        "numbers beyond what JSON says exactly are refused, also as strings",
+        arguments: ["9007199254740992", "9223372036854775807"])
+    func hugeNumbers(_ number: String) async {
+        let world = WebhookWorld()
+        let sent = Sent.backport("event-notification", number: 7, focus: "Patient/p1").replacing("\"7\"", with: "\"\(number)\"")
+        #expect(await world.ask(sent).status == .badRequest)
+        #expect(
+            await world.ask(Sent.aidbox([(7, "DELETE", "p1", nil)]).replacing(":7,", with: ":\(number),")).status == .badRequest)
     }
 
     @Test("the path of a rest-hook names the resource that comes, or was deleted")

@@ -13,6 +13,7 @@ final class CaptureOutlet: Sendable {
 
     /// A producer that connects in the background.
     ///
+    /// Up to 128 MiB of records wait for the brokers (`queue.buffering.max.kbytes`, unless `-X` sets that).
     /// Records wait at most 1 ms (`linger.ms`, unless `-X` sets that) for others to share a batch with.
     ///
     /// - Parameter timeout: how long the brokers may take to acknowledge a record before it counts as lost, so that whoever waits for
@@ -32,6 +33,8 @@ final class CaptureOutlet: Sendable {
         if !["linger.ms", "queue.buffering.max.ms"].contains(where: { kafka.additional[$0] != nil }) {
             kafka.additional["linger.ms"] = "1"
         }
+        // A request is answered when its events are acknowledged, and 503 when there is no room: librdkafka's 1 GiB would only be memory.
+        if kafka.additional["queue.buffering.max.kbytes"] == nil { kafka.additional["queue.buffering.max.kbytes"] = "131072" }
         sink = TracedSink(
             producer: try telemetry.producer(kafka, splitsBatches: true, log: logger.kafkaLog), tracer: telemetry.tracer,
             meter: telemetry.meter, clientID: kafka.clientID)

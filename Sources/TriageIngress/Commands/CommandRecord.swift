@@ -55,6 +55,10 @@ public struct CommandRecord: Sendable {
         let value = ByteSlice(bytes)
         let event: PatientEvent
         do throws(InvalidEvent) { event = try decoder.decode(command: value) } catch { throw .invalid(error) }
+        // Whoever carries it out couldn't say in the Patient which command it was.
+        guard action == .deleted || JSONValue(checked: resource).map(RequestTag.isStampable) ?? false else {
+            throw .invalid(InvalidEvent(.elementType, at: "data.meta"))
+        }
         self.action = action
         self.requestID = id
         record = OutboundRecord(

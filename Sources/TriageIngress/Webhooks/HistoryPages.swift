@@ -51,9 +51,14 @@ struct HistoryCursor: Sendable {
         return entry.id.map { atTime.contains($0) || timeless.contains($0) } ?? false
     }
 
-    /// A change has been dealt with.
-    mutating func pass(_ entry: HistoryEntry) {
-        guard let time = entry.time, let text = entry.text else {
+    /// How far ahead of this machine's clock a server's may be: offsets from UTC reach 14 h (FHIR R4 §2.24.0.1, `instant`), and a clock
+    /// may be set to local time as if it were UTC.
+    static let tolerance: Duration = .seconds(15 * 3600)
+
+    /// A change has been dealt with. One whose time is yet to come doesn't move the place: nothing that happens until then would be
+    /// asked for.
+    mutating func pass(_ entry: HistoryEntry, at now: Timestamp) {
+        guard let time = entry.time, let text = entry.text, time <= now + HistoryCursor.tolerance else {
             if let id = entry.id { timeless.insert(id) }
             return
         }

@@ -148,6 +148,7 @@ actor HistoryReader {
     /// Adds what isn't known to what is to be published, and moves the cursor on; false if not all found room.
     private func take(_ entries: [HistoryEntry], for intake: WebhookIntake, _ place: inout HistoryCursor) -> Bool {
         var bytes = pending.reduce(0) { $0 + $1.bytes }
+        let now = intake.tracer.clock.now()
         for entry in entries {
             if let event = entry.event, entry.id.map({ !known.contains($0) }) ?? true {
                 guard pending.count < HistoryReader.maximumPending, bytes <= HistoryReader.maximumPendingBytes else {
@@ -166,7 +167,7 @@ actor HistoryReader {
                     refuse([text], for: intake)
                 }
             }
-            place.pass(entry)
+            place.pass(entry, at: now)
         }
         return true
     }

@@ -96,6 +96,8 @@ public struct NumberGaps: Sendable {
         uses += 1
         // None is below 0, so that no difference overflows.
         let number = max(0, number)
+        // A time that is yet to come would hide all that happens until then.
+        let happened = happened.flatMap { $0 <= now + HistoryCursor.tolerance ? $0 : nil }
         guard var known = subscriptions[subscription] else {
             begin(subscription, after: number, happened: happened)
             return .first

@@ -17,6 +17,8 @@ public struct RequestAttribution: Sendable {
     public let capacity: Int
     /// How long after the last news of it a command may be what deleted its Patient.
     public static let window: Duration = .seconds(600)
+    /// Tags of one resource that are looked at.
+    public static let maximumTags = 50
 
     private struct Write {
         var patient: String?
@@ -55,12 +57,16 @@ public struct RequestAttribution: Sendable {
 
     /// The request that wrote this version of a resource; nil if none of its tags speaks of it.
     ///
+    /// Only the first ``maximumTags`` tags are looked at.
+    ///
     /// - Parameter version: `meta.versionId`; without one every tag counts.
     public mutating func request(in resource: JSONValue, version: String?) -> String? {
         guard let tags = resource["meta"]?["tag"] else { return nil }
         let patient = resource["id"]?.string
         var found: String?
-        for tag in tags.elements where tag["system"]?.stringBytes?.elementsEqual(RequestTag.system.utf8) == true {
+        // The server's own are few; who sends thousands would have all others forgotten.
+        for tag in tags.elements.prefix(RequestAttribution.maximumTags)
+        where tag["system"]?.stringBytes?.elementsEqual(RequestTag.system.utf8) == true {
             guard let code = tag["code"]?.stringBytes, RequestTag.isRequestID(code), let request = code.utf8Text else { continue }
             if speaks(request, of: version, patient) { found = request }
         }

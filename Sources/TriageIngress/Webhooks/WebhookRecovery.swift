@@ -93,7 +93,9 @@ extension WebhookIntake {
         if !recovery.gap.isJump, let id = SubscriptionName.id(of: recovery.gap.subscription) {
             asking: while true {
                 let numbers = recovery.gap.numbers
-                let last = min(numbers.upperBound, numbers.lowerBound + WebhookIntake.portion - 1)
+                // By the distance: no sum of numbers from outside.
+                let rest = numbers.upperBound - numbers.lowerBound
+                let last = rest < WebhookIntake.portion ? numbers.upperBound : numbers.lowerBound + (WebhookIntake.portion - 1)
                 switch await source.ask(.events(subscription: id, since: numbers.lowerBound, until: last), parent: nil) {
                 case .unavailable: return false
                 case .body(let body):

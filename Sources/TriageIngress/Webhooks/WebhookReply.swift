@@ -28,10 +28,12 @@ struct WebhookReply: Sendable, Equatable {
     static let tooLarge = WebhookReply(
         status: .contentTooLarge, outcome: OperationOutcome(.tooLong, "a resource is larger than Kafka takes"))
 
-    /// More events in one body than ``WebhookIntake/maximumEvents``, or CloudEvents than ``CloudEventHTTP/maximumBatch``.
+    /// More events in one body than ``WebhookIntake/maximumEvents``, or CloudEvents than ``CloudEventHTTP/maximumBatch``, or more bytes of
+    /// resources than `Notification.maximumResourceBytes`.
     static let tooMany = WebhookReply(
         status: .contentTooLarge,
-        outcome: OperationOutcome(.tooLong, "more than 1000 events in one body: have the server send fewer at a time"))
+        outcome: OperationOutcome(
+            .tooLong, "more than 1000 events or 32 MiB of resources in one body: have the server send fewer at a time"))
 
     /// A single Patient, or all that one bundle has fetched.
     static let fetchedTooLarge = WebhookReply(

@@ -96,7 +96,7 @@ extension WebhookIntake {
         if takesCloudEvents, WebhookIntake.carriesCloudEvents(request.headers) {
             return await answerCloudEvents(request, span: template, caller: caller)
         }
-        guard request.body.allSatisfy({ $0 <= 0x20 }) || WebhookMedia.isFHIR(request.headers) else {
+        guard WebhookIntake.isBlank(request.body) || WebhookMedia.isFHIR(request.headers) else {
             return end(begin(template, request, caller: caller, traceID: nil), .mediaType)
         }
         let understood: Understood
@@ -121,11 +121,16 @@ extension WebhookIntake {
         return end(step, reply ?? .overloaded)
     }
 
+    /// Whether there is nothing but JSON's white space (RFC 8259 §2).
+    private static func isBlank(_ body: ByteSlice) -> Bool {
+        body.allSatisfy { $0 == 0x20 || $0 == 0x09 || $0 == 0x0A || $0 == 0x0D }
+    }
+
     /// Reads a body, and validates it as far as nothing has to be fetched.
     private func understood(
         _ body: ByteSlice, _ understand: (JSONValue?) throws(InvalidEvent) -> Notification
     ) throws(InvalidEvent) -> Understood {
-        let isEmpty = body.allSatisfy { $0 <= 0x20 }
+        let isEmpty = WebhookIntake.isBlank(body)
         if !isEmpty { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkUniqueNames(body) } }
         let notification = try understand(isEmpty ? nil : JSONValue(checked: body))
         guard !notification.events.isEmpty, !notification.events.contains(where: \.needsResource) else {
