@@ -7,7 +7,7 @@ internal import TriageTelemetry
 
 /// Carries out the commands of `fhir.commands`, with order, retries and dead letters as events have them.
 struct CommandPart: ServicePart {
-    private let processor: Processor
+    let processor: Processor
     private let connection: FHIRConnection
 
     /// A part that hasn't connected to anything yet.

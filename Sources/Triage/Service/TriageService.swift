@@ -28,6 +28,7 @@ public final class TriageService: Service, Sendable {
     /// Whether requests are taken in.
     private let listens: Bool
     private let events: Processor?
+    private let commands: CommandPart?
     private let changeData: ChangeDataPart?
     private let outlet: CaptureOutlet?
     private let onListening: @Sendable (Listener, Int) -> Void
@@ -78,10 +79,12 @@ public final class TriageService: Service, Sendable {
         let follower = CommandFollower(configuration, logger: logger)
         if let follower { parts.append(follower) }
         if let commands = configuration.commands, let fhir = configuration.fhir {
-            parts.append(
-                try CommandPart(
-                    commands, on: fhir, configuration, outlet: shared(), follower: follower, telemetry: telemetry, logger: logger)
-            )
+            let part = try CommandPart(
+                commands, on: fhir, configuration, outlet: shared(), follower: follower, telemetry: telemetry, logger: logger)
+            self.commands = part
+            parts.append(part)
+        } else {
+            self.commands = nil
         }
         var routes: [any IngressRoute] = []
         var upkeep: @Sendable () -> Void = {}
@@ -115,8 +118,10 @@ public final class TriageService: Service, Sendable {
         self.outlet = outlet
     }
 
-    /// What the event processor has done so far; that of change data where no events are handled.
-    public var summary: EngineSummary { (events ?? changeData?.processor)?.summary ?? EngineSummary() }
+    /// What has been done so far with events, commands and change data together.
+    public var summary: EngineSummary {
+        [events, commands?.processor, changeData?.processor].compactMap { $0?.summary }.reduce(EngineSummary(), +)
+    }
 
     /// Asks all parts to finish what is under way and end; returns at once.
     public func stop() {

@@ -94,7 +94,7 @@ extension ConfigurationLoader {
             delivery.rate = number == 0 ? nil : number
         }
         delivery.signatureKey = try secretBytes("deliver-signature-key-file", atLeast: 32)
-        delivery.caFile = try readableFile("deliver-ca-file")
+        delivery.caFile = try certificatesFile("deliver-ca-file")
         delivery.token = try secret("deliver-token-file")
         if let mode = text("deliver-cloud-events") {
             guard let known = CloudEventMode(rawValue: mode) else {

@@ -80,7 +80,7 @@ extension ConfigurationLoader {
             }
             fhir.authorization = .basic(user: user, password: password)
         }
-        fhir.caFile = try readableFile("fhir-ca-file")
+        fhir.caFile = try certificatesFile("fhir-ca-file")
         if let timeout = try duration("fhir-timeout") {
             guard timeout > .zero else {
                 throw ConfigurationError(key: "fhir-timeout", value: text("fhir-timeout") ?? "", expected: "more than 0")

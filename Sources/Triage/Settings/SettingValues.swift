@@ -46,4 +46,14 @@ extension ConfigurationLoader {
         }
         return path
     }
+
+    /// A file with certificates in PEM (RFC 7468 §5), as libcurl wants authorities: found out before the first call fails by it.
+    func certificatesFile(_ key: String) throws(ConfigurationError) -> String? {
+        guard let path = try readableFile(key) else { return nil }
+        let text = FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) } ?? ""
+        guard text.contains("-----BEGIN CERTIFICATE-----") || text.contains("-----BEGIN TRUSTED CERTIFICATE-----") else {
+            throw ConfigurationError(key: key, value: path, expected: "a PEM file with at least one certificate")
+        }
+        return path
+    }
 }

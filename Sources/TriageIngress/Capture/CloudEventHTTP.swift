@@ -59,7 +59,12 @@ public enum CloudEventHTTP {
     ) throws(InvalidEvent) -> CapturedEvent {
         // What stood in a string wasn't looked into with what is around it.
         if let data = cloud.data, JSONValue(value)?["data"]?.kind != .object { try decoder.checkUniqueNames(data) }
-        return CapturedEvent(try decoder.decode(cloudEvent: cloud, value, topicAction: action))
+        let captured = CapturedEvent(try decoder.decode(cloudEvent: cloud, value, topicAction: action))
+        // A CloudEvent in a CloudEvent: consumers look for the resource in the outer one's data.
+        if let data = cloud.data.flatMap({ JSONValue($0) }), data["specversion"] != nil, data["resourceType"] == nil {
+            throw InvalidEvent(.cloudEvent, at: "data")
+        }
+        return captured
     }
 
     /// The header fields and the body that carry an event.

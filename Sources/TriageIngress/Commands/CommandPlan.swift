@@ -123,14 +123,21 @@ public struct CommandPlan: Sendable {
             // Our own first try may be what changed the version.
             return answer.status == 409 || answer.status == 412 ? .next(.look) : failure(answer)
         case .delete:
-            return answer.isSuccess || answer.status == 404 || answer.status == 410
-                ? .done(.deleted, id: resourceID, version: answer.versionID) : failure(answer)
+            // Gone before, says a FHIR server; a page that says so comes from elsewhere, where no Patient ever was.
+            if answer.status == 404 || answer.status == 410, answer.isEmpty || answer.resource()?["resourceType"] != nil {
+                return .done(.deleted, id: resourceID, version: answer.versionID)
+            }
+            return answer.isSuccess ? done(.deleted, answer) : failure(answer)
         case .look: return verdict(ofLook: answer, refused: refused)
         }
     }
 
     private func verdict(ofLook answer: FHIRAnswer, refused: RefusedUpdate?) -> Verdict {
         let resource = answer.isSuccess ? answer.resource() : nil
+        if answer.isSuccess {
+            guard let resource, resource["resourceType"]?.says("Patient") == true else { return CommandPlan.noAnswer }
+            guard resource["id"]?.string == resourceID else { return CommandPlan.otherResource }
+        }
         let current = answer.versionID ?? resource?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id)
         if let resource, RequestTag.requestID(in: resource) == requestID {
             // Who sees its own first version made the Patient.
@@ -150,10 +157,25 @@ public struct CommandPlan: Sendable {
         .failed(answer.errorClass ?? .persistent, answer.code, retryAt: answer.retryAt)
     }
 
+    /// A 2xx that no FHIR server gives: the page of a proxy or of a sign-on. The command may not have been carried out.
+    private static let noAnswer = Verdict.failed(.transient, "no_fhir_answer", retryAt: nil)
+    /// The answer is about another Patient than was asked for.
+    private static let otherResource = Verdict.failed(.transient, "other_resource", retryAt: nil)
+
+    /// What a server answers that has done it: nothing, the Patient, or an OperationOutcome (FHIR R4 §3.1.0.1.9, `Prefer`); one that has
+    /// created a Patient says where (§3.1.0.8).
     private func done(_ action: ChangeAction, _ answer: FHIRAnswer) -> Verdict {
-        let body = answer.resourceID == nil || answer.versionID == nil ? answer.resource() : nil
+        let body = answer.isEmpty ? nil : answer.resource()
         let patient = body?["resourceType"]?.says("Patient") == true ? body : nil
-        let id = resourceID ?? answer.resourceID ?? patient?["id"]?.string.flatMap(CommandPlan.id)
+        guard answer.isEmpty || patient != nil || body?["resourceType"]?.says("OperationOutcome") == true else {
+            return CommandPlan.noAnswer
+        }
+        let told = patient?["id"]?.string.flatMap(CommandPlan.id)
+        if let resourceID, [answer.resourceID, told].contains(where: { $0 != nil && $0 != resourceID }) {
+            return CommandPlan.otherResource
+        }
+        let id = resourceID ?? answer.resourceID ?? told
+        if id == nil, answer.status == 201 { return CommandPlan.noAnswer }
         return .done(
             action, id: id, version: answer.versionID ?? patient?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id))
     }

@@ -27,6 +27,8 @@ public struct FHIRAnswer: Sendable {
         retryAt = answer.header("retry-after").flatMap { RetryAfter.time($0, now: now) }
     }
 
+    /// Whether there is no body.
+    public var isEmpty: Bool { body.allSatisfy { $0 <= 0x20 } }
     /// Whether it was done.
     public var isSuccess: Bool { (200...299).contains(status) }
     /// The class of failure; nil if it was done.

@@ -103,6 +103,8 @@ public final class WebhookIntake: Sendable {
         let action = event.action ?? .updated
         var captured = CapturedEvent(action, resourceID: event.patientID, resource: event.resource, timestamp: event.timestamp)
         if let resource = event.resource {
+            // What is notified was looked into as a whole.
+            if isHistory { try decoders.with { (decoder) throws(InvalidEvent) in try decoder.checkUniqueNames(resource) } }
             let decoded = try decoders.with { (decoder) throws(InvalidEvent) in
                 try decoder.decode(value: resource, key: event.patientID, topicAction: action)
             }

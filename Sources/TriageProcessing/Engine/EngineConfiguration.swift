@@ -101,6 +101,26 @@ public struct EngineSummary: Sendable, Hashable {
 
     /// Nothing done.
     public init() {}
+
+    /// What two engines of one process have done together.
+    public static func + (left: EngineSummary, right: EngineSummary) -> EngineSummary {
+        var sum = left
+        sum.consumed += right.consumed
+        sum.completed += right.completed
+        sum.retries += right.retries
+        sum.parked += right.parked
+        sum.deadLettered += right.deadLettered
+        sum.deferred += right.deferred
+        sum.skipped += right.skipped
+        sum.deduplicated += right.deduplicated
+        sum.duplicates += right.duplicates
+        sum.produceFailures += right.produceFailures
+        if let first = right.firstRecord, sum.firstRecord.map({ first < $0 }) ?? true {
+            sum.firstRecord = first
+            sum.cpuSecondsAtFirstRecord = right.cpuSecondsAtFirstRecord
+        }
+        return sum
+    }
 }
 
 /// Why the engine ended by itself.
