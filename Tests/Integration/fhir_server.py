@@ -3,8 +3,10 @@
 import http.server
 import json
 import pathlib
+import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -95,13 +97,40 @@ class FHIRServer:
         return self.call("GET", f"Patient?{query}&_summary=count")[2]["total"]
 
 
+class Delivered:
+    """A request that a receiver took: `at` is when it had come whole, `peer` the port of the connection that it came on."""
+
+    def __init__(self, request, body):
+        self.at = time.time()
+        self.method = request.command
+        self.target = request.path
+        self.peer = request.client_address[1]
+        self.headers = {name.lower(): value for name, value in request.headers.items()}
+        self.body = body
+
+
 class Receiver:
-    """Takes what is delivered and keeps it; answers by `script`, a list of (status, headers), then 200."""
+    """Takes what is delivered and keeps it; answers by `script`, then 200.
+
+    The script is a list of (status, headers); bytes are sent as they are and end the connection, so CUT ends it without an answer, and HANG
+    never answers. `go_down` closes its port, `come_up` opens the same one again.
+    """
+
+    CUT, HANG = b"", None
 
     def __init__(self):
         self.requests = []
         self.script = []
         self.lock = threading.Lock()
+        self.ended = threading.Event()
+        self.connections = set()
+        self.accepted = 0
+        self.port = 0
+        self.server = None
+        self.come_up()
+        self.url = f"http://127.0.0.1:{self.port}/events"
+
+    def come_up(self):
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -110,26 +139,74 @@ class Receiver:
             def log_message(self, *_):
                 pass
 
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            def setup(self):
+                super().setup()
                 with receiver.lock:
-                    receiver.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                    status, headers = receiver.script.pop(0) if receiver.script else (200, {})
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                    receiver.accepted += 1
+                    receiver.connections.add(self.connection)
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/events"
+            def finish(self):
+                with receiver.lock:
+                    receiver.connections.discard(self.connection)
+                super().finish()
+
+            def do_POST(self):
+                receiver.serve(self)
+
+            do_GET = do_HEAD = do_PUT = do_POST
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                """A connection that we cut, or that the sender gave up: what the test is about."""
+
+        self.server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
-    def close(self):
+    def serve(self, request):
+        body = request.rfile.read(int(request.headers.get("Content-Length", "0")))
+        with self.lock:
+            self.requests.append(Delivered(request, body))
+            answer = self.script.pop(0) if self.script else (200, {})
+        if answer is self.HANG:
+            self.ended.wait(600)
+        if answer is self.HANG or isinstance(answer, bytes):
+            request.close_connection = True
+            request.wfile.write(answer or b"")
+            return
+        status, headers = answer
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    def go_down(self):
+        """Nobody listens any more, and connections that were open are cut."""
+        if self.server is None:
+            return
         self.server.shutdown()
         self.server.server_close()
+        self.server = None
+        with self.lock:
+            connections = list(self.connections)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
-    def taken(self):
+    def close(self):
+        self.ended.set()
+        self.go_down()
+
+    def delivered(self):
+        """Each request, in the order in which they came."""
         with self.lock:
             return list(self.requests)
+
+    def taken(self):
+        """Header fields and body of each request."""
+        return [(request.headers, request.body) for request in self.delivered()]

@@ -16,6 +16,7 @@ import check_change_data
 import check_commands
 import check_crash
 import check_dashboards
+import check_delivery
 import check_faults
 import check_demo
 import check_ingress
@@ -59,6 +60,7 @@ GROUPS = {
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
+    "delivery": check_delivery.delivery,
     "change-data": check_change_data.change_data,
     "ingress": check_ingress.ingress,
     "ingress-tls": check_ingress.ingress_tls,
