@@ -78,6 +78,15 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Whatever answer doesn't come is tried again, an answer of too many fields as well; a call that can't be made is not")
+    func noAnswer() {
+        let retried: [HTTPCallError.Code] = [
+            .nameNotResolved, .connectionFailed, .connectionLost, .timeout, .tls, .invalidAnswer, .answerTooLarge,
+        ]
+        for code in retried { #expect(DeliveryRequest.failure(HTTPCallError(code)) is RetryableError, "\(code)") }
+        #expect(DeliveryRequest.failure(HTTPCallError(.invalidCall)) is RejectedError)
+    }
+
     @Test("A network error is tried again, with the same key; spans count the resends and tell neither path nor query")
     func transient() async throws {
         let receiver = StubReceiver([.failure(HTTPCallError(.connectionFailed)), .success(HTTPAnswer(status: 429))])

@@ -77,7 +77,10 @@ struct DeliveryRequest: Sendable {
     }
 
     /// The failure that no answer is: transient, unless the call itself can't be made.
+    ///
+    /// Header fields beyond every measure are the receiver's doing or its gateway's, too, and say nothing against the event.
     static func failure(_ error: HTTPCallError) -> any Error {
-        error.isTransient ? RetryableError(SafeText(error.code)) : RejectedError(SafeText(error.code))
+        let isTransient = error.isTransient || error.code == .answerTooLarge
+        return isTransient ? RetryableError(SafeText(error.code)) : RejectedError(SafeText(error.code))
     }
 }
