@@ -229,13 +229,16 @@ def cut(report, world):
 
 
 def odd(report, world):
-    """What is no HTTP, an interim answer whose fields aren't the answer's, and an answer that is longer than anybody reads."""
+    """What is no HTTP, an interim answer whose fields aren't the answer's, one that is cut short, too many fields, and a body longer than
+    anybody reads."""
     world.publish("odd", envelope("odd"), script=[
         b"SSH-2.0-OpenSSH_9.2\r\n" * 3,
         b"HTTP/1.1 103 Early Hints\r\nRetry-After: 3600\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"X-Filler: %s\r\n" % (b"x" * 990) * 100 + b"\r\n",
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000])
-    found = world.requests("odd", 3)
-    report.equal("odd answers: attempts", [request.headers["triage-attempt"] for request in found], ["1", "2", "3"])
+    found = world.requests("odd", 5)
+    report.equal("odd answers: attempts", [request.headers["triage-attempt"] for request in found], ["1", "2", "3", "4", "5"])
 
 
 def hanging(report, world):
@@ -292,7 +295,7 @@ def every_request(report, world):
         {("POST", f"/events?code={QUERY}", f"Bearer {TOKEN}")})
     # One that was answered with 2xx or finally refused doesn't come again.
     counts = {"waited": 4, "flat": 1, "bare": 1, "refused": 1, "redirected-302": 1, "redirected-307": 1, "redirected-308": 1, "buried": 2,
-              "given-up": 3, "cut": 3, "odd": 3, "hanging": 2, "away": 1}
+              "given-up": 3, "cut": 3, "odd": 5, "hanging": 2, "away": 1}
     report.equal("requests by Patient", {name: len(world.delivered(name)) for name in counts}, counts)
     report.equal("and no others", len(found), sum(counts.values()))
 
@@ -340,9 +343,10 @@ def spans(report, world, forest, times):
         {("POST", "127.0.0.1", world.receiver.port, origin)})
     report.none("spans that aren't under an attempt", [
         span for span in deliveries if (forest.parent(span) or {}).get("name") != "attempt"])
+    lost, large = (None, "connection_lost", "ERROR"), (None, "answer_too_large", "ERROR")
     for identifier, codes in (("redirected-302", [(302, None, "UNSET")]), ("refused", [(404, "404", "ERROR")]),
-                              ("cut", [(None, "connection_lost", "ERROR"), (200, None, "UNSET")]),
-                              ("odd", [(None, "invalid_answer", "ERROR"), (503, "503", "ERROR"), (202, None, "UNSET")]),
+                              ("cut", [lost, (200, None, "UNSET")]),
+                              ("odd", [(None, "invalid_answer", "ERROR"), (503, "503", "ERROR"), lost, large, (202, None, "UNSET")]),
                               ("hanging", [(None, "timeout", "ERROR"), (200, None, "UNSET")])):
         report.equal(f"{identifier}: answers", [
             (span["attributes"].get("http.response.status_code"), span["attributes"].get("error.type"), span["status"]["code"])
