@@ -49,6 +49,9 @@ struct ChangeDataCaptureTests {
             let event = try events(value, headers: outbox)[0]
             #expect(event.eventID == "out-1" && event.action == .created && event.resource == ByteSlice(patient))
         }
+        #expect(throws: InvalidEvent.self) {
+            try events(#"{"op":"c","after":{"resourceType":"Patient","id":"p1","id":"p2"}}"#)
+        }
         let envelope = #"{"type":"PatientUpdated","data":\#(patient),"metadata":{"eventId":"e","correlationId":"c"}}"#
         let own = try events(envelope, headers: outbox)[0]
         #expect(own.eventID == "e" && own.correlationID == "c")

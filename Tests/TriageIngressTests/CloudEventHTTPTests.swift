@@ -39,6 +39,17 @@ struct CloudEventHTTPTests {
         #expect(deleted?.first?.action == .deleted && deleted?.first?.resourceID == ByteSlice("p3"))
     }
 
+    @Test("an event within an event is none that a consumer would understand")
+    func nested() throws {
+        let inner = #"{"specversion":"1.0","id":"b","source":"s","type":"PatientUpdated","data":\#(patient)}"#
+        let outer = #"{"specversion":"1.0","id":"a","source":"s","type":"PatientUpdated","data":\#(inner)}"#
+        #expect(throws: InvalidEvent.self) {
+            try CloudEventHTTP.events(
+                header: { $0 == "content-type" ? CloudEvent.structuredType : nil }, body: ByteSlice(outer),
+                decoder: EventDecoder())
+        }
+    }
+
     @Test("one broken event refuses the batch")
     func broken() throws {
         let type = ["content-type": "application/cloudevents-batch+json"]

@@ -185,6 +185,42 @@ struct CommandRunnerTests {
         #expect(next.action == .updated && next.versionID == "2")
     }
 
+    @Test("A 2xx that no FHIR server gives, or that is about another Patient, isn't taken for done; nor is a page that says 404")
+    func foreignAnswers() async throws {
+        func answer(_ status: Int, _ body: String, _ headers: [(name: String, value: String)] = []) -> HTTPAnswer {
+            HTTPAnswer(status: status, headers: headers, body: ByteSlice(body))
+        }
+        let page = "<html><body>Sign in</body></html>"
+        let other = #"{"resourceType":"Patient","id":"other"}"#
+        let data = #"{"resourceType":"Patient","id":"p0","meta":{"versionId":"1"}}"#
+        let unversioned = #"{"resourceType":"Patient","id":"p0"}"#
+        let cases: [(type: String, data: String, answers: [HTTPAnswer], code: String?)] = [
+            ("CreatePatient", patient, [answer(201, page)], "transient no_fhir_answer"),
+            ("CreatePatient", patient, [answer(200, #"{"resourceType":"Observation","id":"o"}"#)], "transient no_fhir_answer"),
+            ("CreatePatient", patient, [answer(201, "")], "transient no_fhir_answer"),
+            ("CreatePatient", patient, [answer(201, "", [("location", "http://s/Patient/p0/_history/1")])], nil),
+            ("CreatePatient", patient, [answer(201, other)], nil),
+            ("UpdatePatient", data, [answer(200, page)], "transient no_fhir_answer"),
+            ("UpdatePatient", data, [answer(200, other)], "transient other_resource"),
+            (
+                "UpdatePatient", data, [answer(200, "", [("location", "http://s/Patient/other/_history/3")])],
+                "transient other_resource"
+            ),
+            ("UpdatePatient", data, [answer(200, "")], nil),
+            ("UpdatePatient", data, [answer(200, #"{"resourceType":"OperationOutcome"}"#)], nil),
+            ("UpdatePatient", unversioned, [answer(200, "[]")], "transient no_fhir_answer"),
+            ("UpdatePatient", unversioned, [answer(200, other)], "transient other_resource"),
+            ("DeletePatient", data, [answer(200, page)], "transient no_fhir_answer"),
+            ("DeletePatient", data, [answer(404, page)], "persistent http_404"),
+            ("DeletePatient", data, [answer(404, #"{"resourceType":"OperationOutcome"}"#)], nil),
+            ("DeletePatient", data, [answer(204, "")], nil),
+        ]
+        for (index, one) in cases.enumerated() {
+            server.state.withLock { $0.planted = one.answers }
+            #expect(await code(try plan(one.type, one.data)) == one.code, "\(index)")
+        }
+    }
+
     @Test("A delete of what is gone is done; an update of it fails for good")
     func deletes() async throws {
         let data = #"{"resourceType":"Patient","id":"p0"}"#

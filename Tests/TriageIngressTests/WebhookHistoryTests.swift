@@ -113,17 +113,19 @@ struct WebhookHistoryTests {
     @Test("a malformed entry is counted and told once, and doesn't hold the others up")
     func malformed() async throws {
         let world = WebhookWorld { $0.historyInterval = .seconds(1) }
-        let text = try #require(Sent.history([("POST", "p1", 1, 1), ("PUT", "p2", 2, 2), ("PUT", "p3", 2, 3)]).utf8Text)
+        let all = [("POST", "p1", 1, 1), ("PUT", "p2", 2, 2), ("PUT", "p3", 2, 3), ("PUT", "p5", 2, 4)]
+        let text = try #require(Sent.history(all).utf8Text)
         let broken = text.replacing(#""method":"PUT","url":"Patient/p2""#, with: #""method":"PARTY","url":"Patient/p2""#)
             .replacing(#""id":"p3","meta""#, with: #""id":"p3","birthDate":"x","meta""#)
+            .replacing(#""id":"p5","meta""#, with: #""id":"p5","id":"p6","meta""#)
         world.server.answers { _ in .body(ByteSlice(broken)) }
         for _ in 0..<3 {
             world.clock.advance(by: .seconds(1))
             await world.intake.tick()
         }
         #expect(await world.ask("", type: nil).status == .ok)
-        #expect(world.published == 1 && world.counted("refused") == 2)
-        #expect(world.notices.all == [.entriesRefused(1), .entriesRefused(1)])
+        #expect(world.published == 1 && world.counted("refused") == 3)
+        #expect(world.notices.all == [.entriesRefused(1), .entriesRefused(1), .entriesRefused(1)])
         // A page of nothing but bad entries isn't the end.
         let bad = #"{"resourceType":"Bundle","type":"history","link":[{"relation":"next","url":"n"}],"entry":[7]}"#
         world.server.answers { query in

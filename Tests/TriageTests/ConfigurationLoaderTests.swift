@@ -10,6 +10,17 @@ struct ConfigurationLoaderTests {
         try await ConfigurationLoader(flags: flags, environment: environment, file: file).configuration()
     }
 
+    @Test("A file of authorities without a certificate is refused before anything connects")
+    func authorities() async {
+        for (environment, key) in [
+            (["TRIAGE_FHIR_SERVER": "https://fhir.test", "TRIAGE_FHIR_CA_FILE": "/etc/passwd"], "fhir-ca-file"),
+            (["TRIAGE_DELIVER_TO": "https://receiver.test", "TRIAGE_DELIVER_CA_FILE": "/etc/passwd"], "deliver-ca-file"),
+        ] {
+            let error = await refusal { _ = try await load(environment: environment) }
+            #expect(error?.key == key && error?.expected == "a PEM file with at least one certificate")
+        }
+    }
+
     @Test("Nothing said: the defaults")
     func defaults() async throws {
         let configuration = try await load()

@@ -17,7 +17,6 @@ public enum ChangeDataCapture {
         of event: PatientEvent, in record: Record, from origin: RecordPosition, decoder: EventDecoder
     ) throws(InvalidEvent) -> [CapturedEvent] {
         // What is told twice, whoever reads the event may read as the other one of the two.
-        if let value = event.value { try decoder.checkUniqueNames(value) }
         if let resource = event.resource { try decoder.checkUniqueNames(resource) }
         let time = record.timestamp?.iso8601
         if event.form == .notification, let value = event.value, let root = JSONValue(value) {

@@ -11,7 +11,8 @@ enum CommandFailure {
     ]
     private static let codes: Set<String> = Set(
         HTTPCallError.Code.allCases.map(\.rawValue) + CommandPlan.Refusal.allCases.map(\.rawValue)
-            + InvalidEvent.Rule.allCases.map(\.rawValue) + [CommandRunner.contended.description])
+            + InvalidEvent.Rule.allCases.map(\.rawValue)
+            + [CommandRunner.contended, CommandPlan.noFHIRAnswer, CommandPlan.otherResource].map(\.description))
 
     /// The type of the error and its code, `RejectedError http_422_business-rule`; `_OTHER` stands for a type that isn't known, and a
     /// code that isn't is left out.

@@ -135,8 +135,10 @@ public struct CommandPlan: Sendable {
     private func verdict(ofLook answer: FHIRAnswer, refused: RefusedUpdate?) -> Verdict {
         let resource = answer.isSuccess ? answer.resource() : nil
         if answer.isSuccess {
-            guard let resource, resource["resourceType"]?.says("Patient") == true else { return CommandPlan.noAnswer }
-            guard resource["id"]?.string == resourceID else { return CommandPlan.otherResource }
+            guard let resource, resource["resourceType"]?.says("Patient") == true else {
+                return CommandPlan.failure(CommandPlan.noFHIRAnswer)
+            }
+            if let id = resource["id"], id.string != resourceID { return CommandPlan.failure(CommandPlan.otherResource) }
         }
         let current = answer.versionID ?? resource?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id)
         if let resource, RequestTag.requestID(in: resource) == requestID {
@@ -152,15 +154,17 @@ public struct CommandPlan: Sendable {
         return .next(.update(ifMatch: current))
     }
 
+    private static func failure(_ code: StaticString) -> Verdict { .failed(.transient, "\(code)", retryAt: nil) }
+
     /// The failure that an answer is.
     public func failure(_ answer: FHIRAnswer) -> Verdict {
         .failed(answer.errorClass ?? .persistent, answer.code, retryAt: answer.retryAt)
     }
 
-    /// A 2xx that no FHIR server gives: the page of a proxy or of a sign-on. The command may not have been carried out.
-    private static let noAnswer = Verdict.failed(.transient, "no_fhir_answer", retryAt: nil)
-    /// The answer is about another Patient than was asked for.
-    private static let otherResource = Verdict.failed(.transient, "other_resource", retryAt: nil)
+    /// The code of a 2xx that no FHIR server gives: the page of a proxy or of a sign-on. The command may not have been carried out.
+    static let noFHIRAnswer: StaticString = "no_fhir_answer"
+    /// The code of an answer about another Patient than was asked for.
+    static let otherResource: StaticString = "other_resource"
 
     /// What a server answers that has done it: nothing, the Patient, or an OperationOutcome (FHIR R4 §3.1.0.1.9, `Prefer`); one that has
     /// created a Patient says where (§3.1.0.8).
@@ -168,14 +172,14 @@ public struct CommandPlan: Sendable {
         let body = answer.isEmpty ? nil : answer.resource()
         let patient = body?["resourceType"]?.says("Patient") == true ? body : nil
         guard answer.isEmpty || patient != nil || body?["resourceType"]?.says("OperationOutcome") == true else {
-            return CommandPlan.noAnswer
+            return CommandPlan.failure(CommandPlan.noFHIRAnswer)
         }
         let told = patient?["id"]?.string.flatMap(CommandPlan.id)
         if let resourceID, [answer.resourceID, told].contains(where: { $0 != nil && $0 != resourceID }) {
-            return CommandPlan.otherResource
+            return CommandPlan.failure(CommandPlan.otherResource)
         }
         let id = resourceID ?? answer.resourceID ?? told
-        if id == nil, answer.status == 201 { return CommandPlan.noAnswer }
+        if id == nil, answer.status == 201 { return CommandPlan.failure(CommandPlan.noFHIRAnswer) }
         return .done(
             action, id: id, version: answer.versionID ?? patient?["meta"]?["versionId"]?.string.flatMap(CommandPlan.id))
     }
