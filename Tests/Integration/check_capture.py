@@ -111,7 +111,7 @@ def capture(report, room):
     run.signal(signal.SIGTERM)
     report.equal("a clean stop", run.wait(60), 0)
     summary = parsed(run)
-    report.equal("nothing is dead-lettered", summary["dead_lettered"], 0)
+    report.equal("the command for another version alone is dead-lettered", summary["dead_lettered"], 1)
     traced(report, spans_of(collector.traces()), receiver, events(kcat, CREATED, identifier)[0])
     output = (run.err() + run.out()).encode()
     for place, data in {"OTLP": b"".join(collector.everything()), "what it says": output}.items():

@@ -1,5 +1,6 @@
 """Telemetry never hurts the work: the demonstration with collectors in trouble."""
 
+import concurrent.futures
 import re
 import signal
 import socket
@@ -94,9 +95,11 @@ def tls(report, room):
             "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE": client[0], "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY": client[1],
         }, None),
     ]
-    for name, context, environment, is_accepted in cases:
-        collector = stub(room, tls=context)
-        summary, _, said = demo(room, collector.environment(**environment), "200")
+    collectors = [stub(room, tls=context) for _, context, _, _ in cases]
+    # A demonstration mostly waits.
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda case, collector: demo(room, collector.environment(**case[2]), "200"), cases, collectors))
+    for (name, _, _, is_accepted), collector, (summary, _, said) in zip(cases, collectors, runs):
         received = len(spans_of(collector.traces()))
         made = summary["spans_exported"] + summary["spans_dropped"]
         if is_accepted:
@@ -125,12 +128,14 @@ def unusable(report, room, collector, client):
     empty.write_text("")
     broken = room.path("broken.pem")
     broken.write_text("-----BEGIN CERTIFICATE-----\nnot base64\n-----END CERTIFICATE-----\n")
-    for key, path, more in [
+    cases = [
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent/ca.pem", {}), ("OTEL_EXPORTER_OTLP_CERTIFICATE", str(empty), {}),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", str(broken), {}),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", client[0], {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": client[0]}),
-    ]:
-        summary, _, said = demo(room, collector.environment(**{key: path}, **more), "50")
+    ]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda case: demo(room, collector.environment(**{case[0]: case[1]}, **case[2]), "50"), cases))
+    for (key, path, _), (summary, _, said) in zip(cases, runs):
         lines = [line for line in said.splitlines() if "OTEL_" in line]
         report.check(
             f"{key}={path}: named once with its path and what was expected, and all spans arrive",

@@ -1,5 +1,6 @@
 """What every check stands on: a report of one line a check, processes ended by pid, free ports, waits with a deadline."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -180,7 +181,7 @@ class Room:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="triage-integration-"))
         self.children = []
         self.closers = []
-        self.count = 0
+        self.numbers = itertools.count(1)
 
     def __enter__(self):
         return self
@@ -199,8 +200,7 @@ class Room:
 
     def start(self, name, arguments, environment=None, **options):
         """Starts a process that is ended when the room is left."""
-        self.count += 1
-        child = Child(self, f"{self.count:02}-{name}", arguments, environment or clean_environment(), **options)
+        child = Child(self, f"{next(self.numbers):02}-{name}", arguments, environment or clean_environment(), **options)
         self.children.append(child)
         return child
 

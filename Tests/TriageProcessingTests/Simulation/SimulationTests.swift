@@ -23,7 +23,7 @@ struct SimulationTests {
             #expect(story.world.violations.isEmpty)
             return
         }
-        let count = SimulationTests.number("TRIAGE_SIMULATION_SEEDS") ?? 2000
+        let count = SimulationTests.number("TRIAGE_SIMULATION_SEEDS") ?? 1500
         let first = SimulationTests.number("TRIAGE_SIMULATION_FIRST") ?? 1
         let result = await Worlds.run(first..<first + count)
         for text in result.failures.prefix(3) { Issue.record("\(text)") }
