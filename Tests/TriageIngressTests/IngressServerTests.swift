@@ -79,21 +79,31 @@ private func withServer(
     configuration.port = 0
     change(&configuration)
     let echo = EchoRoute(template: "/echo/{name}", maximumBodyBytes: maximumBodyBytes)
-    let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
     let meter = Meter()
     let lines = Mutex<[AccessEntry]>.Box()
+    try await withServer(
+        [echo, EchoRoute(template: "/read", methods: [.get])], configuration, meter: meter,
+        accessLog: { entry in lines.all.withLock { $0.append(entry) } }
+    ) { server, port in
+        try await body(Running(port: port, server: server, echo: echo, meter: meter, lines: lines))
+    }
+}
+
+/// A server that listens on a port of its configuration's while `body` works with it.
+func withServer(
+    _ routes: [any IngressRoute], _ configuration: IngressServer.Configuration, meter: Meter = Meter(),
+    accessLog: (@Sendable (AccessEntry) -> Void)? = nil, _ body: (IngressServer, Int) async throws -> Void
+) async throws {
+    let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
     let server = IngressServer(
-        [echo, EchoRoute(template: "/read", methods: [.get])], configuration: configuration, logger: quiet(), meter: meter,
-        accessLog: { entry in lines.all.withLock { $0.append(entry) } },
+        routes, configuration: configuration, logger: quiet(), meter: meter, accessLog: accessLog,
         onListening: {
             continuation.yield($0)
             continuation.finish()
         })
     try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask { try await server.run() }
-        for await port in ports {
-            try await body(Running(port: port, server: server, echo: echo, meter: meter, lines: lines))
-        }
+        for await port in ports { try await body(server, port) }
         group.cancelAll()
         try await group.waitForAll()
     }

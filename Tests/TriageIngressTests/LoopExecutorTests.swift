@@ -1,6 +1,5 @@
 import Glibc
 import HTTPTypes
-import Logging
 import Testing
 import TriageEvents
 import TriageIngress
@@ -38,24 +37,11 @@ private struct ThreadRoute: IngressRoute {
     func threads(_ bytes: Int, _ threads: String) async throws {
         var configuration = IngressServer.Configuration()
         configuration.port = 0
-        let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
-        let server = IngressServer(
-            [ThreadRoute()], configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-            meter: Meter(),
-            onListening: {
-                continuation.yield($0)
-                continuation.finish()
-            })
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await server.run() }
-            for await port in ports {
-                let connection = try #require(Connection(port: port))
-                connection.send(
-                    "POST /thread HTTP/1.1\r\nHost: x\r\nContent-Length: \(bytes)\r\n\r\n" + String(repeating: "a", count: bytes))
-                #expect(await connection.receive()?.body == threads)
-            }
-            group.cancelAll()
-            try await group.waitForAll()
+        try await withServer([ThreadRoute()], configuration) { _, port in
+            let connection = try #require(Connection(port: port))
+            connection.send(
+                "POST /thread HTTP/1.1\r\nHost: x\r\nContent-Length: \(bytes)\r\n\r\n" + String(repeating: "a", count: bytes))
+            #expect(await connection.receive()?.body == threads)
         }
     }
 }

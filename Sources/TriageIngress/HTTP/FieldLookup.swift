@@ -1,4 +1,5 @@
 internal import HTTPTypes
+internal import NIOHTTP1
 
 extension HTTPFields {
     /// What the subscript gives, without the sequences and joined strings that it makes: for fields that are looked up in each request.
@@ -19,5 +20,20 @@ extension HTTPFields {
             found = field.value
         }
         return found
+    }
+}
+
+extension HTTPHeaders {
+    /// The same fields in HTTPTypes' terms.
+    func fields() throws(RefusalError) -> HTTPFields {
+        var fields = HTTPFields()
+        fields.reserveCapacity(count)
+        for (name, value) in self {
+            guard let name = HTTPField.Name(name), HTTPField.isValidValue(value) else {
+                throw RefusalError(refusal: .bad("a header field is malformed"))
+            }
+            fields.append(HTTPField(name: name, value: value))
+        }
+        return fields
     }
 }

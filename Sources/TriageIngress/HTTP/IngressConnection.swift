@@ -384,18 +384,3 @@ final class IngressConnection: ChannelDuplexHandler {
         }
     }
 }
-
-extension HTTPHeaders {
-    /// The same fields in HTTPTypes' terms.
-    fileprivate func fields() throws(RefusalError) -> HTTPFields {
-        var fields = HTTPFields()
-        fields.reserveCapacity(count)
-        for (name, value) in self {
-            guard let name = HTTPField.Name(name), HTTPField.isValidValue(value) else {
-                throw RefusalError(refusal: .bad("a header field is malformed"))
-            }
-            fields.append(HTTPField(name: name, value: value))
-        }
-        return fields
-    }
-}
