@@ -71,7 +71,7 @@ public struct Headers: Sendable, Sequence, ExpressibleByArrayLiteral {
 
     /// Whether there is a header with this name, null ones included.
     @inline(__always)
-    func contains(_ name: StaticString) -> Bool { lastEntry(name).start >= 0 }
+    package func contains(_ name: StaticString) -> Bool { lastEntry(name).start >= 0 }
 
     /// Where the value of the last header with this name starts, and its length: −1 if it is null, or if there is no such
     /// header, whose start is −1 as well.

@@ -32,7 +32,7 @@ public struct Failure: Sendable, Hashable {
         self.path = path
         self.retryAt = retryAt
         let parts = [errorClass.rawValue, type.text, code?.text ?? "", step.description, path?.text ?? ""]
-        fingerprint = Failure.fnv1a(parts.joined(separator: "\u{1F}")).hexadecimal
+        fingerprint = Failure.fingerprint(parts)
         message = Failure.message(type, code, path)
     }
 
@@ -56,6 +56,9 @@ public struct Failure: Sendable, Hashable {
         if let path, !path.text.isEmpty { text += " at \(path.text)" }
         return SafeText(vetted: text)
     }
+
+    /// Sixteen hexadecimal digits over names that make a failure what it is; for dead letters of others as for ours.
+    package static func fingerprint(_ parts: [String]) -> String { fnv1a(parts.joined(separator: "\u{1F}")).hexadecimal }
 
     /// FNV-1a, 64 bits (Fowler, Noll, Vo; draft-eastlake-fnv): identifies, doesn't protect.
     private static func fnv1a(_ text: String) -> UInt64 {

@@ -1,0 +1,229 @@
+public import TriageEvents
+internal import TriageTelemetry
+
+/// A dead letter as its headers tell it: where it comes from, what failed, how often and in which traces.
+///
+/// Of what others wrote only names and numbers are taken. Their messages and stack traces may say anything; those stay in the
+/// record, and ``foreignTexts(of:)`` reads them for whoever asked to see it.
+public struct DeadLetter: Sendable, Hashable {
+    /// Where it stands; its name for operators.
+    public let position: RecordPosition
+    /// When it was written.
+    public let written: Timestamp?
+    /// Its key, which is the patient's resource id.
+    public let key: ByteSlice?
+    /// Bytes of its value; nil for a null value.
+    public let valueBytes: Int?
+    /// Whose headers it carries.
+    public let dialect: DeadLetterDialect
+    /// The event's first delivery, if it says.
+    public let origin: RecordPosition?
+    /// When the event was first written, if it says.
+    public let originTimestamp: Timestamp?
+    /// The consumer group that failed; of Kafka Connect the connector.
+    public let group: String?
+    /// The failure's class; nil if it doesn't say, as others don't.
+    public let errorClass: ErrorClass?
+    /// Type, code and path of the error; of others the names of the exception and its cause; nil if it says nothing safe.
+    public let error: String?
+    /// Sixteen hexadecimal digits, equal for the same bug on two patients.
+    public let fingerprint: String
+    /// When the last attempt failed.
+    public let failedAt: Timestamp?
+    /// Retries before it was given up.
+    public let retries: Int
+    /// One entry for each failed attempt, the first and last ones kept; empty in other dialects.
+    public let attempts: AttemptLedger
+    /// The context of the span that sent it.
+    public let context: TraceContext?
+    /// The context that the event was first created under.
+    public let originContext: TraceContext?
+    /// The replay after which it failed again.
+    public let replay: ReplayMark?
+    /// Set if it has no value since its bytes were refused: they stand at the origin.
+    public let isPointer: Bool
+
+    /// What a record of a dead letter topic says.
+    public init(_ record: Record) {
+        let headers = record.headers
+        let dialect = DeadLetterDialect(headers)
+        position = record.position
+        written = record.timestamp
+        key = record.key
+        valueBytes = record.value?.count
+        self.dialect = dialect
+        context = headers.last(HeaderName.traceparent).flatMap { TraceContext(traceparent: $0) }
+        originContext = headers.last(HeaderName.originTraceparent).flatMap { TraceContext(traceparent: $0) }
+        replay = headers.text(HeaderName.replay).flatMap { ReplayMark($0) }
+        isPointer = headers.last(HeaderName.pointer) != nil
+        attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
+        guard let names = dialect.names else {
+            let isOurs = dialect == .triage
+            origin = headers.text(HeaderName.origin).flatMap(DeadLetter.name).flatMap { RecordPosition($0) }
+            originTimestamp = DeadLetter.time(headers.last(HeaderName.originTimestamp)?.decimal)
+            group = headers.text(HeaderName.group).flatMap(DeadLetter.name)
+            let errorClass = headers.text(HeaderName.errorClass).flatMap { ErrorClass(rawValue: $0) }
+            self.errorClass = errorClass
+            let error = isOurs ? headers.text(HeaderName.error).flatMap(DeadLetter.errorText) : nil
+            self.error = error
+            let named = headers.text(HeaderName.errorFingerprint).flatMap { $0.isFingerprint ? $0 : nil }
+            fingerprint = named ?? Failure.fingerprint([dialect.rawValue, errorClass?.rawValue ?? "", error ?? ""])
+            failedAt = headers.last(HeaderName.failedAt).flatMap { Timestamp(instant: $0) }
+            retries = DeadLetter.count(headers.last(HeaderName.retryCount)?.decimal)
+            return
+        }
+        let reader = ForeignHeaders(headers: headers, names: names)
+        origin = reader.origin
+        originTimestamp = DeadLetter.time(reader.number(names.timestamp))
+        group = reader.text(names.group).flatMap(DeadLetter.name)
+        errorClass = nil
+        let parts = [reader.text(names.type), reader.text(names.cause)].map { $0.map(DeadLetter.typeName) }
+        let stage = reader.text(names.stage).map(DeadLetter.typeName)
+        // The cause says what the wrapper around it doesn't.
+        let types = [parts[0], parts[1] == parts[0] ? nil : parts[1]].compactMap { $0 }
+        var error = types.joined(separator: ", caused by ")
+        if let stage { error += error.isEmpty ? "at \(stage)" : " at \(stage)" }
+        self.error = error.isEmpty ? nil : error
+        fingerprint = Failure.fingerprint([dialect.rawValue] + types + [stage ?? ""])
+        failedAt = nil
+        let tries = reader.number(names.attempts)
+        // Karafka, share groups and Spring count attempts, of which the first is no retry; NServiceBus counts retries.
+        retries = DeadLetter.count(dialect == .nServiceBus ? tries : tries.map { max(0, $0 - 1) })
+    }
+
+    /// What two copies of one dead letter share: a crash between its acknowledgement and the commit leaves a second (design §3).
+    public var identity: Identity { Identity(group: group, origin: origin ?? position, replay: replay) }
+
+    /// What two copies of one dead letter share.
+    public struct Identity: Sendable, Hashable {
+        /// The group that gave it up.
+        public let group: String?
+        /// The event's first delivery; of one that doesn't say, the dead letter's own place.
+        public let origin: RecordPosition
+        /// The replay that it followed.
+        public let replay: ReplayMark?
+    }
+
+    /// Messages and stack traces that others wrote, by header: they may contain patient data, so they are for reveals only.
+    ///
+    /// - Parameter maximumBytes: what is kept of each.
+    public static func foreignTexts(of headers: Headers, maximumBytes: Int = 16_384) -> [(name: String, text: String)] {
+        (DeadLetterDialect(headers).names?.texts ?? []).compactMap { name in
+            headers.last(name).map { value in
+                (name.description, String(decoding: value.prefix(maximumBytes), as: UTF8.self))
+            }
+        }
+    }
+
+    // MARK: What is believed
+
+    private static func time(_ milliseconds: Int64?) -> Timestamp? {
+        milliseconds.flatMap { EventHistory.plausibleTimes.contains($0) ? Timestamp(milliseconds: $0) : nil }
+    }
+
+    private static func count(_ number: Int64?) -> Int {
+        Int(clamping: min(max(0, number ?? 0), EventHistory.maximumRetries))
+    }
+
+    /// The name of a group, connector or topic as they are usually made; such names are configuration, other text is none.
+    fileprivate static func name(_ text: String) -> String? {
+        let isName =
+            (1...249).contains(text.utf8.count)
+            && text.utf8.allSatisfy { byte in
+                switch byte {
+                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+                default: "._-:/@".utf8.contains(byte)
+                }
+            }
+        return isName ? text : nil
+    }
+
+    /// The name of a class or a stage, as Java, .NET, Ruby and Go write them; `_OTHER` for anything else.
+    static func typeName(_ text: String) -> String {
+        // .NET appends the assembly behind a comma.
+        let name = text.prefix { $0 != "," }
+        let isName =
+            (1...200).contains(name.utf8.count)
+            && name.utf8.allSatisfy { byte in
+                switch byte {
+                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "$"),
+                    UInt8(ascii: ":"), UInt8(ascii: "`"), UInt8(ascii: "+"), UInt8(ascii: "-"):
+                    true
+                default: false
+                }
+            }
+        return isName ? String(name) : "_OTHER"
+    }
+
+    /// The text of our `error` header: the characters that a `Failure`'s message is made of, and no more than it can have.
+    private static func errorText(_ text: String) -> String? {
+        let isOurs =
+            (1...400).contains(text.utf8.count)
+            && text.utf8.allSatisfy { byte in
+                switch byte {
+                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+                default: " _.,-[]<>:".utf8.contains(byte)
+                }
+            }
+        return isOurs ? text : nil
+    }
+}
+
+/// The header `triage-replay`: which replay wrote an event anew, and from which dead letter.
+public struct ReplayMark: Sendable, Hashable, CustomStringConvertible {
+    /// The replay's id: one for each run of the operator's command.
+    public let id: String
+    /// The dead letter that was replayed.
+    public let deadLetter: RecordPosition
+
+    /// A replay of a dead letter.
+    ///
+    /// - Parameter id: a UUID in lower case.
+    public init(id: String, deadLetter: RecordPosition) {
+        self.id = id
+        self.deadLetter = deadLetter
+    }
+
+    /// What `UUID topic/partition/offset` says; nil for anything else, which is foreign text.
+    public init?(_ text: String) {
+        let parts = text.split(separator: " ", omittingEmptySubsequences: false)
+        guard parts.count == 2, AttributeValue.uuid(ByteSlice(String(parts[0]))) != nil,
+            let position = RecordPosition(String(parts[1])), TopicName.isDeadLetter(position.topic)
+        else { return nil }
+        self.init(id: String(parts[0]), deadLetter: position)
+    }
+
+    /// The header's value.
+    public var description: String { "\(id) \(deadLetter)" }
+}
+
+/// Reads numbers and texts as a dialect writes them.
+private struct ForeignHeaders {
+    let headers: Headers
+    let names: DeadLetterDialect.Names
+
+    var origin: RecordPosition? {
+        guard let topic = text(names.topic).flatMap(DeadLetter.name),
+            let partition = number(names.partition).flatMap({ Int32(exactly: $0) }),
+            let offset = number(names.offset)
+        else { return nil }
+        return RecordPosition("\(topic)/\(partition)/\(offset)")
+    }
+
+    func text(_ name: StaticString?) -> String? { name.flatMap { headers.text($0) } }
+
+    /// A decimal number, or a big-endian one of at most eight bytes, whose first bit is its sign.
+    func number(_ name: StaticString?) -> Int64? {
+        guard let name, let value = headers.last(name) else { return nil }
+        guard names.isBinary else { return value.decimal }
+        guard let first = value.first, value.count <= 8 else { return nil }
+        return value.reduce(first & 0x80 == 0 ? 0 : -1) { $0 << 8 | Int64($1) }
+    }
+}
+
+extension String {
+    /// Sixteen lower-case hexadecimal digits.
+    fileprivate var isFingerprint: Bool {
+        utf8.count == 16 && utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+    }
+}

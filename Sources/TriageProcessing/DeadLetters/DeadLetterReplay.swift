@@ -1,0 +1,84 @@
+public import TriageEvents
+
+/// Makes the record that a dead letter is replayed as: values in, a record out.
+public struct DeadLetterReplay: Sendable, Hashable {
+    /// Where a replay goes.
+    public enum Target: String, Sendable, Hashable, CaseIterable {
+        /// The retry topic beside the main topic: only the group that failed takes it, in its place among its patient's events.
+        case retry
+        /// The main topic: every group that reads it sees the event again, at the end of the topic.
+        case origin
+    }
+
+    /// Why a dead letter can't be replayed as it was asked for.
+    public enum Refusal: Error, Sendable, Hashable {
+        /// Its topic's name doesn't end in `.dlq`, so there is no topic beside it to write to.
+        case notADeadLetterTopic
+        /// It says no group, and none was given.
+        case noGroup
+        /// It has no value since its bytes were refused, and they weren't read from its origin.
+        case valueElsewhere(RecordPosition?)
+    }
+
+    /// Where it goes.
+    public let target: Target
+    /// The replay's id: a UUID in lower case, one for each run of the operator's command.
+    public let id: String
+    /// For dead letters that name no group.
+    public let group: String?
+
+    /// A replay of this id.
+    public init(to target: Target, id: String, group: String? = nil) {
+        self.target = target
+        self.id = id
+        self.group = group
+    }
+
+    /// The record to be written, before its trace context is injected.
+    ///
+    /// On the retry topic it has no retries and is due now; what tells its failures goes, `triage-origin` and its like stay, and
+    /// it takes its place by them. Its writer is no consumer, which is how a consumer tells it from one that it must void
+    /// (design §3, Order). On the main topic it is a new event: nothing of its failures stays but `triage-replay`.
+    ///
+    /// - Parameters:
+    ///   - record: the dead letter.
+    ///   - value: what it is written with in place of its own value: an operator's repair, or the bytes from its origin.
+    ///   - now: when it is due.
+    public func outbound(_ record: Record, value: ByteSlice? = nil, at now: Timestamp) throws(Refusal) -> OutboundRecord {
+        guard TopicName.isDeadLetter(record.topic) else { throw .notADeadLetterTopic }
+        let letter = DeadLetter(record)
+        if letter.isPointer, value == nil { throw .valueElsewhere(letter.origin) }
+        guard let owner = letter.group.flatMap({ letter.dialect == .triage ? $0 : nil }) ?? group else { throw .noGroup }
+        let main = TopicName.main(of: record.topic)
+        var edits = HeaderEdits(capacity: 512)
+        for name in DeadLetterReplay.failureHeaders { edits.remove(name) }
+        edits.set(HeaderName.replay, text: ReplayMark(id: id, deadLetter: record.position).description)
+        switch target {
+        case .origin:
+            for name in DeadLetterReplay.originHeaders { edits.remove(name) }
+        case .retry:
+            edits.set(HeaderName.retryCount, number: 0)
+            edits.set(HeaderName.dueAt, number: now.milliseconds)
+            edits.set(HeaderName.group, text: owner)
+            // Of another's dead letter the place is only known from its own headers.
+            if letter.dialect != .triage, let origin = letter.origin, origin.topic == main {
+                edits.set(HeaderName.origin) { $0.append(origin) }
+                if let time = letter.originTimestamp { edits.set(HeaderName.originTimestamp, number: time.milliseconds) }
+            }
+        }
+        return OutboundRecord(
+            topic: target == .retry ? TopicName.retry(of: main) : main, partition: record.partition, key: record.key,
+            value: value ?? record.value, headers: record.headers.replacing(edits, HeaderEdits()))
+    }
+
+    /// What tells of failures, and of who wrote it.
+    private static let failureHeaders: [StaticString] = [
+        HeaderName.retryCount, HeaderName.error, HeaderName.failedAt, HeaderName.dueAt, HeaderName.parkedBehind,
+        HeaderName.errorClass, HeaderName.errorFingerprint, HeaderName.attempts, HeaderName.writer, HeaderName.waitReason,
+        HeaderName.pointer, HeaderName.replay,
+    ]
+    /// What tells of the first delivery: a record in a main topic is one itself.
+    private static let originHeaders: [StaticString] = [
+        HeaderName.origin, HeaderName.originTimestamp, HeaderName.originTraceparent, HeaderName.group,
+    ]
+}

@@ -1,0 +1,339 @@
+import Testing
+import TriageEvents
+import TriageTelemetry
+
+@testable import TriageProcessing
+
+@Suite("Dead letters")
+struct DeadLetterTests {
+    private static func record(
+        _ headers: [Header], topic: String = "fhir.Patient.created.dlq", offset: Int64 = 7, key: String? = "p1",
+        value: String? = "{}", at time: Timestamp? = Timestamp(milliseconds: 1_790_000_000_000)
+    ) -> Record {
+        Record(
+            topic: topic, partition: 3, offset: offset, timestamp: time, key: key.map { ByteSlice($0) },
+            value: value.map { ByteSlice($0) }, headers: Headers(headers))
+    }
+
+    private static func bigEndian<Number: FixedWidthInteger>(_ number: Number) -> ByteSlice {
+        withUnsafeBytes(of: number.bigEndian) { ByteSlice(copying: $0) }
+    }
+
+    /// What each dialect's writer puts onto a record of topic `orders`, partition 3, offset 42, that failed three times.
+    static let foreign: [(dialect: DeadLetterDialect, headers: [Header])] = [
+        (
+            .spring,
+            [
+                Header("kafka_dlt-original-topic", text: "orders"),
+                Header("kafka_dlt-original-partition", bigEndian(Int32(3))),
+                Header("kafka_dlt-original-offset", bigEndian(Int64(42))),
+                Header("kafka_dlt-original-timestamp", bigEndian(Int64(1_789_999_999_000))),
+                Header("kafka_dlt-original-timestamp-type", text: "CREATE_TIME"),
+                Header("kafka_dlt-original-consumer-group", text: "billing"),
+                Header("kafka_dlt-exception-fqcn", text: "org.springframework.kafka.listener.ListenerExecutionFailedException"),
+                Header("kafka_dlt-exception-cause-fqcn", text: "java.lang.IllegalStateException"),
+                Header("kafka_dlt-exception-message", text: "MARKER"),
+                Header("retry_topic-attempts", bigEndian(Int32(3))),
+            ]
+        ),
+        (
+            .connect,
+            [
+                Header("__connect.errors.topic", text: "orders"), Header("__connect.errors.partition", text: "3"),
+                Header("__connect.errors.offset", text: "42"), Header("__connect.errors.connector.name", text: "billing"),
+                Header("__connect.errors.stage", text: "VALUE_CONVERTER"),
+                Header("__connect.errors.exception.class.name", text: "org.apache.kafka.connect.errors.DataException"),
+                Header("__connect.errors.exception.message", text: "MARKER"),
+            ]
+        ),
+        (
+            .streams,
+            [
+                Header("__streams.errors.topic", text: "orders"), Header("__streams.errors.partition", text: "3"),
+                Header("__streams.errors.offset", text: "42"), Header("__streams.errors.message", text: "MARKER"),
+                Header("__streams.errors.exception", text: "java.lang.NullPointerException"),
+            ]
+        ),
+        (
+            .shareGroup,
+            [
+                Header("__dlq.errors.topic", text: "orders"), Header("__dlq.errors.partition", text: "3"),
+                Header("__dlq.errors.offset", text: "42"), Header("__dlq.errors.group", text: "billing"),
+                Header("__dlq.errors.delivery.count", text: "3"), Header("__dlq.errors.message", text: "MARKER"),
+            ]
+        ),
+        (
+            .karafka,
+            [
+                Header("source_topic", text: "orders"), Header("source_partition", text: "3"),
+                Header("source_offset", text: "42"),
+                Header("source_consumer_group", text: "billing"), Header("source_attempts", text: "3"),
+            ]
+        ),
+    ]
+
+    @Test("each dialect's origin, group and tries are read, and none of its free text", arguments: foreign)
+    func dialects(dialect: DeadLetterDialect, headers: [Header]) {
+        let letter = DeadLetter(Self.record(headers))
+        #expect(letter.dialect == dialect)
+        #expect(letter.origin == RecordPosition(topic: "orders", partition: 3, offset: 42))
+        #expect(letter.group == (dialect == .streams ? nil : "billing"))
+        #expect(letter.retries == ([.spring, .shareGroup, .karafka].contains(dialect) ? 2 : 0))
+        #expect(!String(reflecting: letter).contains("MARKER"))
+        let texts = DeadLetter.foreignTexts(of: Headers(headers)).map(\.text)
+        #expect(texts == (dialect == .karafka ? [] : ["MARKER"]))
+    }
+
+    @Test("the cause is told, and the same bug on another record has the same fingerprint")
+    func fingerprints() {
+        let letter = DeadLetter(Self.record(Self.foreign[0].headers))
+        #expect(
+            letter.error
+                == "org.springframework.kafka.listener.ListenerExecutionFailedException, caused by java.lang.IllegalStateException"
+        )
+        #expect(letter.originTimestamp == Timestamp(milliseconds: 1_789_999_999_000))
+        var others = Self.foreign[0].headers
+        others[2] = Header("kafka_dlt-original-offset", Self.bigEndian(Int64(43)))
+        others[8] = Header("kafka_dlt-exception-message", text: "another patient")
+        #expect(DeadLetter(Self.record(others, offset: 8)).fingerprint == letter.fingerprint)
+        others[7] = Header("kafka_dlt-exception-cause-fqcn", text: "java.io.IOException")
+        #expect(DeadLetter(Self.record(others)).fingerprint != letter.fingerprint)
+        #expect(
+            DeadLetter(Self.record(Self.foreign[1].headers)).error
+                == "org.apache.kafka.connect.errors.DataException at VALUE_CONVERTER")
+    }
+
+    @Test("NServiceBus and Watermill name no place; NServiceBus counts retries")
+    func placeless() {
+        let letter = DeadLetter(
+            Self.record([
+                Header("NServiceBus.FailedQ", text: "billing"), Header("NServiceBus.Retries", text: "3"),
+                Header("NServiceBus.ExceptionInfo.ExceptionType", text: "System.FormatException, mscorlib"),
+                Header("NServiceBus.ExceptionInfo.Message", text: "MARKER"),
+            ]))
+        #expect(letter.dialect == .nServiceBus && letter.origin == nil && letter.group == "billing" && letter.retries == 3)
+        #expect(letter.error == "System.FormatException")
+        let watermill = DeadLetter(
+            Self.record([
+                Header("reason_poisoned", text: "MARKER"), Header("topic_poisoned", text: "orders"),
+                Header("handler_poisoned", text: "onPatient"), Header("subscriber_poisoned", text: "billing"),
+            ]))
+        #expect(watermill.dialect == .watermill && watermill.origin == nil && watermill.group == "billing")
+        #expect(watermill.error == "at onPatient")
+    }
+
+    @Test("text in place of a name or a number shows nowhere, and nothing traps")
+    func hostile() {
+        for dialect in Self.foreign {
+            for text in ["Jane MARKER 1970-01-01", "", "é", String(repeating: "M", count: 5000), "-9223372036854775809"] {
+                let letter = DeadLetter(Self.record(dialect.headers.map { Header($0.name, text: text) }))
+                #expect(!String(reflecting: letter).contains("Jane"), "\(dialect.dialect)")
+                #expect((0...1_000_000).contains(letter.retries))
+            }
+        }
+        let own = DeadLetter(
+            Self.record([
+                Header("triage-origin", text: "Jane"), Header("triage-error-fingerprint", text: "Jane"),
+                Header("error", text: "Jane born 1970/01/01"), Header("triage-error-class", text: "Jane"),
+                Header("triage-replay", text: "Jane"), Header("failedAt", text: "Jane"), Header("retryCount", text: "-4"),
+            ]))
+        #expect(own.dialect == .triage && own.origin == nil && own.retries == 0)
+        #expect(!String(reflecting: own).contains("Jane"))
+    }
+
+    @Test("a record with our headers is told as it was written")
+    func ours() throws {
+        let attempts = "1790000000000,transient,00112233445566aa,0af7651916cd43dd8448eb211c80319c,b7ad6b7169203331"
+        let letter = DeadLetter(Self.record(Self.own(attempts: attempts)))
+        #expect(letter.dialect == .triage)
+        #expect(letter.origin == RecordPosition(topic: "fhir.Patient.created", partition: 3, offset: 42))
+        #expect(letter.group == "care" && letter.errorClass == .transient && letter.error == "Timeout http_503 at name[].family")
+        #expect(letter.fingerprint == "00112233445566aa" && letter.retries == 3)
+        #expect(letter.failedAt == Timestamp(milliseconds: 1_790_000_000_123))
+        #expect(letter.attempts.entries.count == 1)
+        #expect(letter.context?.spanID.description == "00f067aa0ba902b7")
+    }
+
+    private static func own(attempts: String = "") -> [Header] {
+        [
+            Header("my-own", text: "kept"), Header("content-type", text: "application/fhir+json"),
+            Header("traceparent", text: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            Header("retryCount", text: "3"), Header("error", text: "Timeout http_503 at name[].family"),
+            Header("failedAt", text: Timestamp(milliseconds: 1_790_000_000_123).iso8601),
+            Header("triage-origin", text: "fhir.Patient.created/3/42"), Header("triage-origin-timestamp", text: "1789999999000"),
+            Header("triage-origin-traceparent", text: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),
+            Header("triage-error-class", text: "transient"), Header("triage-error-fingerprint", text: "00112233445566aa"),
+            Header("triage-attempts", text: attempts), Header("triage-group", text: "care"),
+        ]
+    }
+
+    // MARK: Replay
+
+    private static let replayID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+
+    @Test("a replay keeps origin and what isn't ours, loses its failures, and is the failed group's alone")
+    func replayed() throws {
+        let now = Timestamp(milliseconds: 1_790_000_100_000)
+        let record = Self.record(Self.own())
+        let out = try DeadLetterReplay(to: .retry, id: Self.replayID).outbound(record, at: now)
+        #expect(out.topic == "fhir.Patient.created.retry" && out.partition == 3 && out.key == record.key)
+        #expect(out.value == record.value)
+        let kept = Record(
+            topic: out.topic, partition: 3, offset: 0, timestamp: now, key: out.key, value: out.value, headers: out.headers)
+        let history = EventHistory(of: kept)
+        #expect(history.origin == RecordPosition(topic: "fhir.Patient.created", partition: 3, offset: 42))
+        #expect(history.originTimestamp == Timestamp(milliseconds: 1_789_999_999_000))
+        #expect(history.retries == 0 && history.group == "care" && !history.hasFailedAttempts && history.dueAt == now)
+        #expect(history.replay == "\(Self.replayID) fhir.Patient.created.dlq/3/7")
+        let names = out.headers.map(\.name)
+        for gone in ["error", "failedAt", "triage-error-class", "triage-error-fingerprint", "triage-attempts", "triage-writer"] {
+            #expect(!names.contains(gone), "\(gone)")
+        }
+        #expect(names.contains("my-own") && Set(names).count == names.count)
+    }
+
+    @Test("a replay to the origin is an event like any other there")
+    func toOrigin() throws {
+        let out = try DeadLetterReplay(to: .origin, id: Self.replayID).outbound(
+            Self.record(Self.own()), value: ByteSlice("{\"repaired\":true}"), at: Timestamp(milliseconds: 0))
+        #expect(out.topic == "fhir.Patient.created" && out.value?.utf8Text == "{\"repaired\":true}")
+        #expect(out.headers.map(\.name).filter { $0.hasPrefix("triage-") } == ["triage-replay"])
+    }
+
+    @Test("what can't be replayed is refused with its reason")
+    func refused() {
+        let replay = DeadLetterReplay(to: .retry, id: Self.replayID)
+        let now = Timestamp(milliseconds: 0)
+        #expect(throws: DeadLetterReplay.Refusal.notADeadLetterTopic) {
+            try replay.outbound(Self.record(Self.own(), topic: "orders"), at: now)
+        }
+        #expect(throws: DeadLetterReplay.Refusal.noGroup) { try replay.outbound(Self.record(Self.foreign[2].headers), at: now) }
+        let pointer = Self.record(Self.own() + [Header("triage-pointer", text: "MSG_SIZE_TOO_LARGE 12")], value: nil)
+        #expect(
+            throws: DeadLetterReplay.Refusal.valueElsewhere(
+                RecordPosition(topic: "fhir.Patient.created", partition: 3, offset: 42))
+        ) { try replay.outbound(pointer, at: now) }
+    }
+
+    @Test("another's dead letter takes the place that its own headers name, for the group that is asked for")
+    func foreignReplayed() throws {
+        let record = Self.record(Self.foreign[1].headers, topic: "orders.dlq")
+        let out = try DeadLetterReplay(to: .retry, id: Self.replayID, group: "care").outbound(
+            record, at: Timestamp(milliseconds: 0))
+        #expect(out.headers.text("triage-origin") == "orders/3/42" && out.headers.text("triage-group") == "care")
+    }
+
+    // MARK: States
+
+    @Test("a key is written as it is read, slashes in a group's name included; anything else is none")
+    func keys() {
+        let key = DeadLetterKey(group: "a/b", position: RecordPosition(topic: "t.dlq", partition: 1, offset: 2))
+        #expect(DeadLetterKey(key.description) == key)
+        for text in ["", "/t/1/2", "g/t/1", "g/t/1/-2", "g//1/2", "g/t/01/2"] { #expect(DeadLetterKey(text) == nil, "\(text)") }
+    }
+
+    @Test("states are written as they are read, the last one counts, and a null value opens again")
+    func states() throws {
+        let decoder = EventDecoder()
+        let key = DeadLetterKey(group: "g", position: RecordPosition(topic: "t.dlq", partition: 1, offset: 2))
+        func record(_ value: ByteSlice?, key: String? = nil) -> Record {
+            Record(
+                topic: TopicName.deadLetterState, partition: 0, offset: 0, timestamp: nil,
+                key: ByteSlice(key ?? "g/t.dlq/1/2"), value: value)
+        }
+        var states = DeadLetterStates()
+        let parse: (ByteSlice) -> JSONValue? = { bytes in (try? decoder.checkObject(bytes)).flatMap { _ in JSONValue(bytes) } }
+        #expect(states.isOpen(key) && states[key] == nil)
+        let replayed = DeadLetterState(
+            .replayed, time: Timestamp(milliseconds: 1_790_000_000_000), by: "ann \"the\" SRE", replay: Self.replayID,
+            successor: RecordPosition(topic: "t.retry", partition: 1, offset: 9))
+        let discarded = DeadLetterState(.discarded, time: replayed.time, by: "bob", reason: "a\nb\\ü")
+        for state in [replayed, discarded] {
+            states.add(record(state.json), parse: parse)
+            #expect(states[key] == state && !states.isOpen(key) && states.closed == 1)
+        }
+        for bad in [
+            record(ByteSlice("{")), record(ByteSlice("{\"status\":\"gone\"}")), record(ByteSlice("[]")), record(nil, key: "x"),
+        ] {
+            states.add(bad, parse: parse)
+        }
+        #expect(states[key] == discarded && states.malformed == 4)
+        states.add(record(nil), parse: parse)
+        #expect(states.isOpen(key) && states.closed == 0)
+    }
+
+    // MARK: Groups and filters
+
+    @Test("groups count by fingerprint, with first, last, an example and distinct patients")
+    func groups() {
+        var groups = DeadLetterGroups()
+        for index in 0..<1000 {
+            let kind = index % 5
+            let headers = [
+                Header("triage-origin", text: "fhir.Patient.created/0/\(index)"),
+                Header("triage-error-fingerprint", text: "000000000000000\(kind)"),
+                Header("triage-error-class", text: "persistent"),
+            ]
+            groups.add(
+                DeadLetter(
+                    Self.record(
+                        headers, offset: Int64(index), key: "p\(index % 50)",
+                        at: Timestamp(milliseconds: 1_790_000_000_000 + Int64(index)))))
+        }
+        groups.add(DeadLetter(Self.record([], offset: 5000)))
+        #expect(groups.total == 1001)
+        let found = groups.groups
+        #expect(found.map(\.count) == [200, 200, 200, 200, 200, 1])
+        #expect(found[0].fingerprint == "0000000000000004" && found[0].example.offset == 999)
+        #expect(found[0].firstSeen == Timestamp(milliseconds: 1_790_000_000_004) && found[0].distinctPatients == 10)
+        #expect(found[0].topics == ["fhir.Patient.created": 200])
+        #expect(found[5].dialect == .unknown)
+    }
+
+    @Test("more fingerprints than are told apart are counted together")
+    func tooManyGroups() {
+        var groups = DeadLetterGroups()
+        for index in 0..<DeadLetterGroups.maximumGroups + 7 {
+            let text = String(index, radix: 16)
+            let fingerprint = String(repeating: "0", count: 16 - text.count) + text
+            groups.add(DeadLetter(Self.record([Header("triage-error-fingerprint", text: fingerprint)])))
+        }
+        #expect(groups.groups.count == DeadLetterGroups.maximumGroups && groups.others == 7)
+    }
+
+    @Test("distinct counts are exact while small, and within 5 % when large", arguments: [0, 1, 4096, 4097, 20_000, 300_000])
+    func distinct(size: Int) {
+        var count = DistinctCount()
+        for round in 0..<2 {
+            for index in 0..<size { count.insert(ByteSlice("patient-\(index)").hash64(seed: 1)) }
+            if round == 0, size <= DistinctCount.exactLimit { #expect(count.count == size) }
+        }
+        #expect(abs(count.count - size) <= size / 20, "\(count.count) of \(size)")
+        #expect(count.isEstimated == (size > DistinctCount.exactLimit))
+    }
+
+    @Test("a filter lets through what all its parts agree on")
+    func filters() {
+        let letter = DeadLetter(Self.record(Self.own()))
+        var filter = DeadLetterFilter()
+        #expect(filter.matches(letter))
+        filter.errorClass = .transient
+        filter.fingerprint = "0011"
+        filter.since = letter.written
+        filter.patient = ByteSlice("p1")
+        filter.group = "care"
+        #expect(filter.matches(letter))
+        let changes: [(inout DeadLetterFilter) -> Void] = [
+            { $0.errorClass = .system }, { $0.fingerprint = "1" }, { $0.since = letter.written.map { $0 + .milliseconds(1) } },
+            { $0.until = letter.written }, { $0.patient = ByteSlice("p2") }, { $0.group = "other" },
+        ]
+        for change in changes {
+            var other = filter
+            change(&other)
+            #expect(!other.matches(letter))
+        }
+        filter.statuses = [.open]
+        #expect(filter.matches(nil as DeadLetterState?))
+        #expect(!filter.matches(DeadLetterState(.discarded, time: Timestamp(milliseconds: 0), by: "x")))
+    }
+}
