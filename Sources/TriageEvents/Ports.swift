@@ -66,6 +66,32 @@ extension RecordProducer {
     public func isReachable(within timeout: Duration) -> Bool { true }
 }
 
+/// A producer whose records are written all or none, and by one writer at a time (Kafka's transactions).
+///
+/// What it produced is seen by readers of committed records when ``commit()`` has succeeded. Of several producers with one
+/// transactional id only the one that was initialised last goes on: the others are *fenced*.
+public protocol TransactionalProducer: RecordProducer {
+    /// Makes this the one producer of its transactional id: others are fenced, and what they left open is aborted. To be
+    /// called once, before the first transaction.
+    func initialise() async throws(BrokerError)
+    /// Begins a transaction; what is produced from now on belongs to it.
+    func begin() async throws(BrokerError)
+    /// Ends the transaction: what was produced in it counts from now on.
+    ///
+    /// - Throws: a ``BrokerError``; if it ``BrokerError/isFenced``, another producer has taken over and nothing was written;
+    ///   if it is retriable, calling it again may succeed; after any other one the transaction is to be aborted.
+    func commit() async throws(BrokerError)
+    /// Ends the transaction: nothing that was produced in it counts.
+    func abort() async throws(BrokerError)
+}
+
+extension BrokerError {
+    /// Whether another producer of the same transactional id has taken over.
+    public var isFenced: Bool {
+        name == "_FENCED" || name == "PRODUCER_FENCED" || name == "INVALID_PRODUCER_EPOCH"
+    }
+}
+
 /// The offset to commit for a partition: the next one to be read.
 public struct OffsetCommit: Sendable, Hashable {
     /// The partition.

@@ -25,9 +25,17 @@ public final class InMemoryBroker: Sendable {
         var records: [Record] = []
         /// What aborted transactions have left: there, but delivered to nobody.
         var aborted: [Record] = []
+        /// What transactions have written that are still open, by offset.
+        var open: [Int64: Record] = [:]
         /// The first offset that was not trimmed (Kafka's log start offset).
         var start: Int64 = 0
         var next: Int64 = 0
+
+        /// The end for whoever reads what is committed: nothing behind a transaction's first record before that has ended
+        /// (Kafka's last stable offset).
+        var stable: Int64 { open.keys.min() ?? next }
+        /// The records that are given to whoever reads what is committed.
+        var readable: ArraySlice<Record> { open.isEmpty ? records[...] : records[..<firstIndex(from: stable)] }
 
         /// The index of the first record at or behind `offset`, by halving: offsets ascend.
         func firstIndex(from offset: Int64) -> Int {
@@ -67,6 +75,7 @@ public final class InMemoryBroker: Sendable {
         var maximumRecordSize = 1_000_000
         var maximumRecordSizes: [String: Int] = [:]
         var maximumMetadataSize = 4096
+        var transactions: [String: Transaction] = [:]
 
         func partition(_ id: TopicPartition) -> Partition? {
             guard let all = topics[id.topic], all.indices.contains(Int(id.partition)) else { return nil }
@@ -167,6 +176,9 @@ public final class InMemoryBroker: Sendable {
     /// - Parameter capacity: records it holds unacknowledged before its queue is full.
     public func producer(capacity: Int = 100_000) -> any RecordProducer { InMemoryProducer(broker: self, capacity: capacity) }
 
+    /// A producer of transactions; of several with one id only the one that was initialised last goes on.
+    public func transactions(id: String) -> any TransactionalProducer { InMemoryTransactions(broker: self, id: id) }
+
     /// A consumer of a group; it joins when it subscribes.
     public func consumer(group: String, startsAtEnd: Bool = false) -> any RecordConsumer {
         InMemoryConsumer(broker: self, group: group, startsAtEnd: startsAtEnd)
@@ -183,7 +195,7 @@ public final class InMemoryBroker: Sendable {
 
     // MARK: Produce
 
-    func append(_ record: OutboundRecord) -> Result<Acknowledgement, BrokerError> {
+    func append(_ record: OutboundRecord, as storing: Storing = .committed) -> Result<Acknowledgement, BrokerError> {
         let result: Result<Acknowledgement, BrokerError> = state.withLock { state in
             if !state.produceFaults.isEmpty { return .failure(state.produceFaults.removeFirst()) }
             var size = (record.value?.count ?? 0) + (record.key?.count ?? 0)
@@ -191,7 +203,7 @@ public final class InMemoryBroker: Sendable {
             guard size <= state.maximumRecordSizes[record.topic] ?? state.maximumRecordSize else {
                 return .failure(BrokerError("MSG_SIZE_TOO_LARGE", operation: "produce \(record.topic)"))
             }
-            let stored = store(record, in: &state, isAborted: false)
+            let stored = store(record, in: &state, as: storing)
             guard case .success = stored, !state.lostAcknowledgements.isEmpty else { return stored }
             return .failure(state.lostAcknowledgements.removeFirst())
         }
@@ -199,8 +211,15 @@ public final class InMemoryBroker: Sendable {
         return result
     }
 
+    /// How a record is stored.
+    enum Storing {
+        case committed, aborted
+        /// By a transaction whose end decides which of the two it becomes.
+        case open
+    }
+
     func store(
-        _ record: OutboundRecord, in state: inout State, isAborted: Bool
+        _ record: OutboundRecord, in state: inout State, as storing: Storing
     ) -> Result<Acknowledgement, BrokerError> {
         guard let partitions = state.topics[record.topic] else {
             return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce \(record.topic)"))
@@ -215,10 +234,10 @@ public final class InMemoryBroker: Sendable {
             timestamp: Timestamp(milliseconds: clock.now().milliseconds), key: record.key, value: record.value,
             headers: record.headers
         )
-        if isAborted {
-            state.topics[record.topic]?[Int(number)].aborted.append(stored)
-        } else {
-            state.topics[record.topic]?[Int(number)].records.append(stored)
+        switch storing {
+        case .committed: state.topics[record.topic]?[Int(number)].records.append(stored)
+        case .aborted: state.topics[record.topic]?[Int(number)].aborted.append(stored)
+        case .open: state.topics[record.topic]?[Int(number)].open[offset] = stored
         }
         let isGap = gapEvery > 0 && (Int(offset) + 1) % (gapEvery + 1) == gapEvery
         state.topics[record.topic]?[Int(number)].next = offset + (isGap ? 2 : 1)

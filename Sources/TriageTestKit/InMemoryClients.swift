@@ -141,10 +141,12 @@ final class InMemoryConsumer: RecordConsumer {
             let (records, position, end, last) = broker.state.withLock { state in
                 guard let partition = state.partition(id) else { return ([Record](), known, Int64(0), Int64(-1)) }
                 // What was trimmed under a consumer is out of its range: it starts anew as one without a commit does.
-                let position = known >= partition.start ? known : startsAtEnd ? partition.next : partition.start
-                let first = partition.firstIndex(from: position)
-                let records = Array(partition.records[first...].prefix(maximum - batch.records.count))
-                return (records, position, partition.next, partition.records.last?.offset ?? -1)
+                let position = known >= partition.start ? known : startsAtEnd ? partition.stable : partition.start
+                let readable = partition.readable
+                let records = Array(
+                    readable[min(partition.firstIndex(from: position), readable.endIndex)...].prefix(
+                        maximum - batch.records.count))
+                return (records, position, partition.stable, readable.last?.offset ?? -1)
             }
             batch.records += records
             knownEnds[id] = end

@@ -20,7 +20,7 @@ extension InMemoryBroker {
         let results = state.withLock { state in
             var touched: Set<TopicPartition> = []
             let results = records.map { record in
-                let result = store(record, in: &state, isAborted: true)
+                let result = store(record, in: &state, as: .aborted)
                 if case .success(let stored) = result { touched.insert(TopicPartition(record.topic, stored.partition)) }
                 return result
             }
@@ -45,6 +45,7 @@ extension InMemoryBroker {
             trimmed.start = max(trimmed.start, min(offset, trimmed.next))
             trimmed.records.removeAll { $0.offset < trimmed.start }
             trimmed.aborted.removeAll { $0.offset < trimmed.start }
+            trimmed.open = trimmed.open.filter { $0.key >= trimmed.start }
             state.topics[partition.topic]?[Int(partition.partition)] = trimmed
         }
         wakeAll()
@@ -52,7 +53,7 @@ extension InMemoryBroker {
 
     /// The first offset that wasn't trimmed and the one behind the last record; both 0 of a partition that doesn't exist.
     public func range(of partition: TopicPartition) -> Range<Int64> {
-        state.withLock { state in state.partition(partition).map { $0.start..<$0.next } ?? 0..<0 }
+        state.withLock { state in state.partition(partition).map { $0.start..<max($0.start, $0.stable) } ?? 0..<0 }
     }
 
     // MARK: Produces

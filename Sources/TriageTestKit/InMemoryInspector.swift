@@ -7,12 +7,12 @@ struct InMemoryInspector: PartitionInspector {
 
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64> {
         let found = try look(at: partition)
-        return found.start..<found.next
+        return found.start..<max(found.start, found.stable)
     }
 
     func timestamp(in partition: TopicPartition, from offset: Int64, timeout: Duration) throws(BrokerError) -> Timestamp? {
         let found = try look(at: partition)
-        return found.records.first { $0.offset >= offset }?.timestamp
+        return found.readable.first { $0.offset >= offset }?.timestamp
     }
 
     private func look(at id: TopicPartition) throws(BrokerError) -> InMemoryBroker.Partition {

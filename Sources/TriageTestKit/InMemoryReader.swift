@@ -47,7 +47,7 @@ extension InMemoryBroker {
             guard let partition = state.partition(id) else {
                 return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "read \(id)"))
             }
-            guard offsets.allSatisfy({ $0 < partition.next }) else {
+            guard offsets.allSatisfy({ $0 < partition.stable }) else {
                 return .failure(BrokerError("OFFSET_NOT_AVAILABLE", operation: "read \(id)", isRetriable: true))
             }
             return .success(

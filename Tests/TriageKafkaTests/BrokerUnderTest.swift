@@ -13,6 +13,8 @@ struct BrokerUnderTest {
     var makeInspector: () throws -> any PartitionInspector
     /// What reads single records.
     var makeReader: () throws -> any RecordReader
+    /// A producer of transactions under this id.
+    var makeTransactions: (_ id: String) throws -> any TransactionalProducer
     /// A new topic with this many partitions; the name.
     var createTopic: (_ partitions: Int) async throws -> String
 

@@ -342,6 +342,59 @@ enum Conformance {
         second.consumer.close()
     }
 
+    /// Readers see all of a transaction once it is committed, nothing of one that was aborted or is open, and nothing behind it.
+    static func commitsAllOrNothing(_ broker: BrokerUnderTest) async throws {
+        let topic = try await broker.createTopic(2)
+        let transactions = try broker.makeTransactions(unique("operator"))
+        defer { transactions.close() }
+        let plain = try broker.producer()
+        defer { plain.close() }
+        func record(_ text: String, _ partition: Int32) -> OutboundRecord {
+            OutboundRecord(topic: topic, partition: partition, key: nil, value: ByteSlice(text))
+        }
+        let reader = Reader(try broker.consumer(unique("group")))
+        defer { reader.consumer.close() }
+        try reader.subscribe(topic)
+        try await transactions.initialise()
+        try await transactions.begin()
+        try transactions.produceAll([record("a", 0), record("b", 1)])
+        try await transactions.commit()
+        try reader.poll("both of the first") { reader.records.count == 2 }
+        try await transactions.begin()
+        try transactions.produceAll([record("never", 0)])
+        try plain.produceAll([record("behind", 0)])
+        reader.poll(.milliseconds(300))
+        #expect(reader.records.count == 2, "what stands behind an open transaction isn't read yet")
+        try await transactions.abort()
+        try reader.poll("what stands behind") { reader.records.count == 3 }
+        try await transactions.begin()
+        try transactions.produceAll([record("c", 0), record("d", 1)])
+        try await transactions.commit()
+        try reader.poll("both of the last") { reader.records.count == 5 }
+        let values = reader.records.compactMap { $0.value?.utf8Text }
+        #expect(values.sorted() == ["a", "b", "behind", "c", "d"])
+    }
+
+    /// Of two producers of one transactional id the later one goes on, the earlier one is told that it is fenced.
+    static func fencesTheProducerBefore(_ broker: BrokerUnderTest) async throws {
+        let topic = try await broker.createTopic(1)
+        let id = unique("operator")
+        let record = OutboundRecord(topic: topic, partition: 0, key: nil, value: ByteSlice("v"))
+        let first = try broker.makeTransactions(id)
+        defer { first.close() }
+        try await first.initialise()
+        try await first.begin()
+        try first.produceAll([record])
+        let second = try broker.makeTransactions(id)
+        defer { second.close() }
+        try await second.initialise()
+        try await second.begin()
+        try second.produceAll([record])
+        try await second.commit()
+        let error = await #expect(throws: BrokerError.self) { try await first.commit() }
+        #expect(error?.isFenced == true, "\(String(describing: error))")
+    }
+
     static func wakes(_ broker: BrokerUnderTest) async throws {
         let topic = try await broker.createTopic(1)
         let reader = Reader(try broker.consumer(unique("group")))

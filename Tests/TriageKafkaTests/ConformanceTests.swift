@@ -48,6 +48,9 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 return try KafkaInspector(configuration)
             },
             makeReader: { try KafkaRecordReader(KafkaConfiguration(bootstrapServers: servers)) },
+            makeTransactions: {
+                try KafkaTransactions(KafkaConfiguration(bootstrapServers: servers), id: $0, timeout: .seconds(30))
+            },
             createTopic: { partitions in
                 let name = unique("topic")
                 if self == .embedded {
@@ -71,6 +74,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
             makeConsumer: { inMemory.consumer(group: $0, startsAtEnd: $1) },
             makeInspector: { inMemory.inspector() },
             makeReader: { inMemory.reader() },
+            makeTransactions: { inMemory.transactions(id: $0) },
             createTopic: { partitions in
                 let name = unique("topic")
                 inMemory.createTopic(name, partitions: partitions)
@@ -137,6 +141,15 @@ struct ConformanceTests {
 
     @Test(arguments: TestBroker.available) func dropsWhatWasTakenAway(_ kind: TestBroker) async throws {
         try await Conformance.dropsWhatWasTakenAway(kind.broker())
+    }
+
+    /// Not on the embedded cluster, which leaves records of aborted transactions visible and fences nobody.
+    @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func commitsAllOrNothing(_ kind: TestBroker) async throws {
+        try await Conformance.commitsAllOrNothing(kind.broker())
+    }
+
+    @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func fencesTheProducerBefore(_ kind: TestBroker) async throws {
+        try await Conformance.fencesTheProducerBefore(kind.broker())
     }
 
     @Test(arguments: TestBroker.available) func wakes(_ kind: TestBroker) async throws {

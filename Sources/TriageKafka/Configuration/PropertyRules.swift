@@ -90,7 +90,7 @@ enum PropertyRules {
             "request.required.acks": "nothing: a record counts only when all in-sync replicas have it (all)",
             "enable.idempotence": "nothing: retried sends must not duplicate or reorder (true)",
             "partitioner": "nothing: keys are partitioned as Java does (murmur2_random)",
-            "transactional.id": "nothing: transactions are not used",
+            "transactional.id": "nothing: only operators' replays use transactions, with an id of their own",
             "delivery.report.only.error": byReports,
             "dr_cb": byReports,
             "dr_msg_cb": byReports,

@@ -134,6 +134,32 @@ final class ProducerHandle: @unchecked Sendable {
     /// Raises a fatal error that no broker has caused.
     func failForGood(code: Int32) { rd_kafka_test_fatal_error(handle.client, rd_kafka_resp_err_t(code), "test") }
 
+    // MARK: Transactions, each call of which blocks
+
+    /// Longest time that a call waits for the brokers; librdkafka goes on with it when it is called again.
+    private static let transactionTimeout: Int32 = 10_000
+
+    func initialiseTransactions() throws(BrokerError) {
+        try transact("begin transactions") { rd_kafka_init_transactions(handle.client, ProducerHandle.transactionTimeout) }
+    }
+    func beginTransaction() throws(BrokerError) {
+        try transact("begin transaction") { rd_kafka_begin_transaction(handle.client) }
+    }
+    func commitTransaction() throws(BrokerError) {
+        try transact("commit transaction") { rd_kafka_commit_transaction(handle.client, ProducerHandle.transactionTimeout) }
+    }
+    func abortTransaction() throws(BrokerError) {
+        try transact("abort transaction") { rd_kafka_abort_transaction(handle.client, ProducerHandle.transactionTimeout) }
+    }
+
+    private func transact(_ operation: String, _ call: () -> OpaquePointer?) throws(BrokerError) {
+        guard let failure = call() else { return }
+        defer { rd_kafka_error_destroy(failure) }
+        let error = BrokerError(borrowing: failure, operation: operation)
+        // The client's fatal error says more than that there is one.
+        throw error.isFenced ? error : fatalError.map { BrokerError($0.name, operation: operation, isFatal: true) } ?? error
+    }
+
     private func produce(_ record: OutboundRecord, _ topic: OpaquePointer, _ opaque: UnsafeMutableRawPointer) -> BrokerError? {
         let headers = copyHeaders(record.headers)
         let failure: OpaquePointer? = withUnsafeTemporaryAllocation(of: rd_kafka_vu_t.self, capacity: 7) { values in

@@ -20,11 +20,18 @@ public final class KafkaProducer: RecordProducer {
     ///   - failed: receives errors of the whole client, on its thread, such as brokers that are down; a fatal one has
     ///     ``BrokerError/isFatal``.
     /// - Throws: a ``KafkaConfigurationError`` that names the property that can't be used.
-    public init(
+    public convenience init(
         _ configuration: KafkaConfiguration, log: KafkaLog? = nil,
         failed: (@Sendable (BrokerError) -> Void)? = nil
     ) throws(KafkaConfigurationError) {
-        let properties = try configuration.properties(for: .producer)
+        try self.init(configuration, extra: [], log: log, failed: failed)
+    }
+
+    /// Makes a producer with further properties of its role.
+    init(
+        _ configuration: KafkaConfiguration, extra: [Property], log: KafkaLog?, failed: (@Sendable (BrokerError) -> Void)?
+    ) throws(KafkaConfigurationError) {
+        let properties = try configuration.properties(for: .producer) + extra
         let limit = properties.last { $0.key == "queue.buffering.max.messages" }.flatMap { Int($0.value) } ?? 100_000
         let handle = try ProducerHandle(properties: properties, log: log) { failed?($0) }
         loop = ProducerLoop(handle, limit: limit)
@@ -64,6 +71,14 @@ public final class KafkaProducer: RecordProducer {
     /// Whether a broker answers within `timeout`; blocks the calling thread.
     public func isReachable(within timeout: Duration) -> Bool {
         fatalError == nil && loop.handle.isReachable(milliseconds: timeout.wholeMilliseconds)
+    }
+
+    /// Makes a call of the client that blocks, on a thread of its own.
+    func blocking(
+        _ operation: String, _ call: @escaping @Sendable (ProducerHandle) throws(BrokerError) -> Void
+    ) async throws(BrokerError) {
+        let handle = loop.handle
+        try await onThread(operation) { () throws(BrokerError) in try call(handle) }
     }
 
     /// Makes the client fail for good with Kafka's error `code`, as tests need it.
