@@ -3,12 +3,18 @@
 
     run.py [--only NAME]… [--list]
 
+The groups of `BESIDE` mostly wait: for outages to pass, intervals to end. All together they run in a second process beside the
+others, which tells what it found when it has ended.
+
 Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages PyYAML, noida-db,
 rotel, opentelemetry-proto and prometheus-client. A part that is missing fails what needs it. Exit 1 if any check failed.
 """
 
 import argparse
+import json
+import subprocess
 import sys
+import tempfile
 import time
 
 import check_capture
@@ -65,21 +71,65 @@ GROUPS = {
     "ingress": check_ingress.ingress,
     "ingress-tls": check_ingress.ingress_tls,
 }
+# Groups that take their time and hardly any of the processor's.
+BESIDE = [
+    "collector-trouble", "collector-tls", "capture-outage", "otlp-metrics", "sampling", "signals", "status", "delivery",
+]
+
+
+class Beside:
+    """A second process of this program with some of the groups; its output comes when it is through."""
+
+    def __init__(self, groups):
+        self.output = tempfile.TemporaryFile("w+")
+        self.verdict = tempfile.NamedTemporaryFile("r", suffix=".json")
+        only = [part for group in groups for part in ("--only", group)]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *only, "--verdict", self.verdict.name], stdin=subprocess.DEVNULL, stdout=self.output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def join(self, report):
+        self.process.wait()
+        self.output.seek(0)
+        print("\nbeside these:", flush=True)
+        for line in self.output:
+            print(line, end="", flush=True)
+        text = self.verdict.read()
+        if not text:
+            report.failures.append(f"the groups beside these ended with {self.process.returncode} and no verdict")
+            return
+        verdict = json.loads(text)
+        report.passed += verdict["passed"]
+        report.failures += verdict["failures"]
 
 
 def main():
     parser = argparse.ArgumentParser(description="Run Triage against real parts.")
     parser.add_argument("--only", action="append", choices=sorted(GROUPS), metavar="NAME", help="this group; may be repeated")
     parser.add_argument("--list", action="store_true", help="print the names of the groups")
+    parser.add_argument("--verdict", metavar="FILE", help="write what came of it there as JSON")
     arguments = parser.parse_args()
     if arguments.list:
         print("\n".join(GROUPS))
         return 0
     report = Report()
     begin = time.monotonic()
-    for name, body in GROUPS.items():
-        if not arguments.only or name in arguments.only:
-            report.run(name, body)
+    beside = None if arguments.only else Beside(BESIDE)
+    try:
+        for name, body in GROUPS.items():
+            if name in arguments.only if arguments.only else name not in BESIDE:
+                report.run(name, body)
+        if beside:
+            beside.join(report)
+    finally:
+        # Ctrl-C reaches it too; anything else that ends this must not leave it running.
+        if beside and beside.process.poll() is None:
+            beside.process.terminate()
+            beside.process.wait()
+    if arguments.verdict:
+        with open(arguments.verdict, "w") as file:
+            json.dump({"passed": report.passed, "failures": report.failures}, file)
     print(f"\n{time.monotonic() - begin:.0f} s")
     for failure in report.failures:
         print(f"failed: {failure}")
