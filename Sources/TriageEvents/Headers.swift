@@ -225,4 +225,10 @@ public enum HeaderName {
     public static let replay: StaticString = "triage-replay"
     /// On a dead letter without a value: the error that refused its bytes, and how many there are; they stand at the origin.
     public static let pointer: StaticString = "triage-pointer"
+    /// On a dead letter whose value is encrypted: the algorithm and the key's id, `A256GCM KEYID`.
+    public static let encryption: StaticString = "triage-encryption"
+    /// The error's own text, encrypted under the same key.
+    public static let errorDetail: StaticString = "triage-error-detail"
+    /// The paths and types of what a value held that is encrypted now.
+    public static let shape: StaticString = "triage-shape"
 }

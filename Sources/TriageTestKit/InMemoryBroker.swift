@@ -187,10 +187,13 @@ public final class InMemoryBroker: Sendable {
     /// Reads single records; ``holdReads()`` and ``failNextReads(_:with:)`` say how.
     public func reader() -> any RecordReader { InMemoryReader(broker: self) }
 
+    /// Reads stretches of partitions in no group; ``failInspections(with:)`` lets it fail.
+    public func scanner() -> any RecordScanner { InMemoryScanner(broker: self) }
+
     /// Looks at partitions without consuming them.
     public func inspector() -> any PartitionInspector { InMemoryInspector(broker: self) }
 
-    /// Lets every look of an ``inspector()`` fail with `error` until it is nil again.
+    /// Lets every look of an ``inspector()`` or a ``scanner()`` fail with `error` until it is nil again.
     public func failInspections(with error: BrokerError?) { state.withLock { $0.inspectionFault = error } }
 
     // MARK: Produce

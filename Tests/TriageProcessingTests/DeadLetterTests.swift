@@ -204,8 +204,8 @@ struct DeadLetterTests {
     func refused() {
         let replay = DeadLetterReplay(to: .retry, id: Self.replayID)
         let now = Timestamp(milliseconds: 0)
-        #expect(throws: DeadLetterReplay.Refusal.notADeadLetterTopic) {
-            try replay.outbound(Self.record(Self.own(), topic: "orders"), at: now)
+        #expect(throws: DeadLetterReplay.Refusal.noTopic) {
+            try replay.outbound(Self.record([Header("triage-group", text: "care")], topic: "orders-dead"), at: now)
         }
         #expect(throws: DeadLetterReplay.Refusal.noGroup) { try replay.outbound(Self.record(Self.foreign[2].headers), at: now) }
         let pointer = Self.record(Self.own() + [Header("triage-pointer", text: "MSG_SIZE_TOO_LARGE 12")], value: nil)
@@ -221,6 +221,23 @@ struct DeadLetterTests {
         let out = try DeadLetterReplay(to: .retry, id: Self.replayID, group: "care").outbound(
             record, at: Timestamp(milliseconds: 0))
         #expect(out.headers.text("triage-origin") == "orders/3/42" && out.headers.text("triage-group") == "care")
+    }
+
+    @Test("a dead letter in a topic of another name goes where it says that it came from, or to the topic that is named")
+    func otherNames() throws {
+        let now = Timestamp(milliseconds: 0)
+        let record = Self.record(Self.foreign[0].headers, topic: "orders.DLT")
+        let out = try DeadLetterReplay(to: .retry, id: Self.replayID, group: "care").outbound(record, at: now)
+        #expect(out.topic == "orders.retry" && out.partition == 3 && out.headers.text("triage-origin") == "orders/3/42")
+        let mark = out.headers.text("triage-replay").flatMap { ReplayMark($0) }
+        #expect(mark == ReplayMark(id: Self.replayID, deadLetter: record.position))
+        let named = try DeadLetterReplay(to: .origin, id: Self.replayID, group: "care", topic: "bills").outbound(record, at: now)
+        #expect(named.topic == "bills" && named.partition == nil && named.headers.text("triage-origin") == nil)
+        // What was encrypted when it was dead-lettered isn't any more, and doesn't say so.
+        let sealed = Self.record(
+            Self.own() + ["triage-encryption", "triage-error-detail", "triage-shape"].map { Header($0, text: "x") })
+        let names = try DeadLetterReplay(to: .retry, id: Self.replayID).outbound(sealed, value: ByteSlice("{}"), at: now).headers
+        #expect(!names.contains { ["triage-encryption", "triage-error-detail", "triage-shape"].contains($0.name) })
     }
 
     // MARK: States

@@ -27,12 +27,26 @@ struct TopicPlanTests {
     @Test("Each topic once, with its retry and dead letter topic, and the commands")
     func topics() {
         let names = ["a", "b", "fhir.commands"].flatMap { [$0, "\($0).retry", "\($0).dlq"] }
-        #expect(plan.topics.map(\.name) == names + ["fhir.commands.results"])
-        #expect(plan.topics.last?.configuration == ["cleanup.policy": "delete", "retention.ms": "86400000"])
-        #expect(plan.topics.allSatisfy { $0.partitions == 6 })
+        #expect(plan.topics.map(\.name) == names + ["fhir.commands.results", "triage.dead-letters"])
+        #expect(plan.topics.dropLast().last?.configuration == ["cleanup.policy": "delete", "retention.ms": "86400000"])
+        #expect(plan.topics.last?.configuration == ["cleanup.policy": "compact"] && plan.topics.last?.partitions == 1)
+        #expect(plan.topics.dropLast().allSatisfy { $0.partitions == 6 })
         #expect(plan.topics[1].configuration == ["cleanup.policy": "delete", "retention.ms": "1209600000"])
         #expect(plan.topics[2].configuration == ["cleanup.policy": "delete", "retention.ms": "-1"])
-        #expect(TopicPlan(mainTopics: ["a"], includesCommands: false).topics.map(\.name) == ["a", "a.retry", "a.dlq"])
+        #expect(
+            TopicPlan(mainTopics: ["a"], includesCommands: false).topics.map(\.name) == [
+                "a", "a.retry", "a.dlq", "triage.dead-letters",
+            ])
+        #expect(
+            TopicPlan(mainTopics: ["a"], includesCommands: false, includesState: false).topics.map(\.name) == [
+                "a", "a.retry", "a.dlq",
+            ])
+    }
+
+    @Test("What is made beside a topic that exists gets as many partitions as that has")
+    func beside() {
+        let partitions = plan.beside(["a": 12, "b.dlq": 3]).topics.map(\.partitions)
+        #expect(partitions == [6, 12, 12, 6, 6, 6, 6, 6, 6, 6, 1])
     }
 
     @Test("Nothing differs from what was planned")

@@ -77,7 +77,7 @@ public struct GroupInspector: Sendable {
     func survey() async throws -> Survey {
         let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
         defer { admin.close() }
-        let plan = TopicPlan(mainTopics: topics, includesCommands: false)
+        let plan = TopicPlan(mainTopics: topics, includesCommands: false, includesState: false)
         let described = try await admin.describeTopics(plan.topics.map(\.name), timeout: .seconds(10))
         let counts = Dictionary(described.map { ($0.name, $0.partitions) }) { $1 }
         // Only what is there is compared, and not its properties: `topics check` does that.

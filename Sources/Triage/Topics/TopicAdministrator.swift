@@ -26,7 +26,7 @@ public struct TopicAdministrator: Sendable {
         _ = try await admin.describeTopics(timeout: timeout)
     }
 
-    /// Creates what is missing; what exists is left as it is.
+    /// Creates what is missing; what exists is left as it is. A topic beside one that exists gets as many partitions as that.
     ///
     /// - Parameters:
     ///   - plan: the topics.
@@ -38,6 +38,8 @@ public struct TopicAdministrator: Sendable {
     ) async throws -> [(topic: TopicPlan.Topic, result: TopicCreation)] {
         let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
         defer { admin.close() }
+        let described = try await admin.describeTopics(plan.topics.map(\.name), timeout: timeout)
+        let plan = plan.beside(Dictionary(described.map { ($0.name, $0.partitions) }) { $1 })
         let results = try await admin.createTopics(
             plan.topics.map {
                 NewTopic(

@@ -53,16 +53,21 @@ public struct TopicPlan: Sendable, Hashable {
     /// How long the results of commands are kept: a day, in which whoever asked can ask for them.
     public static let resultRetention: Duration = .seconds(86_400)
 
-    /// The topics, main ones first, each followed by its retry and dead letter topic.
+    /// Operators' state about dead letters: compacted, and in one partition, so that it has one order.
+    public static let deadLetterState = Topic(
+        name: TopicName.deadLetterState, partitions: 1, configuration: ["cleanup.policy": "compact"])
+
+    /// The topics, main ones first, each followed by its retry and dead letter topic, ``deadLetterState`` last.
     public let topics: [Topic]
 
-    /// The plan for these main topics, each of them once, and those for commands and their results.
+    /// The plan for these main topics, each of them once, those for commands and their results, and the one for operators' state.
     ///
     /// - Parameters:
     ///   - mainTopics: their `.retry` and `.dlq` topics come along.
     ///   - partitions: of each topic. Default 6.
     ///   - includesCommands: whether `fhir.commands`, its retry and dead letter topic, and `fhir.commands.results` are wanted.
-    public init(mainTopics: [String], partitions: Int = 6, includesCommands: Bool = true) {
+    ///   - includesState: whether `triage.dead-letters` is wanted.
+    public init(mainTopics: [String], partitions: Int = 6, includesCommands: Bool = true, includesState: Bool = true) {
         var topics: [Topic] = []
         var seen: Set<String> = []
         for main in mainTopics + (includesCommands ? [TopicName.commands] : []) where seen.insert(main).inserted {
@@ -94,7 +99,22 @@ public struct TopicPlan: Sendable, Hashable {
                 )
             )
         }
+        if includesState { topics.append(TopicPlan.deadLetterState) }
         self.topics = topics
+    }
+
+    private init(topics: [Topic]) { self.topics = topics }
+
+    /// The same with the partitions of the main topics that exist already for those beside them.
+    ///
+    /// - Parameter found: how many partitions topics have that exist.
+    public func beside(_ found: [String: Int]) -> TopicPlan {
+        TopicPlan(
+            topics: topics.map { topic in
+                let main = TopicName.main(of: topic.name)
+                guard main != topic.name, let partitions = found[main] else { return topic }
+                return Topic(name: topic.name, partitions: partitions, configuration: topic.configuration)
+            })
     }
 
     /// What differs between the plan and what there is.

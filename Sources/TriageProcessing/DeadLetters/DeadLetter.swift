@@ -92,7 +92,10 @@ public struct DeadLetter: Sendable, Hashable {
     }
 
     /// What two copies of one dead letter share: a crash between its acknowledgement and the commit leaves a second (design §3).
-    public var identity: Identity { Identity(group: group, origin: origin ?? position, replay: replay) }
+    public var identity: Identity { identity(in: group) }
+
+    /// The same under the group that its state is kept under: see ``DeadLetterKey/init(_:group:)``.
+    func identity(in group: String?) -> Identity { Identity(group: group, origin: origin ?? position, replay: replay) }
 
     /// What two copies of one dead letter share.
     public struct Identity: Sendable, Hashable {
@@ -102,6 +105,13 @@ public struct DeadLetter: Sendable, Hashable {
         public let origin: RecordPosition
         /// The replay that it followed.
         public let replay: ReplayMark?
+
+        /// An identity of these parts.
+        public init(group: String?, origin: RecordPosition, replay: ReplayMark?) {
+            self.group = group
+            self.origin = origin
+            self.replay = replay
+        }
     }
 
     /// Messages and stack traces that others wrote, by header: they may contain patient data, so they are for reveals only.
@@ -126,7 +136,7 @@ public struct DeadLetter: Sendable, Hashable {
     }
 
     /// The name of a group, connector or topic as they are usually made; such names are configuration, other text is none.
-    fileprivate static func name(_ text: String) -> String? {
+    static func name(_ text: String) -> String? {
         let isName =
             (1...249).contains(text.utf8.count)
             && text.utf8.allSatisfy { byte in
@@ -188,7 +198,7 @@ public struct ReplayMark: Sendable, Hashable, CustomStringConvertible {
     public init?(_ text: String) {
         let parts = text.split(separator: " ", omittingEmptySubsequences: false)
         guard parts.count == 2, AttributeValue.uuid(ByteSlice(String(parts[0]))) != nil,
-            let position = RecordPosition(String(parts[1])), TopicName.isDeadLetter(position.topic)
+            let position = RecordPosition(String(parts[1])), DeadLetter.name(position.topic) != nil
         else { return nil }
         self.init(id: String(parts[0]), deadLetter: position)
     }

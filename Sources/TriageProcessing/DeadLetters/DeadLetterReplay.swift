@@ -12,8 +12,8 @@ public struct DeadLetterReplay: Sendable, Hashable {
 
     /// Why a dead letter can't be replayed as it was asked for.
     public enum Refusal: Error, Sendable, Hashable {
-        /// Its topic's name doesn't end in `.dlq`, so there is no topic beside it to write to.
-        case notADeadLetterTopic
+        /// Its topic's name doesn't end in `.dlq`, it doesn't say where the event came from, and no topic was given.
+        case noTopic
         /// It says no group, and none was given.
         case noGroup
         /// It has no value since its bytes were refused, and they weren't read from its origin.
@@ -24,14 +24,24 @@ public struct DeadLetterReplay: Sendable, Hashable {
     public let target: Target
     /// The replay's id: a UUID in lower case, one for each run of the operator's command.
     public let id: String
-    /// For dead letters that name no group.
+    /// For dead letters that others wrote.
     public let group: String?
+    /// The main topic that it goes to, or beside; nil for the one that the dead letter came from.
+    public let topic: String?
 
     /// A replay of this id.
-    public init(to target: Target, id: String, group: String? = nil) {
+    public init(to target: Target, id: String, group: String? = nil, topic: String? = nil) {
         self.target = target
         self.id = id
         self.group = group
+        self.topic = topic
+    }
+
+    /// The main topic of a dead letter: the one it stands beside, of one in a topic of another name the one that it came from; nil if
+    /// it doesn't say.
+    public static func mainTopic(of letter: DeadLetter) -> String? {
+        let topic = letter.position.topic
+        return TopicName.isDeadLetter(topic) ? TopicName.main(of: topic) : letter.origin?.topic
     }
 
     /// The record to be written, before its trace context is injected.
@@ -45,11 +55,10 @@ public struct DeadLetterReplay: Sendable, Hashable {
     ///   - value: what it is written with in place of its own value: an operator's repair, or the bytes from its origin.
     ///   - now: when it is due.
     public func outbound(_ record: Record, value: ByteSlice? = nil, at now: Timestamp) throws(Refusal) -> OutboundRecord {
-        guard TopicName.isDeadLetter(record.topic) else { throw .notADeadLetterTopic }
         let letter = DeadLetter(record)
+        guard let main = topic ?? DeadLetterReplay.mainTopic(of: letter) else { throw .noTopic }
         if letter.isPointer, value == nil { throw .valueElsewhere(letter.origin) }
         guard let owner = letter.group.flatMap({ letter.dialect == .triage ? $0 : nil }) ?? group else { throw .noGroup }
-        let main = TopicName.main(of: record.topic)
         var edits = HeaderEdits(capacity: 512)
         for name in DeadLetterReplay.failureHeaders { edits.remove(name) }
         edits.set(HeaderName.replay, text: ReplayMark(id: id, deadLetter: record.position).description)
@@ -67,15 +76,22 @@ public struct DeadLetterReplay: Sendable, Hashable {
             }
         }
         return OutboundRecord(
-            topic: target == .retry ? TopicName.retry(of: main) : main, partition: record.partition, key: record.key,
+            topic: target == .retry ? TopicName.retry(of: main) : main, partition: partition(of: letter, beside: main),
+            key: record.key,
             value: value ?? record.value, headers: record.headers.replacing(edits, HeaderEdits()))
+    }
+
+    /// The number of the partition that the event came from; nil, which leaves it to the partitioner, where that isn't known.
+    private func partition(of letter: DeadLetter, beside main: String) -> Int32? {
+        if let origin = letter.origin { return TopicName.main(of: origin.topic) == main ? origin.partition : nil }
+        return letter.position.topic == TopicName.deadLetter(of: main) ? letter.position.partition : nil
     }
 
     /// What tells of failures, and of who wrote it.
     private static let failureHeaders: [StaticString] = [
         HeaderName.retryCount, HeaderName.error, HeaderName.failedAt, HeaderName.dueAt, HeaderName.parkedBehind,
         HeaderName.errorClass, HeaderName.errorFingerprint, HeaderName.attempts, HeaderName.writer, HeaderName.waitReason,
-        HeaderName.pointer, HeaderName.replay,
+        HeaderName.pointer, HeaderName.replay, HeaderName.encryption, HeaderName.errorDetail, HeaderName.shape,
     ]
     /// What tells of the first delivery: a record in a main topic is one itself.
     private static let originHeaders: [StaticString] = [

@@ -13,6 +13,15 @@ public struct DeadLetterKey: Sendable, Hashable, CustomStringConvertible {
         self.position = position
     }
 
+    /// The key of a dead letter: under the group that it names if it is one of ours; of another's the one that it is to be
+    /// replayed to, else the one that it names, else `-`.
+    ///
+    /// - Parameter group: the operator's group, for dead letters that others wrote.
+    public init(_ letter: DeadLetter, group: String?) {
+        let names = letter.dialect == .triage ? [letter.group, group] : [group, letter.group]
+        self.init(group: names.compactMap { $0 }.first ?? "-", position: letter.position)
+    }
+
     /// What `group/topic/partition/offset` says: a group's name may contain slashes, a topic's may not; nil for anything else.
     public init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
@@ -56,12 +65,21 @@ public struct DeadLetterState: Sendable, Hashable {
     public let replay: String?
     /// Where the replayed record was written, or the dead letter that it became again.
     public let successor: RecordPosition?
+    /// The event's first delivery, so that copies of one dead letter are known to be the same; nil if whoever wrote it didn't know.
+    public let origin: RecordPosition?
+    /// The replay after which the dead letter itself was written: its own `triage-replay`.
+    public let follows: ReplayMark?
+    /// What stands for the event's key without telling it: ``lane(of:)``.
+    public let lane: String?
 
     /// A state of these parts.
     public init(
         _ status: Status, time: Timestamp, by: String, reason: String? = nil, replay: String? = nil,
-        successor: RecordPosition? = nil
+        successor: RecordPosition? = nil, origin: RecordPosition? = nil, follows: ReplayMark? = nil, lane: String? = nil
     ) {
+        self.origin = origin
+        self.follows = follows
+        self.lane = lane
         self.status = status
         self.time = time
         self.by = by
@@ -72,6 +90,12 @@ public struct DeadLetterState: Sendable, Hashable {
 }
 
 extension DeadLetterState {
+    /// What stands for a key in a state: sixteen hexadecimal digits of its hash, so that no patient's id stands there.
+    public static func lane(of key: ByteSlice) -> String {
+        let digits = String(key.hash64(seed: 0), radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
     /// What a record's value says; nil for anything that isn't one of ours.
     ///
     /// - Parameter value: a JSON object that was found to be one.
@@ -81,7 +105,9 @@ extension DeadLetterState {
         else { return nil }
         self.init(
             status, time: time, by: by, reason: value["reason"]?.string, replay: value["replay"]?.string,
-            successor: value["successor"]?.string.flatMap { RecordPosition($0) })
+            successor: value["successor"]?.string.flatMap { RecordPosition($0) },
+            origin: value["origin"]?.string.flatMap { RecordPosition($0) },
+            follows: value["follows"]?.string.flatMap { ReplayMark($0) }, lane: value["lane"]?.string)
     }
 
     /// The record's value: a JSON object of strings.
@@ -90,62 +116,9 @@ extension DeadLetterState {
         if let reason { text += ",\"reason\":\(JSONText(reason).quoted)" }
         if let replay { text += ",\"replay\":\(JSONText(replay).quoted)" }
         if let successor { text += ",\"successor\":\(JSONText(successor.description).quoted)" }
+        if let origin { text += ",\"origin\":\(JSONText(origin.description).quoted)" }
+        if let follows { text += ",\"follows\":\(JSONText(follows.description).quoted)" }
+        if let lane { text += ",\"lane\":\(JSONText(lane).quoted)" }
         return ByteSlice(text + "}")
-    }
-}
-
-/// What is known of dead letters from `triage.dead-letters`, read to its end: a value, records in, states out.
-///
-/// The topic is compacted, so it holds one state for each dead letter that was ever acted on, and so does this.
-public struct DeadLetterStates: Sendable {
-    private var byPartition: [String: [TopicPartition: [Int64: DeadLetterState]]] = [:]
-    /// How many dead letters aren't open.
-    public private(set) var closed = 0
-    /// Records that aren't ours.
-    public private(set) var malformed = 0
-
-    /// Nothing known: every dead letter is open.
-    public init() {}
-
-    /// What became of a dead letter; nil if nothing was ever done about it.
-    public subscript(_ key: DeadLetterKey) -> DeadLetterState? {
-        byPartition[key.group]?[key.position.topicPartition]?[key.position.offset]
-    }
-
-    /// Whether somebody still has to do something about it.
-    public func isOpen(_ key: DeadLetterKey) -> Bool { self[key]?.status.isOpen ?? true }
-
-    /// Takes a record of the topic; of several about one dead letter the last counts, a null value makes it open again.
-    ///
-    /// - Parameter parse: makes sure that a value is JSON, and reads it.
-    public mutating func add(_ record: Record, parse: (ByteSlice) -> JSONValue?) {
-        guard let key = record.key?.utf8Text.flatMap({ DeadLetterKey($0) }) else {
-            malformed += 1
-            return
-        }
-        guard let value = record.value else {
-            set(key, nil)
-            return
-        }
-        guard let state = parse(value).flatMap({ DeadLetterState($0) }) else {
-            malformed += 1
-            return
-        }
-        set(key, state)
-    }
-
-    /// Sets a state, or forgets it.
-    public mutating func set(_ key: DeadLetterKey, _ state: DeadLetterState?) {
-        let id = key.position.topicPartition
-        let old = byPartition[key.group, default: [:]][id, default: [:]].updateOrRemove(key.position.offset, state)
-        if let old, !old.status.isOpen { closed -= 1 }
-        if let state, !state.status.isOpen { closed += 1 }
-    }
-}
-
-extension Dictionary {
-    fileprivate mutating func updateOrRemove(_ key: Key, _ value: Value?) -> Value? {
-        guard let value else { return removeValue(forKey: key) }
-        return updateValue(value, forKey: key)
     }
 }
