@@ -70,6 +70,8 @@ public struct Configuration: Sendable {
     public var webhooks: Webhooks?
     /// Where and how ``HTTPDelivery`` delivers events; nil for nowhere, the default. `TRIAGE_DELIVER_TO` and its like.
     public var delivery: Delivery?
+    /// Where traces are kept, for links to them and for tools that show them. `TRIAGE_JAEGER_URL` and its like.
+    public var traces = Traces()
 
     /// The defaults, for the brokers of `kafka`.
     public init(kafka: KafkaConfiguration) { self.kafka = kafka }

@@ -10,7 +10,7 @@ public import TriageTelemetry
 public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
     public static let keys: [(key: String, meaning: String)] =
-        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys + captureKeys
+        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys + captureKeys + traceKeys
 
     private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
@@ -156,6 +156,7 @@ public struct ConfigurationLoader: Sendable {
         configuration.listen = try listen()
         configuration.acceptedCommands = try acceptedCommands()
         try readCapture(into: &configuration)
+        configuration.traces = try traces()
         return configuration
     }
 

@@ -12,6 +12,8 @@ public final class Telemetry: Sendable {
     public let meter: Meter
     /// What it was told.
     public let configuration: TelemetryConfiguration
+    /// The spans of recent failed events; nil unless it was told to keep them.
+    public let spanStore: SpanStore?
     private let spans: BatchSpanProcessor?
     private let reader: PeriodicMetricReader?
     private let logs: LogPipeline?
@@ -24,11 +26,12 @@ public final class Telemetry: Sendable {
     ///   - configuration: exporters, sampler, limits, resource.
     ///   - identifiers: how resource ids and keys show.
     ///   - processors: see every sampled span beside the exporter, such as a recorder.
+    ///   - keeping: bounds on the spans of recent failed events that are kept in memory; nil keeps none.
     ///   - seed: makes ids reproducible, for tests; nil takes one from the system.
     ///   - warn: told, at most once in five minutes for each kind, what keeps telemetry from going out.
     public init(
         _ configuration: TelemetryConfiguration, identifiers: IdentifierPolicy = .omitted, processors: [any SpanProcessor] = [],
-        seed: UInt64? = nil, warn: @escaping @Sendable (String) -> Void = { _ in }
+        keeping: SpanStore.Limits? = nil, seed: UInt64? = nil, warn: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.configuration = configuration
         let clock = SystemClock()
@@ -56,16 +59,24 @@ public final class Telemetry: Sendable {
                 ) { collected.time { meter.collect(at: clock.now(), reader: 0) } }
             }
         }
+        let store =
+            configuration.isDisabled
+            ? nil
+            : keeping.map {
+                SpanStore(identifiers: identifiers, service: configuration.serviceName, limits: $0)
+            }
         let logs = LogPipeline(configuration, identifiers: identifiers, clock: clock, meter: meter, warnings: warnings)
         let tracer = Tracer(
             sampler: configuration.sampler, limits: configuration.limits, clock: clock, ids: IDGenerator(seed: seed),
-            encoder: encoder, processors: (spans.map { [$0] } ?? []) + processors, logs: logs?.emitter,
+            encoder: encoder, processors: (spans.map { [$0] } ?? []) + (store.map { [$0] } ?? []) + processors,
+            logs: logs?.emitter,
             failureTraces: configuration.failureTraces, isEnabled: !configuration.isDisabled,
             propagators: configuration.propagators
         )
         self.meter = meter
         self.tracer = tracer
         self.spans = spans
+        spanStore = store
         self.reader = reader
         prometheus = PrometheusText(resource: configuration.prometheusResource, scope: configuration.prometheusScope)
         self.logs = logs

@@ -86,6 +86,8 @@ struct ConfigurationLoaderTests {
             ("command-token-file", "token"), ("command-trust", "link"),
             ("webhooks", "true"), ("webhook-token-file", "t"), ("webhook-header", "X-Key=@k"), ("webhook-max-body", "4096"),
             ("webhook-trust", "link"), ("webhook-timeout", "5s"), ("webhook-history", "1s"), ("webhook-commands", "true"),
+            ("jaeger-url", "http://jaeger.test:16686"), ("tempo-url", "http://tempo.test:3200"), ("grafana-url", "https://g.test"),
+            ("grafana-tempo-uid", "t1"), ("trace-headers-file", "h"), ("trace-ca-file", "ca.pem"),
         ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
@@ -98,7 +100,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 63) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 69) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

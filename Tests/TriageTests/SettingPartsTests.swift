@@ -24,7 +24,8 @@ struct SettingPartsTests {
             ("command-token-file", "accept-commands"), ("command-trust", "accept-commands"), ("command-events", "commands"),
             ("listen", "webhooks or accept-commands"),
             ("access-log", "webhooks or accept-commands"), ("fhir-server", "commands or webhooks"),
-            ("pattern", "webhooks or change-data-topics or command-events"),
+            ("pattern", "webhooks or change-data-topics or command-events"), ("grafana-tempo-uid", "grafana-url"),
+            ("trace-headers-file", "jaeger-url or tempo-url"),
         ])
     func alone(key: String, needed: String) async throws {
         let error = try #require(await check([key: "secret"]))

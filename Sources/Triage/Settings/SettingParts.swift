@@ -7,6 +7,8 @@ extension ConfigurationLoader {
         (listenKeys.map(\.key), ["webhooks", "accept-commands"]),
         (["fhir-server"], ["commands", "webhooks"]),
         (["pattern", "source", "cloud-events"], ["webhooks", "change-data-topics", "command-events"]),
+        (["grafana-tempo-uid"], ["grafana-url"]),
+        (["trace-headers-file", "trace-ca-file"], ["jaeger-url", "tempo-url"]),
     ]
 
     /// Refuses a setting that would silently do nothing, since what it belongs to isn't switched on: a token file of webhooks without
