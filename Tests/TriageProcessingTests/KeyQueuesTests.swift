@@ -183,9 +183,9 @@ struct KeyQueuesTests {
 
 @Suite("Rebuild")
 struct RebuildTests {
-    private static func item(_ origin: Int64, retries: Int, at offset: Int64) -> RebuildItem {
+    private static func item(_ origin: Int64, retries: Int, at offset: Int64, replay: String? = nil) -> RebuildItem {
         RebuildItem(
-            origin: RecordPosition(topic: "t", partition: 0, offset: origin), originTime: nil, retries: retries, offset: offset,
+            identity: RetryIdentity(origin: RecordPosition(topic: "t", partition: 0, offset: origin), replay: replay), originTime: nil, retries: retries, offset: offset,
             size: 1, ticket: 0, due: nil, reason: .backoff, lane: LaneKey(1), context: nil, delivery: nil)
     }
 
@@ -200,6 +200,16 @@ struct RebuildTests {
         #expect(Rebuild.voids(items) { $0.offset == 3 } == [true, true, false, true, false, true])
     }
 
+    @Test("a replay is another retry than its origin's, and not void because main redelivers that")
+    func replays() {
+        let items = [
+            RebuildTests.item(1, retries: 1, at: 0), RebuildTests.item(1, retries: 0, at: 1, replay: "a"),
+            RebuildTests.item(1, retries: 0, at: 2, replay: "b"), RebuildTests.item(1, retries: 1, at: 3, replay: "a"),
+        ]
+        #expect(Rebuild.voids(items) { _ in false } == [false, true, false, false])
+        #expect(Rebuild.voids(items) { _ in true } == [true, true, false, false])
+    }
+
     @Test("one of each origin is left, over 2,000 seeds")
     func property() {
         for seed in UInt64(1)...2000 {
@@ -210,8 +220,8 @@ struct RebuildTests {
             }
             let open = Set((0..<Int64(5)).filter { _ in Int.random(in: 0..<4, using: &random) == 0 })
             let voids = Rebuild.voids(items) { open.contains($0.offset) }
-            for origin in Set(items.map(\.origin)) {
-                let all = items.enumerated().filter { $0.element.origin == origin }
+            for origin in Set(items.map(\.identity.origin)) {
+                let all = items.enumerated().filter { $0.element.identity.origin == origin }
                 let kept = all.filter { !voids[$0.offset] }.map(\.offset)
                 // By definition: none is more, and none of those that are as much comes later.
                 let winner = all.max { ($0.element.retries, $0.offset) < ($1.element.retries, $1.offset) }?.offset

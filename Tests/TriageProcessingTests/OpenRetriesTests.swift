@@ -10,10 +10,11 @@ struct OpenRetriesTests {
 
     static func record(
         _ offset: Int64, origin: Int64, retries: Int = 1, group: String? = "g", parkedBehind: String? = nil,
-        originTopic: String = "t"
+        originTopic: String = "t", replay: String? = nil
     ) -> Record {
         var headers = [Header("retryCount", text: "\(retries)"), Header("triage-origin", text: "\(originTopic)/0/\(origin)")]
         if let group { headers.append(Header("triage-group", text: group)) }
+        if let replay { headers.append(Header("triage-replay", text: replay)) }
         if let parkedBehind { headers.append(Header("triage-parked-behind", text: parkedBehind)) }
         return Record(
             topic: "t.retry", partition: 0, offset: offset, timestamp: Timestamp(milliseconds: 1_700_000_000_000 + offset),
@@ -83,6 +84,22 @@ struct OpenRetriesTests {
         #expect(found.add(Self.record(7, origin: 1, retries: 2)) == .complete)
         #expect(found.add(Self.record(8, origin: 1, retries: 1)) == .open)
         #expect(offsets(found, owned: true) == [8])
+    }
+
+    @Test("replays of one origin are open beside one another and beside its first retry, whatever main brings again")
+    func replays() {
+        var found = open(main: 0)
+        let marks = EngineReplayTests.ids.map { "\($0) t.dlq/0/0" }
+        #expect(found.add(Self.record(0, origin: 1, retries: 0, replay: marks[0])) == .open)
+        #expect(found.add(Self.record(1, origin: 1, retries: 3)) == .open)
+        #expect(found.add(Self.record(2, origin: 1, retries: 0, replay: marks[1])) == .open)
+        #expect(found.add(Self.record(3, origin: 1, retries: 1, replay: marks[0])) == .open)
+        #expect(found.superseded == 1)
+        // Main brings the origin again, which voids only what isn't a replay.
+        #expect(offsets(found) == [2, 3] && offsets(found, owned: true) == [1, 2, 3])
+        let origin = RecordPosition(topic: "t", partition: 0, offset: 1)
+        #expect(found.isOpen(RecordPosition(topic: "t.retry", partition: 0, offset: 3), origin: origin, replay: marks[0]))
+        #expect(!found.isOpen(RecordPosition(topic: "t.retry", partition: 0, offset: 3), origin: origin, replay: marks[1]))
     }
 
     @Test("what retention took from main comes from nowhere but the retry topic")

@@ -86,6 +86,11 @@ extension Engine {
                 metadata.completed = []
             }
             if start < range.upperBound { state.rebuildEnd = range.upperBound }
+            metadata.clampCompleted(to: range.upperBound)
+        } else if !metadata.completed.isEmpty {
+            // After a truncation others stand at those offsets, or will.
+            let range = try retrying { () throws(BrokerError) in try consumer.watermarks(id, timeout: .seconds(10)) }
+            metadata.clampCompleted(to: range.upperBound)
         }
         state.ledger.started(at: start, completed: metadata.completed)
         if start == known.offset { state.ledger.didCommit(start) }

@@ -131,10 +131,12 @@ final class PartitionState {
     /// Read up to here before anything of it or of main is handled: its end at the assignment. Nil once that is done.
     var rebuildEnd: Int64?
     var rebuild: [RebuildItem] = []
-    /// Produced and not read yet, by origin.
-    var producing: [RecordPosition: OpenRetry] = [:]
-    /// Origins whose records were given up since they didn't stand where the acknowledgement said.
-    var givenUp: Set<RecordPosition> = []
+    /// Produced and not read yet.
+    var producing: [RetryIdentity: OpenRetry] = [:]
+    /// Those whose records were given up since they didn't stand where the acknowledgement said.
+    var givenUp: Set<RetryIdentity> = []
+    /// Replays that main may redeliver, since they were written to main: what stands for them then is void.
+    var undecided: [RetryIdentity: OpenRetry] = [:]
     /// Read and waiting, by offset.
     var atRest: [Int64: OpenRetry] = [:]
     /// Offsets of bodies that are to be read again.
@@ -162,6 +164,7 @@ final class PartitionState {
         rebuild = []
         producing = [:]
         givenUp = []
+        undecided = [:]
         atRest = [:]
         toFetch = []
     }

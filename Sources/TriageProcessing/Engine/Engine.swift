@@ -49,6 +49,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var ownCommits: [TopicPartition: [OffsetCommit]] = [:]
     /// Something runs alone that may crash the process.
     @exclusivity(unchecked) var isCautious = false
+    /// Of some replay it isn't known yet whether main brings it again.
+    @exclusivity(unchecked) var hasUndecided = false
     /// Retry partitions that are being read to their end.
     @exclusivity(unchecked) var isRebuilding = false
     @exclusivity(unchecked) var partitions: [TopicPartition: PartitionState] = [:]

@@ -50,18 +50,31 @@ extension Engine {
             queues.left(open.id)
             open.offset = nil
             open.retries = retries
-            open.partition.producing[open.origin] = open
+            produces(open)
             return open
         }
         guard !delivery.partition.isRevoked, let partition = delivery.partition.twin, !delivery.partition.isRetry else {
             return nil
         }
         let history = delivery.history
-        let open = OpenRetry(origin: history.origin, lane: lane, partition: partition)
+        let open = OpenRetry(history.identity, lane: lane, partition: partition)
         open.retries = retries
         enqueue(open, time: history.originTimestamp)
-        partition.producing[open.origin] = open
+        produces(open)
         delivery.open = open
         return open
+    }
+
+    /// A record of an open retry is about to be produced.
+    ///
+    /// Of two that nothing tells apart, such as copies that somebody made of one record, the later one stands for both: the earlier
+    /// must not hold its patient up for ever.
+    private func produces(_ open: OpenRetry) {
+        if let other = open.partition.producing.updateValue(open, forKey: open.identity), other !== open {
+            for copy in other.candidates { skip(copy) }
+            other.candidates = []
+            other.writtenAt = nil
+            if let next = queues.close(other.id), let item = queues[next] { freed(item, clock.now()) }
+        }
     }
 }

@@ -19,7 +19,7 @@ extension Engine {
                 guard let partition = partitions[id] else { continue }
                 partition.end = offset
                 partition.ledger.reachedEnd(offset)
-                if queues.hasBarred { advance(partition, now) }
+                if queues.hasBarred, !partition.isRetry { advance(partition, now) }
             }
             if isRebuilding { finishRebuilds(now) }
         }
@@ -61,6 +61,7 @@ extension Engine {
             if partition.isRetry {
                 ingestRetry(delivery, now)
             } else {
+                if hasUndecided { decideReplays(delivery, now) }
                 load.bytes += record.size
                 let behind = lanes.enqueue(delivery, key: delivery.lane)
                 if behind > 0, laneShare.isTaken(by: behind, of: record.size), partition.crowd == nil {

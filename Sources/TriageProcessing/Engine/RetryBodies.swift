@@ -127,7 +127,7 @@ extension Engine {
         let box = Confined(open)
         do {
             open.retries = delivery.history.retries
-            partition.producing[open.origin] = open
+            partition.producing[open.identity] = open
             try sink.send(
                 copy, replacing: [Header("triage-writer", text: partition.writer)], parent: delivery.context,
                 links: delivery.context.map { [SpanLink($0)] } ?? [],

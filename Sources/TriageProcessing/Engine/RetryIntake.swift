@@ -37,14 +37,14 @@ extension Engine {
 
     /// A record that this assignment wrote.
     ///
-    /// Which it is, it says itself by origin and retries; the acknowledgement only tells it from copies, of which the last one
+    /// Which it is, it says itself by origin, replay and retries; the acknowledgement only tells it from copies, of which the last one
     /// counts. A broker that answered with another place than the record's would otherwise have the record taken for a copy.
     private func ingestOwn(_ delivery: Delivery, _ history: EventHistory, _ now: Timestamp) {
         let partition = delivery.partition
-        guard let open = partition.producing[history.origin],
+        guard let open = partition.producing[history.identity],
             min(open.retries, Int(EventHistory.maximumRetries)) == history.retries
         else {
-            if partition.givenUp.remove(history.origin) != nil {
+            if partition.givenUp.remove(history.identity) != nil {
                 arrived(opened(history, lane: delivery.lane, in: partition), delivery, history, now)
             } else {
                 skip(delivery)
@@ -66,7 +66,7 @@ extension Engine {
 
     /// Nothing that an open retry produced is awaited any more: what was read of it are copies.
     func forgetProduce(_ open: OpenRetry, but chosen: Delivery? = nil) {
-        open.partition.producing[open.origin] = nil
+        if open.partition.producing[open.identity] === open { open.partition.producing[open.identity] = nil }
         open.writtenAt = nil
         for copy in open.candidates where copy !== chosen { skip(copy) }
         open.candidates = []
@@ -92,14 +92,16 @@ extension Engine {
                 guard let place = open.writtenAt, place >= 0 else { return false }
                 return (place < position || !open.candidates.isEmpty) && now - open.writtenTime > .seconds(10)
             }
-            for open in missing.sorted(by: { $0.origin < $1.origin }) {
+            for open in missing.sorted(by: { $0.identity < $1.identity }) {
+                // Whatever the acknowledgement said, there is nothing behind what was read.
+                partition.expectedEnd = min(partition.expectedEnd, position)
                 if let copy = open.candidates.last {
                     found(open, copy, now)
                     continue
                 }
                 let offset = open.writtenAt ?? 0
                 forgetProduce(open)
-                partition.givenUp.insert(open.origin)
+                partition.givenUp.insert(open.identity)
                 notify(
                     .lostToRetention(RecordPosition(topic: partition.id.topic, partition: partition.id.partition, offset: offset))
                 )
@@ -121,7 +123,7 @@ extension Engine {
         let keeps = keepsBody(delivery.record.size)
         if keeps { load.waitingBytes += delivery.record.size }
         return RebuildItem(
-            origin: history.origin, originTime: history.originTimestamp, retries: history.retries,
+            identity: history.identity, originTime: history.originTimestamp, retries: history.retries,
             offset: delivery.record.offset, size: delivery.record.size, ticket: delivery.ticket, due: history.dueAt,
             reason: history.waitReason, lane: delivery.lane, context: delivery.context,
             delivery: keeps ? delivery : nil
@@ -142,7 +144,7 @@ extension Engine {
         }
         let voids =
             makes(.supersededTaken)
-            ? items.map { isOriginOpen($0.origin) } : Rebuild.voids(items, isOriginOpen: isOriginOpen)
+            ? items.map { isOriginOpen($0.identity.origin) } : Rebuild.voids(items, isOriginOpen: isOriginOpen)
         var open = 0
         for (item, isVoid) in zip(items, voids) {
             if item.delivery != nil { load.waitingBytes -= item.size }
@@ -153,7 +155,11 @@ extension Engine {
                 continue
             }
             open += 1
-            let retry = OpenRetry(origin: item.origin, lane: item.lane, partition: partition)
+            let retry = OpenRetry(item.identity, lane: item.lane, partition: partition)
+            if item.identity.isReplay, isOriginOpen(item.identity.origin) {
+                partition.undecided[item.identity] = retry
+                hasUndecided = true
+            }
             enqueue(retry, time: item.originTime)
             retry.context = item.context
             settleIn(
@@ -164,11 +170,27 @@ extension Engine {
         notify(.rebuilt(partition.id, open: open, read: items.count))
     }
 
+    /// Main has brought a record: a retry of a replay that stands there itself, not in the retry topic, is void.
+    func decideReplays(_ delivery: Delivery, _ now: Timestamp) {
+        guard let partition = delivery.partition.twin else { return }
+        let position = delivery.record.position
+        for (identity, open) in partition.undecided.sorted(by: { $0.key < $1.key }) where identity.origin <= position {
+            partition.undecided[identity] = nil
+            guard identity == delivery.history.identity, open.offset != nil, !open.isRewriting else { continue }
+            _ = leaveRest(open)
+            counts.skipped += 1
+            partition.metrics.deliveries(.skipped).add(1)
+            partition.ledger.complete(open.ticket)
+            if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
+        }
+        hasUndecided = partitions.values.contains { !$0.undecided.isEmpty }
+    }
+
     // MARK: Waiting
 
     /// A retry of `history`'s origin is open from now on.
     private func opened(_ history: EventHistory, lane: LaneKey, in partition: PartitionState) -> OpenRetry {
-        let open = OpenRetry(origin: history.origin, lane: lane, partition: partition)
+        let open = OpenRetry(history.identity, lane: lane, partition: partition)
         enqueue(open, time: history.originTimestamp)
         return open
     }
@@ -224,7 +246,8 @@ extension Engine {
     /// Whether main has yet to redeliver something that may lie before it.
     func isBarred(_ open: OpenRetry) -> Bool {
         guard configuration.ordering == .perKey, !makes(.unbarred), let main = open.partition.twin,
-            open.origin.topicPartition == main.id
+            // Read to its end, main has nothing to redeliver any more, whatever an origin says.
+            open.origin.topicPartition == main.id, main.end == nil
         else { return false }
         let origin = open.origin.offset
         return origin >= main.ledger.position ?? 0 && main.available?.contains(origin) != false
@@ -348,10 +371,10 @@ extension Engine {
             lanes.enqueue(delivery, key: delivery.lane)
             return
         }
-        // Before what came to main after it, but never before what main redelivered and stands before it.
+        // Before what came to main after it, but never before what main redelivered and stands before it: of a replay its own origin.
         let place = QueuePlace(source: source(of: open.origin.topicPartition), offset: open.origin.offset, time: .min)
         lanes.enqueueFirst(delivery, key: delivery.lane) { other in
-            !other.partition.isRetry && other.partition.source == place.source && other.record.offset < place.offset
+            !other.partition.isRetry && other.partition.source == place.source && other.record.offset <= place.offset
         }
     }
 
@@ -371,9 +394,9 @@ extension Engine {
         if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
     }
 
-    /// Main has gone on: retries that waited for it may be free.
+    /// Main has gone on: retries that waited for it may be free. At its end all are, those of origins that it never had included.
     func advance(_ main: PartitionState, _ now: Timestamp) {
-        guard queues.hasBarred, let position = main.ledger.position else { return }
+        guard queues.hasBarred, let position = main.end == nil ? main.ledger.position : .max else { return }
         for id in queues.advance(main.source, to: position) {
             if let open = queues[id] { freed(open, now) }
         }

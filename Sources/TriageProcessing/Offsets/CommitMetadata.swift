@@ -55,4 +55,9 @@ public struct CommitMetadata: Sendable, Hashable {
         self.crashes = crashes
         self.completed = completed
     }
+
+    /// Forgets what is said of offsets from `end` on, which don't exist.
+    mutating func clampCompleted(to end: Int64) {
+        completed = completed.filter { $0.lowerBound < end }.map { $0.lowerBound..<min($0.upperBound, end) }
+    }
 }

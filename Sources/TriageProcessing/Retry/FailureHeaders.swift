@@ -77,13 +77,7 @@ public struct EventHistory: Sendable, Hashable {
     static let plausibleTimes: ClosedRange<Int64> = 1_000_000_000_000...253_402_300_799_999
 
     /// The value if it is one of ours; anything else is foreign text.
-    private static func validReplay(_ text: String) -> String? {
-        let parts = text.split(separator: " ", omittingEmptySubsequences: false)
-        guard parts.count == 2, AttributeValue.uuid(ByteSlice(String(parts[0]))) != nil, RecordPosition(String(parts[1])) != nil,
-            TopicName.isDeadLetter(parts[1].prefix { $0 != "/" }.description)
-        else { return nil }
-        return text
-    }
+    private static func validReplay(_ text: String) -> String? { ReplayMark(text) == nil ? nil : text }
 
     /// Retries that are believed: a header says anything, and counting on from there must not overflow.
     static let maximumRetries: Int64 = 1_000_000

@@ -2,10 +2,10 @@ public import TriageEvents
 
 /// Which records of retry topics are open, as whoever gets the partitions next would find them (design §3).
 ///
-/// Void is what would be completed without being handled: of several records of one origin all but the one with the highest
-/// retry count, of equal ones all but the last. A record whose origin isn't complete in main's committed state is *unsettled*:
-/// after a crash it is void, since main brings its event again; while the writer lives it is as good as open, since the
-/// commit comes within a moment.
+/// Void is what would be completed without being handled: of several records of one origin and replay all but the one with the
+/// highest retry count, of equal ones all but the last. A record whose origin isn't complete in main's committed state is
+/// *unsettled*: after a crash it is void, since main brings its event again; while the writer lives it is as good as open, since
+/// the commit comes within a moment. An operator's replay is settled from the start.
 ///
 /// A value without I/O: records in, in the order of their offsets within each partition.
 public struct OpenRetries: Sendable {
@@ -27,7 +27,7 @@ public struct OpenRetries: Sendable {
         case open
         /// The group has completed it.
         case complete
-        /// Another record of the same origin stands for it.
+        /// Another record of the same origin and replay stands for it.
         case superseded
         /// Another group's, which this one only passes over.
         case foreign
@@ -36,8 +36,8 @@ public struct OpenRetries: Sendable {
     private let group: String
     private let commits: [TopicPartition: CommittedPartition]
     private let offsets: [TopicPartition: Range<Int64>]
-    private var byOrigin: [RecordPosition: Entry] = [:]
-    /// Records that another of the same origin stands for.
+    private var byIdentity: [RetryIdentity: Entry] = [:]
+    /// Records that another of the same origin and replay stands for.
     public private(set) var superseded = 0
 
     /// Nothing found yet.
@@ -61,28 +61,32 @@ public struct OpenRetries: Sendable {
         if let written = history.group, written != group { return .foreign }
         // It says nothing about others of its origin: it may have been completed because it was void.
         if commits[record.topicPartition]?.isComplete(record.offset) == true { return .complete }
-        if let other = byOrigin[history.origin] {
+        let identity = history.identity
+        if let other = byIdentity[identity] {
             superseded += 1
             let known = (other.history.retries, other.position)
             guard known < (history.retries, record.position) else { return .superseded }
         }
-        byOrigin[history.origin] = Entry(
-            position: record.position, written: record.timestamp, history: history, isSettled: isSettled(history.origin, record))
+        byIdentity[identity] = Entry(
+            position: record.position, written: record.timestamp, history: history,
+            isSettled: identity.isReplay || isSettled(history.origin, record))
         return .open
     }
 
     /// Whether a record is still open after all that came after it.
-    public func isOpen(_ position: RecordPosition, origin: RecordPosition) -> Bool {
-        byOrigin[origin]?.position == position
+    ///
+    /// - Parameter replay: what it says in `triage-replay`.
+    public func isOpen(_ position: RecordPosition, origin: RecordPosition, replay: String? = nil) -> Bool {
+        byIdentity[RetryIdentity(origin: origin, replay: replay)]?.position == position
     }
 
     /// What is open, by origin.
     ///
     /// - Parameter isOwned: whether the one who wrote the records of a retry partition lives: then unsettled ones count as well.
     public func entries(isOwned: (TopicPartition) -> Bool) -> [Entry] {
-        byOrigin.values
+        byIdentity.values
             .filter { $0.isSettled || isOwned($0.position.topicPartition) }
-            .sorted { $0.history.origin < $1.history.origin }
+            .sorted { ($0.history.origin, $0.position) < ($1.history.origin, $1.position) }
     }
 
     /// Only the main partition beside the retry partition can bring the event again: any other origin is settled.

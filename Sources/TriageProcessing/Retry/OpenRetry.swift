@@ -5,7 +5,7 @@ internal import TriageTelemetry
 ///
 /// Its body needn't be in memory while it waits. Confined to the loop's thread.
 final class OpenRetry {
-    let origin: RecordPosition
+    let identity: RetryIdentity
     /// What its deliveries are handed out by.
     let lane: LaneKey
     /// The retry partition.
@@ -39,8 +39,10 @@ final class OpenRetry {
     var isFetched = false
     var isRewriting = false
 
-    init(origin: RecordPosition, lane: LaneKey, partition: PartitionState) {
-        self.origin = origin
+    var origin: RecordPosition { identity.origin }
+
+    init(_ identity: RetryIdentity, lane: LaneKey, partition: PartitionState) {
+        self.identity = identity
         self.lane = lane
         self.partition = partition
     }
@@ -48,7 +50,7 @@ final class OpenRetry {
 
 /// A record of a retry partition that was there at its assignment.
 struct RebuildItem {
-    let origin: RecordPosition
+    let identity: RetryIdentity
     let originTime: Timestamp?
     let retries: Int
     let offset: Int64
@@ -66,17 +68,22 @@ struct RebuildItem {
 enum Rebuild {
     /// - Parameter isOriginOpen: whether main redelivers an origin.
     /// - Returns: by index, whether a record is void: main redelivers its origin, or another record supersedes it, which is one
-    ///   with a higher `retryCount` of the same origin, or with the same and a later place. What a predecessor completed isn't
-    ///   among them: it may itself have been void, and what main redelivered since counts its retries from 0 again.
+    ///   with a higher `retryCount` of the same origin and replay, or with the same and a later place. What a predecessor completed
+    ///   isn't among them: it may itself have been void, and what main redelivered since counts its retries from 0 again.
+    ///
+    /// A replay isn't void because main redelivers its origin: that one doesn't say what an operator has repaired, and nobody
+    /// would learn how the replay ended.
     static func voids(_ items: [RebuildItem], isOriginOpen: (RecordPosition) -> Bool) -> [Bool] {
-        var last: [RecordPosition: Int] = [:]
+        var last: [RetryIdentity: Int] = [:]
         for (index, item) in items.enumerated() {
-            guard let known = last[item.origin] else {
-                last[item.origin] = index
+            guard let known = last[item.identity] else {
+                last[item.identity] = index
                 continue
             }
-            if item.retries >= items[known].retries { last[item.origin] = index }
+            if item.retries >= items[known].retries { last[item.identity] = index }
         }
-        return items.enumerated().map { index, item in last[item.origin] != index || isOriginOpen(item.origin) }
+        return items.enumerated().map { index, item in
+            last[item.identity] != index || (!item.identity.isReplay && isOriginOpen(item.identity.origin))
+        }
     }
 }
