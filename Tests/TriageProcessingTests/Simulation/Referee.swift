@@ -26,6 +26,8 @@ struct SimulatedEvent {
     var hasStaleCopy = false
     /// Compaction took it.
     var isCompacted = false
+    /// Set if it is a replay, which stands at its event's place and comes to an end of its own.
+    var mark: String?
 
     var isFinished: Bool { !ends.isEmpty }
     var position: RecordPosition { RecordPosition(topic: log.id.topic, partition: log.id.partition, offset: offset) }
@@ -55,6 +57,7 @@ final class Referee {
     private(set) var events: [SimulatedEvent] = []
     /// By main log: its events by offset, and those that are not finished by the lane that they are in.
     private var byOffset: [Int: [Int64: Int]] = [:]
+    private var byMark: [String: Int] = [:]
     private var open: [Int: [Int: [Int]]] = [:]
     /// By main log: when something happened after which events may be delivered again.
     private var disturbances: [Int: [Int64]] = [:]
@@ -89,13 +92,24 @@ final class Referee {
         world.note(.published, nil, index)
     }
 
+    /// An operator wrote an event anew.
+    func replayed(_ index: Int, mark: String, plan: SimulatedEvent.Plan) {
+        let event = events[index]
+        byMark[mark] = events.count
+        events.append(
+            SimulatedEvent(
+                index: events.count, log: event.log, offset: event.offset, patient: event.patient, plan: plan, mark: mark))
+        world.note(.replayed, nil, events.count - 1)
+    }
+
     func event(at position: RecordPosition) -> Int? {
         guard let log = world.broker.log(position.topicPartition) else { return nil }
         return byOffset[log.index]?[position.offset]
     }
 
     func event(of headers: Headers) -> Int? {
-        headers.text(HeaderName.origin).flatMap { RecordPosition($0) }.flatMap { event(at: $0) }
+        if let mark = headers.text(HeaderName.replay), let replay = byMark[mark] { return replay }
+        return headers.text(HeaderName.origin).flatMap { RecordPosition($0) }.flatMap { event(at: $0) }
     }
 
     func compacted(_ index: Int) {
@@ -116,7 +130,7 @@ final class Referee {
 
     /// A handler begins.
     func began(_ context: HandlerContext, in engine: SimulatedEngine) -> Int? {
-        guard let index = event(at: context.origin) else {
+        guard let index = event(of: context.record.headers) ?? event(at: context.origin) else {
             world.violate("a handler is called for something that was never published: \(context.origin)")
             return nil
         }
@@ -184,7 +198,7 @@ final class Referee {
             }
         }
         events[index].ends.append((world.now, isDetached, isDeadLetter))
-        guard event.ends.isEmpty else { return }
+        guard event.ends.isEmpty, event.mark == nil else { return }
         open[event.log.index]?[event.lane]?.removeAll { $0 == index }
         if open[event.log.index]?[event.lane]?.isEmpty == true { open[event.log.index]?[event.lane] = nil }
     }

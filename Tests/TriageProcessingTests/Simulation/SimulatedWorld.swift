@@ -282,7 +282,7 @@ struct TranscriptEntry: Equatable {
         case started, crashed, stopped, ended, failed, evicted, lost, revoking, revoked, assigned, read
         case began, succeeded, failedAttempt, cancelled, unwound
         case sent, landed, notStored, acknowledged, refused, commit, applied, fenced, commitError, commitAnswered
-        case published, compacted, outage, fault, violated, reread
+        case published, replayed, compacted, outage, fault, violated, reread
     }
     let time: Int64
     let what: What
@@ -301,7 +301,7 @@ struct TranscriptEntry: Equatable {
             case .succeeded, .cancelled, .unwound: "\(event(one))"
             case .sent, .landed, .notStored, .acknowledged, .refused: "\(event(one)) \(log(two / 1_000_000)) \(two % 1_000_000)"
             case .assigned, .commit, .applied, .fenced, .read, .reread: "\(log(one)) \(two)"
-            case .published, .compacted: "\(event(one))"
+            case .published, .replayed, .compacted: "\(event(one))"
             default: "\(one >= 0 ? "\(one)" : "") \(two >= 0 ? "\(two)" : "")"
             }
         return "  \(clock) \(who) \(what) \(detail)"

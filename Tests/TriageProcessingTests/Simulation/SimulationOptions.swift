@@ -36,6 +36,8 @@ struct SimulationOptions {
     /// How many of a hundred records have a gap before or behind them.
     var gaps = 0
     var producerCapacity = 100_000
+    /// How often an operator writes a dead letter anew.
+    var replays = 0
     /// How many of a hundred records that are read again can't be.
     var failingReads = 0
     var rebalanceTimeout: Int64 = 10_000_000_000

@@ -67,6 +67,11 @@ final class SimulationStory {
         if chance(35) { configuration.maximumOffsetSpan = Int64(int(2...40)) }
         if chance(25) { configuration.newTraceAfter = .milliseconds(int(20...1000)) }
         options.configuration = configuration
+        if chance(25) {
+            options.replays = int(1...12)
+            // Nobody's spans but the engines' are judged.
+            options.isTraced = false
+        }
         change(&options)
         self.length = length
         world = SimulatedWorld(seed: seed, options: options)
@@ -142,6 +147,7 @@ final class SimulationStory {
                 world.publish(patient, plan: plan, topic: topic, isKeyless: isKeyless)
             }
         }
+        for number in 0..<world.options.replays { later { [self] in replay(number) } }
         wanted = world.int(1...3)
         for _ in 0..<wanted { world.startEngine() }
         if flavour == .calm {
@@ -158,6 +164,21 @@ final class SimulationStory {
             if world.chance(15) { world.broker.failingQuestions = world.int(1...30) }
             for _ in 0..<world.int(0...10) { later { [self] in fault() } }
         }
+    }
+
+    /// An operator writes one of the dead letters anew, whatever became of it.
+    private func replay(_ number: Int) {
+        let letters = world.broker.logs.filter { $0.kind == .deadLetter }.flatMap(\.records)
+        guard !letters.isEmpty else { return }
+        let letter = world.pick(letters)
+        let id = "00000000-0000-4000-8000-\(String(1_000_000_000_000 + number).dropFirst())"
+        guard let event = world.referee.event(of: letter.headers),
+            let record = try? DeadLetterReplay(to: .retry, id: id).outbound(letter, at: Timestamp(nanoseconds: world.now)),
+            let mark = record.headers.text(HeaderName.replay),
+            let log = world.broker.log(TopicPartition(record.topic, letter.partition))
+        else { return }
+        world.broker.append(record, to: log)
+        world.referee.replayed(event, mark: mark, plan: plan(50))
     }
 
     private func plan(_ failing: Int) -> SimulatedEvent.Plan {
