@@ -30,6 +30,9 @@ public struct Configuration: Sendable {
     /// When so many events are dead-lettered that intake stops but for probes; nil for never. Default half of at least 200 events
     /// within 60 s; `TRIAGE_STORM_BREAKER`.
     public var storm: StormPolicy? = StormPolicy()
+    /// Seals what dead letters say of patients, by its first key; nil, the default, writes them as their events are.
+    /// `TRIAGE_DEAD_LETTER_KEY_FILE`.
+    public var deadLetterCipher: DeadLetterCipher?
     /// Completed events that are remembered so that their duplicates are skipped, by event id, version id, resource and action; 0 to
     /// 10,000,000, each takes up to 72 bytes. Default 0: none; `TRIAGE_DEDUPE_WINDOW`.
     public var dedupeWindow = 0

@@ -10,7 +10,8 @@ public import TriageTelemetry
 public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
     public static let keys: [(key: String, meaning: String)] =
-        coreKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys + captureKeys + traceKeys
+        coreKeys + deadLetterKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys
+        + captureKeys + traceKeys
 
     private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
@@ -149,6 +150,7 @@ public struct ConfigurationLoader: Sendable {
         } else if let prometheusAddress {
             configuration.http = prometheusAddress
         }
+        configuration.deadLetterCipher = try deadLetterCipher()
         configuration.fhir = try fhirServer()
         configuration.commands = try commands(on: configuration.fhir)
         configuration.webhooks = try webhooks(from: configuration.fhir)

@@ -14,21 +14,29 @@ public struct RetryableError: ClassifiedError, CustomStringConvertible {
     public let code: SafeText?
     /// When to try again; nil leaves it to the policy.
     public let retryAt: Timestamp?
+    /// What else there is to say, patient data included: it stands only in sealed dead letters (`dead-letter-key-file`).
+    public var detail: String? { makeDetail() }
+    private let makeDetail: @Sendable () -> String?
 
     /// A transient failure.
     ///
     /// - Parameters:
     ///   - code: what failed, in a word.
     ///   - delay: how long to wait at least; nil leaves it to the policy.
-    public init(_ code: SafeText, after delay: Duration? = nil) {
+    ///   - detail: see ``detail``; evaluated only where dead letters are sealed.
+    public init(
+        _ code: SafeText, after delay: Duration? = nil, detail: @autoclosure @escaping @Sendable () -> String? = nil
+    ) {
         self.code = code
         retryAt = delay.map { SystemClock().now() + $0 }
+        makeDetail = detail
     }
 
     /// A transient failure that is to be tried again at a given time.
-    public init(_ code: SafeText, at time: Timestamp) {
+    public init(_ code: SafeText, at time: Timestamp, detail: @autoclosure @escaping @Sendable () -> String? = nil) {
         self.code = code
         retryAt = time
+        makeDetail = detail
     }
 
     /// The code.
@@ -41,9 +49,17 @@ public struct RejectedError: ClassifiedError, CustomStringConvertible {
     public var errorClass: ErrorClass { .persistent }
     /// Which rule, in a word; part of the fingerprint.
     public let code: SafeText?
+    /// What else there is to say, patient data included: it stands only in sealed dead letters (`dead-letter-key-file`).
+    public var detail: String? { makeDetail() }
+    private let makeDetail: @Sendable () -> String?
 
     /// A rejection.
-    public init(_ code: SafeText) { self.code = code }
+    ///
+    /// - Parameter detail: see ``detail``; evaluated only where dead letters are sealed.
+    public init(_ code: SafeText, detail: @autoclosure @escaping @Sendable () -> String? = nil) {
+        self.code = code
+        makeDetail = detail
+    }
 
     /// The code.
     public var description: String { "rejected: \(code?.text ?? "")" }

@@ -72,6 +72,7 @@ public final class Processor: Service, Sendable {
         settings.ordering = configuration.ordering
         settings.storm = configuration.storm
         settings.dedupeWindow = configuration.dedupeWindow
+        settings.deadLetterSeal = configuration.deadLetterCipher?.seal
         settings.concurrency = configuration.concurrency
         settings.attemptTimeout = configuration.attemptTimeout
         settings.drainTimeout = configuration.gracePeriod

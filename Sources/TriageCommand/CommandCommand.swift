@@ -100,7 +100,8 @@ struct CommandSendOptions: ParsableArguments {
         let (configuration, loader) = try await broker.load([:])
         let logger = broker.logger
         let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: false)
-        let publisher = try CommandPublisher(configuration.kafka, telemetry: telemetry, source: source, logger: logger)
+        let publisher = try CommandPublisher(
+            configuration.kafka, telemetry: telemetry, source: source, cipher: configuration.deadLetterCipher, logger: logger)
         let command: CommandRecord
         do throws(CommandRecord.Refusal) {
             command = try publisher.command(action, resource: resource, requestID: requestID)

@@ -116,6 +116,10 @@ struct RunCommand: AsyncParsableCommand {
     var identifiers: String?
     @Option(help: ArgumentHelp("File with at least 32 bytes that resource ids are hashed with.", valueName: "file"))
     var identifierKeyFile: String?
+    @Option(
+        help: ArgumentHelp(
+            "File with at least 32 bytes that dead letters are sealed with; behind a comma, those of before.", valueName: "file"))
+    var deadLetterKeyFile: String?
     @OptionGroup(title: "Listening") var listening: ListenOptions
     @OptionGroup(title: "Taking events in") var capture: ChangeDataOptions
     @Flag(
@@ -136,7 +140,7 @@ struct RunCommand: AsyncParsableCommand {
                 "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
                 "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
-                "identifier-key-file": identifierKeyFile,
+                "identifier-key-file": identifierKeyFile, "dead-letter-key-file": deadLetterKeyFile,
             ]
             for group in [delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags] {
                 flags.merge(group) { _, flag in flag }

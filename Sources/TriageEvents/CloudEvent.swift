@@ -151,9 +151,9 @@ public struct CloudEvent: Sendable, Equatable {
 }
 
 /// Base64 with padding (RFC 4648 §4).
-enum Base64 {
+package enum Base64 {
     /// The bytes, or nil if the text is none of it.
-    static func decode(_ text: ByteSlice) -> ByteSlice? {
+    package static func decode(_ text: ByteSlice) -> ByteSlice? {
         guard text.count % 4 == 0 else { return nil }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(text.count / 4 * 3)

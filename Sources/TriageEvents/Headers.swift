@@ -225,10 +225,14 @@ public enum HeaderName {
     public static let replay: StaticString = "triage-replay"
     /// On a dead letter without a value: the error that refused its bytes, and how many there are; they stand at the origin.
     public static let pointer: StaticString = "triage-pointer"
-    /// On a dead letter whose value is encrypted: the algorithm and the key's id, `A256GCM KEYID`.
+    /// On a sealed dead letter: algorithm and key id, `A256GCM 1f0c8a53`. Value, error text and the producer's headers are sealed.
     public static let encryption: StaticString = "triage-encryption"
-    /// The error's own text, encrypted under the same key.
+    /// The sealed text of the error, in base64.
     public static let errorDetail: StaticString = "triage-error-detail"
-    /// The paths and types of what a value held that is encrypted now.
+    /// What the value of a sealed dead letter looks like: ``PayloadShape/text(maximumBytes:)``.
     public static let shape: StaticString = "triage-shape"
+    /// The sealed headers that we don't own, in base64.
+    public static let sealedHeaders: StaticString = "triage-sealed-headers"
+    /// What only stands on sealed dead letters.
+    package static let ofSeals: [StaticString] = [encryption, errorDetail, shape, sealedHeaders]
 }

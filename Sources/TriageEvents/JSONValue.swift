@@ -7,7 +7,7 @@ public struct JSONValue: Sendable, Equatable {
     public let text: ByteSlice
 
     /// The JSON types (RFC 8259 §3).
-    public enum Kind: Sendable, Hashable {
+    public enum Kind: Sendable, Hashable, CaseIterable {
         /// `{…}`
         case object
         /// `[…]`

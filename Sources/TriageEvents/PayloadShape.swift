@@ -73,6 +73,67 @@ public struct PayloadShape: Sendable, Equatable {
     }
 }
 
+extension PayloadShape {
+    /// The shape in one line, as it travels in a header: `object; name[] object x2; name[].family string x2`.
+    ///
+    /// - Parameter maximumBytes: paths that don't fit any more are left out, and `...` says that there are some.
+    public func text(maximumBytes: Int = 2048) -> String {
+        var text = ""
+        var isCut = isCut
+        for line in lines {
+            var item = text.isEmpty ? "" : "; "
+            if !line.path.isEmpty { item += "\(line.path) " }
+            item += "\(line.kind)"
+            if line.count > 1 { item += " x\(line.count)" }
+            guard text.utf8.count + item.utf8.count + PayloadShape.cutMark.utf8.count <= maximumBytes else {
+                isCut = true
+                break
+            }
+            text += item
+        }
+        return isCut ? text + PayloadShape.cutMark : text
+    }
+
+    private static let cutMark = "; ..."
+
+    /// What ``text(maximumBytes:)`` wrote; nil for anything else, which is foreign text: only names of the vocabulary are taken.
+    public init?(text: String) {
+        var lines: [Line] = []
+        var isCut = false
+        for item in text.split(separator: "; ", omittingEmptySubsequences: false) {
+            guard !isCut else { return nil }
+            if item == "..." {
+                isCut = true
+                continue
+            }
+            var words = item.split(separator: " ", omittingEmptySubsequences: false)
+            var count = 1
+            if let last = words.last, last.first == "x", let number = Int(last.dropFirst()), number > 1, words.count > 1 {
+                count = number
+                words.removeLast()
+            }
+            guard let word = words.popLast(), let kind = JSONValue.Kind.allCases.first(where: { "\($0)" == word }),
+                words.count <= 1
+            else { return nil }
+            let path = words.first ?? ""
+            guard path.isEmpty || path.split(separator: ".", omittingEmptySubsequences: false).allSatisfy(PayloadShape.isShown)
+            else {
+                return nil
+            }
+            lines.append(Line(path: String(path), kind: kind, count: count))
+        }
+        self.lines = lines
+        self.isCut = isCut
+    }
+
+    /// Whether a part of a path is a name of the vocabulary, with the brackets of the arrays behind it.
+    private static func isShown(_ part: Substring) -> Bool {
+        var name = part
+        while name.hasSuffix("[]") { name = name.dropLast(2) }
+        return name.isEmpty ? name != part : FHIRElementNames.shown(ByteSlice(String(name))) == name || name == "_OTHER"
+    }
+}
+
 /// Names of members that may be shown: the vocabulary is closed.
 enum FHIRElementNames {
     /// The name if it is in the vocabulary, with the `_` before it that FHIR's JSON gives to what extends a primitive value

@@ -7,7 +7,7 @@ The groups of `BESIDE` mostly wait: for outages to pass, intervals to end. All t
 others, which tells what it found when it has ended.
 
 Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages PyYAML, noida-db,
-rotel, opentelemetry-proto and prometheus-client. A part that is missing fails what needs it. Exit 1 if any check failed.
+rotel, opentelemetry-proto, prometheus-client and cryptography. A part that is missing fails what needs it. Exit 1 if any check failed.
 """
 
 import argparse
@@ -34,6 +34,7 @@ import check_privacy
 import check_privacy_service
 import check_scrape
 import check_sampling
+import check_sealed
 import check_status
 import check_trouble
 import check_truth
@@ -63,6 +64,7 @@ GROUPS = {
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
     "privacy-service": check_privacy_service.privacy_service,
+    "sealed": check_sealed.sealed,
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,

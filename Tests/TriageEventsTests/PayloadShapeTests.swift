@@ -38,4 +38,52 @@ struct PayloadShapeTests {
         #expect(try shape(wide).isCut)
         #expect(try shape(#"{"id":1,"name":2,"active":3}"#, lines: 2).lines.count == 2)
     }
+
+    @Test("A shape travels as text; foreign text is none")
+    func text() throws {
+        let value = try #require(
+            JSONValue(
+                ByteSlice(#"{"resourceType":"Patient","name":[{"family":"Z","_given":[null,"a"]},{"family":1,"Zoe":true}]}"#)))
+        let shape = PayloadShape(of: value)
+        let text = shape.text()
+        #expect(
+            text == """
+                object; resourceType string; name array; name[] object x2; name[].family string; name[]._given array; \
+                name[]._given[] null; name[]._given[] string; name[].family number; name[]._OTHER boolean
+                """)
+        #expect(PayloadShape(text: text) == shape)
+        for limit in [60, 100, 150] {
+            let short = shape.text(maximumBytes: limit)
+            #expect(short.utf8.count <= limit && short.hasSuffix("; ..."))
+            let read = try #require(PayloadShape(text: short))
+            #expect(read.isCut && shape.lines.starts(with: read.lines))
+        }
+        let array = try #require(JSONValue(ByteSlice("[[1],2]")))
+        #expect(PayloadShape(text: PayloadShape(of: array).text()) == PayloadShape(of: array))
+        for foreign in [
+            "", "Zoe", "Zoe string", "name.Zoe string", "name string x1", "name string x-2", "name  string",
+            "object; ...; object",
+            "name str", "name[]] string", "name string string", "object;",
+        ] {
+            #expect(PayloadShape(text: foreign) == nil, "\(foreign)")
+        }
+    }
+
+    @Test("Base64 is written as it is read")
+    func base64() {
+        // RFC 4648 §10.
+        let vectors = [
+            "": "", "f": "Zg==", "fo": "Zm8=", "foo": "Zm9v", "foob": "Zm9vYg==", "fooba": "Zm9vYmE=", "foobar": "Zm9vYmFy",
+        ]
+        for (clear, encoded) in vectors {
+            var text = TextBytes()
+            text.append(base64: ByteSlice(clear))
+            #expect(text.text == encoded)
+            #expect(Base64.decode(ByteSlice(encoded)) == ByteSlice(clear))
+        }
+        let all = ByteSlice((0..<256).map { UInt8($0) })
+        var text = TextBytes()
+        text.append(base64: all)
+        #expect(Base64.decode(text.slice) == all)
+    }
 }

@@ -100,7 +100,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 69) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 70) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

@@ -41,6 +41,32 @@ struct PrivacyTests {
         for (place, bytes) in left.places where place != "otlp" { #expect(Marker.found(in: bytes) == nil, "in \(place)") }
     }
 
+    @Test("Sealed dead letters: no marker is in a whole dead letter without the key, and each is opened with it")
+    func sealed() async throws {
+        let cipher = DeadLetterCipher(keys: [try DeadLetterSealKey(repeatElement(9, count: 32))])
+        let left = try await run(.omitted, cipher: cipher)
+        for (place, bytes) in left.places {
+            #expect(!bytes.isEmpty, "there is something to search in \(place)")
+            #expect(Marker.found(in: bytes) == nil, "in \(place)")
+        }
+        #expect(left.deadLetters.count > 20)
+        var details = 0
+        for record in left.deadLetters {
+            // The key is the resource's id; tracestate is passed on. All else is searched.
+            var bytes = Array(record.value ?? ByteSlice(""))
+            for header in record.headers where header.name != "tracestate" {
+                bytes += Array(header.name.utf8) + [10] + Array(header.value ?? ByteSlice("")) + [10]
+            }
+            #expect(Marker.found(in: bytes) == nil)
+            let opened = try cipher.opened(record)
+            #expect(opened.value.map { Marker.found(in: Array($0)) != nil } == true)
+            let upstream = opened.headers.last("x-upstream")
+            #expect(upstream.map { Marker.found(in: Array($0)) != nil } ?? true)
+            if let text = try cipher.openDetail(record.headers), Marker.found(in: Array(text.utf8)) != nil { details += 1 }
+        }
+        #expect(details > 5, "the errors' texts are there, for who has the key")
+    }
+
     @Test("The search knows the encodings", arguments: ["plain", "percent", "hexadecimal", "base64", "base64, shifted", "date"])
     func search(_ encoding: String) throws {
         let text = "Zoë CANARY-name-12 of Delft"
@@ -64,10 +90,11 @@ struct PrivacyTests {
         var places: [String: [UInt8]] = [:]
         var deadLettered = 0
         var retried = 0
+        var deadLetters: [Record] = []
         func text(_ place: String) -> String { String(decoding: places[place] ?? [], as: UTF8.self) }
     }
 
-    private func run(_ identifiers: IdentifierPolicy) async throws -> Left {
+    private func run(_ identifiers: IdentifierPolicy, cipher: DeadLetterCipher? = nil) async throws -> Left {
         let receiver = try ReceiverOfEverything()
         defer { receiver.stop() }
         let cluster = try makeCluster()
@@ -83,6 +110,7 @@ struct PrivacyTests {
 
         var configuration = makeConfiguration(cluster)
         configuration.endsWhenIdle = true
+        configuration.deadLetterCipher = cipher
         configuration.retry = RetryPolicy(retries: 2, base: .milliseconds(10), cap: .milliseconds(20))
         let handled = Collected<Int>()
         let processor = try Processor(configuration, telemetry: telemetry, logger: logger) { event, context in
@@ -101,6 +129,7 @@ struct PrivacyTests {
         var headers: [UInt8] = []
         let written = TopicPattern.hybrid.patientTopics.flatMap { [TopicName.retry(of: $0), TopicName.deadLetter(of: $0)] }
         for record in try await records(of: written, in: cluster) {
+            if TopicName.isDeadLetter(record.topic) { left.deadLetters.append(record) }
             // What the producer put there is kept byte for byte; baggage and tracestate are passed on.
             for header in record.headers where !["x-upstream", "baggage", "tracestate"].contains(header.name) {
                 headers += Array("\(header.name): \(header.value.map { String(decoding: $0, as: UTF8.self) } ?? "")\n".utf8)
@@ -170,7 +199,7 @@ struct PrivacyTests {
         case 2: throw Cased.refused(patient: text)
         case 3: throw Mirrored(text: text)
         case 4: throw Own(text: text)
-        case 5: throw RejectedError("not_here")
+        case 5: throw RejectedError("not_here", detail: text)
         case 6: throw RetryableError("busy")
         case 7: throw NSError(domain: text, code: 7, userInfo: [NSLocalizedDescriptionKey: text])
         case 8: throw InvalidEvent(.elementType, at: "Patient.name")

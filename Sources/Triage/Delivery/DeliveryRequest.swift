@@ -65,14 +65,15 @@ struct DeliveryRequest: Sendable {
     /// The failure that an answer is; nil for 2xx. Redirects are failures: they aren't followed.
     static func failure(_ answer: HTTPAnswer, now: Timestamp) -> (any Error)? {
         let code: SafeText = "http_\(answer.status)"
+        let detail: @Sendable () -> String? = { AnswerText.detail(status: answer.status, body: answer.body) }
         switch HTTPStatus.errorClass(answer.status) {
         case nil: return nil
         case .transient?:
             guard let time = answer.header("retry-after").flatMap({ RetryAfter.time($0, now: now) }) else {
-                return RetryableError(code)
+                return RetryableError(code, detail: detail())
             }
-            return RetryableError(code, at: time)
-        case .persistent?, .system?: return RejectedError(code)
+            return RetryableError(code, at: time, detail: detail())
+        case .persistent?, .system?: return RejectedError(code, detail: detail())
         }
     }
 
@@ -82,5 +83,13 @@ struct DeliveryRequest: Sendable {
     static func failure(_ error: HTTPCallError) -> any Error {
         let isTransient = error.isTransient || error.code == .answerTooLarge
         return isTransient ? RetryableError(SafeText(error.code)) : RejectedError(SafeText(error.code))
+    }
+}
+
+/// What a server answered, for sealed dead letters alone.
+enum AnswerText {
+    /// Status and body, of which what a dead letter keeps is enough.
+    static func detail(status: Int, body: ByteSlice) -> String {
+        "HTTP \(status): \(String(decoding: body.prefix(8192), as: UTF8.self))"
     }
 }

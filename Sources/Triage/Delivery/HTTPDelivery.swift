@@ -28,7 +28,7 @@ public final class HTTPDelivery: Sendable {
         options.caFile = configuration.caFile
         options.maximumConnections = configuration.concurrency
         options.userAgent = "triage/\(TriageVersion.current)"
-        // Nothing of the body is used.
+        // The body is only used where dead letters are sealed, which keep the beginning of it.
         options.maximumAnswerBytes = 65_536
         options.cutsLongAnswers = true
         let caller = CurlCaller(options)

@@ -15,6 +15,7 @@ public final class CommandPublisher: Sendable {
     private let source: String
     private let kafka: KafkaConfiguration
     private let logger: Logger
+    private let cipher: DeadLetterCipher?
 
     /// A publisher; it connects in the background.
     ///
@@ -22,12 +23,15 @@ public final class CommandPublisher: Sendable {
     ///   - kafka: the brokers; the group is ignored.
     ///   - telemetry: where its spans and metrics go.
     ///   - source: `metadata.source` of the commands.
+    ///   - cipher: opens dead letters, where they are sealed: without it nobody learns that a command failed.
     ///   - logger: told by the Kafka client what keeps it from reaching the brokers.
     /// - Throws: `KafkaConfigurationError` naming the property that can't be used.
     public init(
-        _ kafka: KafkaConfiguration, telemetry: Telemetry, source: String = "triage", logger: Logger = Logger(label: "triage")
+        _ kafka: KafkaConfiguration, telemetry: Telemetry, source: String = "triage", cipher: DeadLetterCipher? = nil,
+        logger: Logger = Logger(label: "triage")
     ) throws(KafkaConfigurationError) {
         self.kafka = kafka
+        self.cipher = cipher
         self.source = source
         self.logger = logger
         clock = telemetry.tracer.clock
@@ -81,8 +85,9 @@ public final class CommandPublisher: Sendable {
         let tail = try KafkaTail(
             kafka, topics: CommandNews.topics.filter { $0 != TopicName.commands }, last: 2000, log: logger.kafkaLog,
             ready: { began.finish() }
-        ) { record, isOld in
-            guard let news = decoder.withLock({ CommandNews(record, decoder: $0) }), news.requestID == command.requestID,
+        ) { [cipher] record, isOld in
+            guard let record = CommandFollower.opened(record, by: cipher),
+                let news = decoder.withLock({ CommandNews(record, decoder: $0) }), news.requestID == command.requestID,
                 !isOld || news.status.state == .completed
             else { return }
             memory.observe(news)

@@ -17,6 +17,7 @@ final class CommandFollower: ServicePart {
     let memory = CommandMemory()
     private let kafka: KafkaConfiguration
     private let topics: [String]
+    private let cipher: DeadLetterCipher?
     private let logger: Logger
     private let observers = Mutex<[Observer]>([])
     private let stops: AsyncStream<Void>
@@ -25,8 +26,11 @@ final class CommandFollower: ServicePart {
     var endsService: Bool { false }
 
     /// A follower that hasn't connected to anything yet.
-    init(_ kafka: KafkaConfiguration, topics: [String], logger: Logger) {
+    ///
+    /// - Parameter cipher: opens commands' dead letters, which are sealed like others.
+    init(_ kafka: KafkaConfiguration, topics: [String], cipher: DeadLetterCipher? = nil, logger: Logger) {
         self.kafka = kafka
+        self.cipher = cipher
         self.topics = topics
         self.logger = logger
         (stops, stopping) = AsyncStream.makeStream()
@@ -38,7 +42,8 @@ final class CommandFollower: ServicePart {
         // Who only carries commands out asks whether one is done already, and needn't read what others ask for.
         let isHandlerAlone = configuration.acceptedCommands == nil && !configuration.attributesToCommands
         self.init(
-            configuration.kafka, topics: isHandlerAlone ? [TopicName.commandResults] : CommandNews.topics, logger: logger)
+            configuration.kafka, topics: isHandlerAlone ? [TopicName.commandResults] : CommandNews.topics,
+            cipher: configuration.deadLetterCipher, logger: logger)
     }
 
     /// Tells `observer` all that comes; on the follower's thread, or on the thread of who tells.
@@ -56,11 +61,19 @@ final class CommandFollower: ServicePart {
         let decoder = Mutex(EventDecoder())
         let tail = try KafkaTail(kafka, topics: topics, last: CommandFollower.recordsBack, log: logger.kafkaLog) {
             [weak self] record, isOld in
-            guard let self, let news = decoder.withLock({ CommandNews(record, decoder: $0) }) else { return }
+            guard let self, let record = CommandFollower.opened(record, by: cipher),
+                let news = decoder.withLock({ CommandNews(record, decoder: $0) })
+            else { return }
             tell(news, writtenAt: isOld ? record.timestamp : nil)
         }
         for await _ in stops {}
         tail.close()
+    }
+
+    /// A record as it can be read; nil for a sealed one that can't be.
+    static func opened(_ record: Record, by cipher: DeadLetterCipher?) -> Record? {
+        guard let cipher else { return record }
+        return try? cipher.opened(record)
     }
 
     func stop() { stopping.finish() }

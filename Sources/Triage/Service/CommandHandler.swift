@@ -72,8 +72,11 @@ final class CommandHandler: Sendable {
     }
 
     private static func failure(_ failure: CommandRunner.Failure) -> any Error {
-        guard failure.errorClass != .persistent else { return RejectedError(failure.code) }
-        guard let time = failure.retryAt else { return RetryableError(failure.code) }
-        return RetryableError(failure.code, at: time)
+        let detail: @Sendable () -> String? = {
+            failure.answer.map { AnswerText.detail(status: $0.status, body: $0.body) }
+        }
+        guard failure.errorClass != .persistent else { return RejectedError(failure.code, detail: detail()) }
+        guard let time = failure.retryAt else { return RetryableError(failure.code, detail: detail()) }
+        return RetryableError(failure.code, at: time, detail: detail())
     }
 }

@@ -21,18 +21,21 @@ public struct CommandRunner: Sendable {
     }
 
     /// Why a command was not carried out.
-    public struct Failure: Error, Sendable, Hashable {
+    public struct Failure: Error, Sendable {
         /// Transient or persistent.
         public let errorClass: ErrorClass
         /// A status, with the server's issue type, or a word of ``HTTPCallError``.
         public let code: SafeText
         /// When to try again, if the server says so.
         public let retryAt: Timestamp?
+        /// What the server answered, if it did: its body may hold patient data, so it is for sealed dead letters alone.
+        public let answer: FHIRAnswer?
 
-        init(_ errorClass: ErrorClass, _ code: SafeText, retryAt: Timestamp? = nil) {
+        init(_ errorClass: ErrorClass, _ code: SafeText, retryAt: Timestamp? = nil, answer: FHIRAnswer? = nil) {
             self.errorClass = errorClass
             self.code = code
             self.retryAt = retryAt
+            self.answer = answer
         }
     }
 
@@ -52,7 +55,7 @@ public struct CommandRunner: Sendable {
             case .done(let action, let id, let version):
                 let resource = wantsResource && plan.action != .deleted ? try await resource(answer, id: id) : nil
                 return Outcome(action: action, resourceID: id, versionID: version, resource: resource)
-            case .failed(let errorClass, let code, let retryAt): throw Failure(errorClass, code, retryAt: retryAt)
+            case .failed(let errorClass, let code, let retryAt): throw Failure(errorClass, code, retryAt: retryAt, answer: answer)
             case .next(let following):
                 if case .update(let version) = step {
                     refused = CommandPlan.RefusedUpdate(plan.failure(answer), ifMatch: version)

@@ -42,6 +42,10 @@ public struct DeadLetter: Sendable, Hashable {
     public let replay: ReplayMark?
     /// Set if it has no value since its bytes were refused: they stand at the origin.
     public let isPointer: Bool
+    /// Whether value, error text and the producer's headers are sealed.
+    public let isSealed: Bool
+    /// The id of the key that opens a sealed one: eight hexadecimal digits; nil if it isn't sealed, or doesn't say.
+    public let keyID: String?
 
     /// What a record of a dead letter topic says.
     public init(_ record: Record) {
@@ -56,6 +60,8 @@ public struct DeadLetter: Sendable, Hashable {
         originContext = headers.last(HeaderName.originTraceparent).flatMap { TraceContext(traceparent: $0) }
         replay = headers.text(HeaderName.replay).flatMap { ReplayMark($0) }
         isPointer = headers.last(HeaderName.pointer) != nil
+        isSealed = headers.last(HeaderName.encryption) != nil
+        keyID = DeadLetter.keyID(of: headers)
         attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
         guard let names = dialect.names else {
             let isOurs = dialect == .triage
@@ -123,6 +129,23 @@ public struct DeadLetter: Sendable, Hashable {
                 (name.description, String(decoding: value.prefix(maximumBytes), as: UTF8.self))
             }
         }
+    }
+
+    /// The algorithm that dead letters are sealed by, as their header `triage-encryption` says it (RFC 7518 §5.1 names it so).
+    public static let sealAlgorithm = "A256GCM"
+
+    /// The key id in the header `triage-encryption`; nil for anything else than `A256GCM` and eight hexadecimal digits.
+    public static func keyID(of headers: Headers) -> String? {
+        guard let words = headers.text(HeaderName.encryption)?.split(separator: " ", omittingEmptySubsequences: false),
+            words.count == 2, words[0] == sealAlgorithm, words[1].utf8.count == 8,
+            words[1].utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) })
+        else { return nil }
+        return String(words[1])
+    }
+
+    /// What the value of a sealed dead letter looks like, as its writer found it; nil if it doesn't say.
+    public static func shape(of headers: Headers) -> PayloadShape? {
+        headers.text(HeaderName.shape).flatMap { PayloadShape(text: $0) }
     }
 
     // MARK: What is believed

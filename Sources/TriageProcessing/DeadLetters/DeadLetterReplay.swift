@@ -18,6 +18,8 @@ public struct DeadLetterReplay: Sendable, Hashable {
         case noGroup
         /// It has no value since its bytes were refused, and they weren't read from its origin.
         case valueElsewhere(RecordPosition?)
+        /// It is sealed and wasn't opened with the key of this id; nil if it doesn't say which.
+        case sealed(keyID: String?)
     }
 
     /// Where it goes.
@@ -57,6 +59,7 @@ public struct DeadLetterReplay: Sendable, Hashable {
     public func outbound(_ record: Record, value: ByteSlice? = nil, at now: Timestamp) throws(Refusal) -> OutboundRecord {
         let letter = DeadLetter(record)
         guard let main = topic ?? DeadLetterReplay.mainTopic(of: letter) else { throw .noTopic }
+        if letter.isSealed, value == nil, record.value != nil { throw .sealed(keyID: letter.keyID) }
         if letter.isPointer, value == nil { throw .valueElsewhere(letter.origin) }
         guard let owner = letter.group.flatMap({ letter.dialect == .triage ? $0 : nil }) ?? group else { throw .noGroup }
         var edits = HeaderEdits(capacity: 512)
@@ -88,11 +91,12 @@ public struct DeadLetterReplay: Sendable, Hashable {
     }
 
     /// What tells of failures, and of who wrote it.
-    private static let failureHeaders: [StaticString] = [
-        HeaderName.retryCount, HeaderName.error, HeaderName.failedAt, HeaderName.dueAt, HeaderName.parkedBehind,
-        HeaderName.errorClass, HeaderName.errorFingerprint, HeaderName.attempts, HeaderName.writer, HeaderName.waitReason,
-        HeaderName.pointer, HeaderName.replay, HeaderName.encryption, HeaderName.errorDetail, HeaderName.shape,
-    ]
+    private static let failureHeaders: [StaticString] =
+        [
+            HeaderName.retryCount, HeaderName.error, HeaderName.failedAt, HeaderName.dueAt, HeaderName.parkedBehind,
+            HeaderName.errorClass, HeaderName.errorFingerprint, HeaderName.attempts, HeaderName.writer, HeaderName.waitReason,
+            HeaderName.pointer, HeaderName.replay,
+        ] + HeaderName.ofSeals
     /// What tells of the first delivery: a record in a main topic is one itself.
     private static let originHeaders: [StaticString] = [
         HeaderName.origin, HeaderName.originTimestamp, HeaderName.originTraceparent, HeaderName.group,

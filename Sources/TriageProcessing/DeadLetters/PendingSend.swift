@@ -26,6 +26,8 @@ final class PendingSend {
     let retries: Int
     /// It is a dead letter without the event's bytes, since they were refused.
     let isPointer: Bool
+    /// What the handler threw, where a dead letter in its place would be sealed.
+    var thrown: (any Error)?
     /// What its span links to if it begins a new trace.
     var linksOfNewTrace: [SpanLink]?
 
@@ -53,7 +55,7 @@ extension Engine {
     /// Sends a retry record to the partition of the retry topic with the same number.
     func retry(
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, count: Int, at due: Timestamp,
-        strategy: RetryPolicy.Strategy, lane: LaneKey
+        strategy: RetryPolicy.Strategy, lane: LaneKey, thrown: (any Error)? = nil
     ) {
         // The wait counts from the failure on.
         let now = attempts.entries.last?.time ?? clock.now()
@@ -78,16 +80,19 @@ extension Engine {
             attributes: attributes, step: step, failure: failure, attempts: attempts, retries: count - 1,
             open: opened(delivery, lane: lane, retries: count)
         )
+        if configuration.deadLetterSeal != nil { send.thrown = thrown }
         send.linksOfNewTrace = linksOfNewTrace(delivery, attempts: attempts, step: step, due: due, at: now)
         begin(send)
     }
 
     /// Sends a dead letter to the partition of the dead letter topic with the same number.
     ///
-    /// - Parameter refusal: why its retry record wasn't taken, if that is why it is given up.
+    /// - Parameters:
+    ///   - refusal: why its retry record wasn't taken, if that is why it is given up.
+    ///   - thrown: what the handler threw, for a seal.
     func giveUp(
         _ delivery: Delivery, step: ProcessStep, failure: Failure, attempts: AttemptLedger, retries: Int, lane: LaneKey?,
-        refusal: BrokerError? = nil
+        refusal: BrokerError? = nil, thrown: (any Error)? = nil
     ) {
         noteDeadLetter(failure, of: delivery, step: step, at: clock.now())
         var headers = FailureHeaders.deadLetter(
@@ -99,11 +104,13 @@ extension Engine {
             Attribute("triage.error.fingerprint", .text(SafeText(vetted: failure.fingerprint))),
         ]
         let refused = refusal.map { [Attribute("triage.retry.refused", .text(SafeText(vetted: $0.name)))] } ?? []
+        let letter = sealed(
+            outbound(delivery, to: TopicName.deadLetter(of: delivery.partition.mainTopic)), headers, of: delivery, thrown: thrown)
         begin(
             PendingSend(
-                .deadLetter(failure), delivery: delivery, lane: lane,
-                record: outbound(delivery, to: TopicName.deadLetter(of: delivery.partition.mainTopic)), headers: headers,
-                attributes: attributes + refused, step: step, failure: failure, attempts: attempts, retries: retries
+                .deadLetter(failure), delivery: delivery, lane: lane, record: letter.record, headers: letter.headers,
+                attributes: attributes + refused, step: step, failure: failure, attempts: attempts, retries: retries,
+                isPointer: letter.isPointer
             )
         )
     }

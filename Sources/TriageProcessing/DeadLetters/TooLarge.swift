@@ -20,7 +20,7 @@ extension Engine {
             tell(send, error, asPointer: false)
             giveUp(
                 delivery, step: send.step, failure: failure, attempts: send.attempts, retries: send.retries,
-                lane: send.lane, refusal: error)
+                lane: send.lane, refusal: error, thrown: send.thrown)
         case .parked:
             // It can wait nowhere but in the retry topic, and must not be handled before those that it waits for.
             let now = clock.now()

@@ -52,7 +52,9 @@ extension Engine {
                 if delivery === probe { probeSaidNothing(at: start) }
                 park(delivery, behind: head, step: step, lane: lane, isMalformed: true)
             } else {
-                refuse(delivery, ErrorClassification.failure(error, step: "decode"), step: step, lane: lane, at: start)
+                refuse(
+                    delivery, ErrorClassification.failure(error, step: "decode"), step: step, lane: lane, at: start, thrown: error
+                )
             }
             return nil
         }
@@ -175,13 +177,14 @@ extension Engine {
             // The task is cancelled, so another try needs a fresh one: through the retry topic, due at once.
             retry(
                 delivery, step: step, failure: failure, attempts: attempts, count: work.retries + 1, at: end,
-                strategy: .immediate, lane: lane)
+                strategy: .immediate, lane: lane, thrown: error)
         case .retry(let count, let due, let strategy):
             retry(
                 delivery, step: step, failure: failure, attempts: attempts, count: count, at: due, strategy: strategy,
-                lane: lane)
+                lane: lane, thrown: error)
         case .deadLetter:
-            giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: work.retries, lane: lane)
+            giveUp(
+                delivery, step: step, failure: failure, attempts: attempts, retries: work.retries, lane: lane, thrown: error)
         }
         return nil
     }
@@ -200,13 +203,18 @@ extension Engine {
     }
 
     /// Gives up a delivery whose handler isn't called.
-    private func refuse(_ delivery: Delivery, _ failure: Failure, step: ProcessStep, lane: LaneKey, at start: Timestamp) {
+    private func refuse(
+        _ delivery: Delivery, _ failure: Failure, step: ProcessStep, lane: LaneKey, at start: Timestamp,
+        thrown: (any Error)? = nil
+    ) {
         if delivery === probe { probeSaidNothing(at: start) }
         step.failed(failure, tracer: tracer, at: start)
         let history = delivery.knownHistory
         var attempts = history?.attempts ?? AttemptLedger()
         attempts.append(AttemptLedger.Entry(failure, at: start, in: step.context))
-        giveUp(delivery, step: step, failure: failure, attempts: attempts, retries: history?.retries ?? 0, lane: lane)
+        giveUp(
+            delivery, step: step, failure: failure, attempts: attempts, retries: history?.retries ?? 0, lane: lane, thrown: thrown
+        )
     }
 
     /// Writes the whole wait as a span and links the process to it and to the attempt before.

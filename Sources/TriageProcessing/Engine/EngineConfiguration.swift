@@ -54,6 +54,8 @@ public struct EngineConfiguration: Sendable {
     public var endsWhenIdle = false
     /// `messaging.client.id`.
     public var clientID: String?
+    /// Makes dead letters unreadable without a key; nil, the default, writes them as their events are.
+    public var deadLetterSeal: (any DeadLetterSeal)?
     /// Makes jitter and lane hashing reproducible; nil seeds them from the system.
     public var seed: UInt64?
 

@@ -9,6 +9,9 @@ public protocol ClassifiedError: Error {
     var code: SafeText? { get }
     /// When to try again, if the error knows; goes before the policy's delay.
     var retryAt: Timestamp? { get }
+    /// What else there is to say, patient data included. It is asked for only where dead letters are sealed, and stands nowhere but in
+    /// those; nil has them say how the error prints.
+    var detail: String? { get }
 }
 
 extension ClassifiedError {
@@ -16,6 +19,8 @@ extension ClassifiedError {
     public var code: SafeText? { nil }
     /// No time.
     public var retryAt: Timestamp? { nil }
+    /// Nothing but how it prints.
+    public var detail: String? { nil }
 }
 
 /// An attempt took longer than its time-out: transient.

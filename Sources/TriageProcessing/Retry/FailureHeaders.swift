@@ -148,14 +148,15 @@ public enum FailureHeaders {
         let others = [
             HeaderName.dueAt, HeaderName.writer, HeaderName.parkedBehind, HeaderName.waitReason, HeaderName.pointer,
         ]
-        for name in others { edits.remove(name) }
+        // Nobody else says that it is sealed.
+        for name in others + HeaderName.ofSeals { edits.remove(name) }
         return edits
     }
 
     /// What makes a dead letter's headers those of a pointer: it has no value, since one of `bytes` bytes was refused with the
     /// error of this name. The event stands where `triage-origin` says.
     public static func pointer(_ headers: HeaderEdits, refusal: String, bytes: Int) -> HeaderEdits {
-        var edits = headers.without([HeaderName.pointer, HeaderName.contentType])
+        var edits = headers.without([HeaderName.pointer, HeaderName.contentType, HeaderName.sealedHeaders])
         edits.set(HeaderName.pointer) {
             $0.append(refusal)
             $0.append(byte: UInt8(ascii: " "))

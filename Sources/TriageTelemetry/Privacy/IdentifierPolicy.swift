@@ -48,20 +48,27 @@ public final class IdentifierKey: Sendable {
         let bytes = Array(bytes)
         guard bytes.count >= IdentifierKey.minimumByteCount else { throw IdentifierKeyError(.tooShort(byteCount: bytes.count)) }
         key = SymmetricKey(data: bytes)
-        id = SHA256.hash(data: bytes).prefix(4).hexadecimal
+        id = IdentifierKey.id(of: bytes)
     }
 
     /// A key of the bytes of a file; a line end behind a key of printable characters doesn't count.
     ///
     /// - Throws: ``IdentifierKeyError`` if the file can't be read, is longer than 64 KiB, or has too few bytes.
     public convenience init(contentsOfFile path: String) throws(IdentifierKeyError) {
-        var bytes = try IdentifierKey.read(path)
+        try self.init(IdentifierKey.bytes(ofFile: path))
+    }
+
+    /// The bytes of a key file; a line end behind printable characters doesn't count.
+    package static func bytes(ofFile path: String) throws(IdentifierKeyError) -> [UInt8] {
+        let bytes = try IdentifierKey.read(path)
         var text = bytes[...]
         if text.last == UInt8(ascii: "\n") { text = text.dropLast() }
         if text.last == UInt8(ascii: "\r") { text = text.dropLast() }
-        if text.allSatisfy({ (0x20...0x7E).contains($0) }) { bytes = Array(text) }
-        try self.init(bytes)
+        return text.allSatisfy({ (0x20...0x7E).contains($0) }) ? Array(text) : bytes
     }
+
+    /// The name of a key of these bytes: the first 8 hexadecimal digits of their SHA-256.
+    package static func id(of bytes: [UInt8]) -> String { SHA256.hash(data: bytes).prefix(4).hexadecimal }
 
     private init(random: SymmetricKey) {
         key = random
