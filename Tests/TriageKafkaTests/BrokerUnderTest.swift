@@ -21,6 +21,12 @@ struct BrokerUnderTest {
     /// Whether a commit must be taken while the group prepares to rebalance. Apache Kafka takes it; the mock cluster
     /// and some brokers that speak its protocol answer `REBALANCE_IN_PROGRESS`.
     var takesCommitsWhileRebalancing = true
+    /// Whether a reader that stands behind an aborted transaction sees what its producer commits later. Apache Kafka names only those
+    /// aborted transactions that reach into what is fetched; a broker that names every one of the partition in every answer lets
+    /// clients hide all that its producer, and whoever has its transactional id afterwards, writes until they begin anew before it.
+    var forgetsAbortedTransactions = true
+    /// What reads stretches of partitions; nil if there is none.
+    var makeScanner: (() throws -> any RecordScanner)?
     /// Whether records wait in the producer's queue until they are acknowledged later, so that it can be full.
     var queues = true
 

@@ -370,9 +370,57 @@ enum Conformance {
         try await transactions.begin()
         try transactions.produceAll([record("c", 0), record("d", 1)])
         try await transactions.commit()
+        guard broker.forgetsAbortedTransactions else {
+            // Whether this reader sees the last ones isn't asked; one that begins before the aborted ones must.
+            let fresh = Reader(try broker.consumer(unique("group")))
+            defer { fresh.consumer.close() }
+            try fresh.subscribe(topic)
+            try fresh.poll("everything") { fresh.records.count == 5 }
+            let values = fresh.records.compactMap { $0.value?.utf8Text }
+            return #expect(values.sorted() == ["a", "b", "behind", "c", "d"])
+        }
         try reader.poll("both of the last") { reader.records.count == 5 }
         let values = reader.records.compactMap { $0.value?.utf8Text }
         #expect(values.sorted() == ["a", "b", "behind", "c", "d"])
+    }
+
+    /// A scanner sees what is committed and nothing of what is open or was aborted, and every partition of the topics that exist.
+    static func scansWhatIsCommitted(_ broker: BrokerUnderTest) async throws {
+        guard let makeScanner = broker.makeScanner else { return }
+        let topic = try await broker.createTopic(2)
+        let scanner = try makeScanner()
+        defer { scanner.close() }
+        let plain = try broker.producer()
+        defer { plain.close() }
+        func record(_ text: String, _ partition: Int32) -> OutboundRecord {
+            OutboundRecord(topic: topic, partition: partition, key: nil, value: ByteSlice(text))
+        }
+        func read() async throws -> [String] {
+            let marks = try await scanner.watermarks(of: [topic, unique("missing")])
+            #expect(Set(marks.keys) == [TopicPartition(topic, 0), TopicPartition(topic, 1)])
+            return try await scanner.scan(marks, into: [String]()) { texts, record in
+                texts.append(record.value?.utf8Text ?? "")
+                return true
+            }.sorted()
+        }
+        #expect(try await read().isEmpty)
+        try plain.produceAll([record("a", 0), record("b", 1)])
+        #expect(try await read() == ["a", "b"])
+        let id = unique("operator")
+        let first = try broker.makeTransactions(id)
+        defer { first.close() }
+        try await first.initialise()
+        try await first.begin()
+        try first.produceAll([record("never", 0)])
+        #expect(try await read() == ["a", "b"])
+        // Another one takes over: what was open is aborted, and what it commits is seen.
+        let second = try broker.makeTransactions(id)
+        defer { second.close() }
+        try await second.initialise()
+        try await second.begin()
+        try second.produceAll([record("c", 0), record("d", 1)])
+        try await second.commit()
+        #expect(try await read() == ["a", "b", "c", "d"])
     }
 
     /// Of two producers of one transactional id the later one goes on, the earlier one is told that it is fenced.

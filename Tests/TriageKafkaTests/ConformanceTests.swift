@@ -63,7 +63,8 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 }
                 return name
             },
-            takesCommitsWhileRebalancing: false
+            takesCommitsWhileRebalancing: false, forgetsAbortedTransactions: self != .real,
+            makeScanner: { try KafkaRecordScanner(KafkaConfiguration(bootstrapServers: servers)) }
         )
     }
 
@@ -80,7 +81,7 @@ enum TestBroker: String, CaseIterable, CustomTestStringConvertible {
                 inMemory.createTopic(name, partitions: partitions)
                 return name
             },
-            queues: false
+            makeScanner: { inMemory.scanner() }, queues: false
         )
     }
 }
@@ -144,11 +145,19 @@ struct ConformanceTests {
     }
 
     /// Not on the embedded cluster, which leaves records of aborted transactions visible and fences nobody.
+    @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func scansWhatIsCommitted(_ kind: TestBroker) async throws {
+        try await Conformance.scansWhatIsCommitted(kind.broker())
+    }
+
+    /// Not on the embedded cluster, for the same reason. A real broker is taken to be one that names every aborted transaction of a
+    /// partition in every answer, as the one that continuous integration uses does.
     @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func commitsAllOrNothing(_ kind: TestBroker) async throws {
         try await Conformance.commitsAllOrNothing(kind.broker())
     }
 
-    @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func fencesTheProducerBefore(_ kind: TestBroker) async throws {
+    @Test(arguments: TestBroker.available.filter { $0 != .embedded }) func fencesTheProducerBefore(_ kind: TestBroker)
+        async throws
+    {
         try await Conformance.fencesTheProducerBefore(kind.broker())
     }
 

@@ -162,11 +162,14 @@ public final class DeadLetterOperator: Sendable {
 
         /// Waits until everything that was handed over is acknowledged.
         func acknowledged() async throws(BrokerError) -> [Acknowledgement] { try await answers.all() }
+
+        /// The number of the first record that failed; nil if none has.
+        var failed: Int? { answers.failed }
     }
 
     /// Writes what `body` hands over, all or nothing.
     ///
-    /// - Throws: ``OperatorError``; a ``RecordTooLarge`` of `body`'s if it is one record's fault.
+    /// - Throws: ``OperatorError``, and what `body` throws that is no `BrokerError`.
     func transact<Result>(
         _ session: inout OperatorSession, _ body: (Batch) async throws -> Result
     ) async throws -> Result {
@@ -186,7 +189,7 @@ public final class DeadLetterOperator: Sendable {
                 if error.isFenced { throw await fenced(session) }
             }
             // A fenced producer's records fail with what it noticed first.
-            if broker != nil, try await isFenced(&session) { throw await fenced(session) }
+            if broker != nil, await isFenced(&session) { throw await fenced(session) }
             throw broker.map { OperatorError.aborted($0) } ?? error
         }
         do throws(BrokerError) {
@@ -214,8 +217,8 @@ public final class DeadLetterOperator: Sendable {
     }
 
     /// Whether somebody else has written a lease since.
-    private func isFenced(_ session: inout OperatorSession) async throws -> Bool {
-        try await session.read.read(access.scanner)
+    private func isFenced(_ session: inout OperatorSession) async -> Bool {
+        try? await session.read.read(access.scanner)
         return session.successor(in: session.read.states) != nil
     }
 
@@ -276,6 +279,12 @@ private final class SendAnswers: Sendable {
             return state.waiter
         }
         waiter?.resume()
+    }
+
+    var failed: Int? {
+        state.withLock { state in
+            state.results.firstIndex { if case .failure = $0 { true } else { false } }
+        }
     }
 
     /// Where everything stands, in order; the first error if there is one.

@@ -270,15 +270,26 @@ struct ReplayRun {
                             templates: desk.templates(prepared.entry.letter.position.topic), tracer: desk.tracer))
                 }
                 var numbers: [Int] = []
+                var owners: [Int] = []
                 for (index, prepared) in all.enumerated() {
                     do throws(BrokerError) {
                         numbers.append(try writes.send(prepared.record, parent: steps[index].context))
-                        if let audit = prepared.audit { try writes.send(audit.outbound, parent: steps[index].context) }
+                        owners.append(index)
+                        if let audit = prepared.audit {
+                            try writes.send(audit.outbound, parent: steps[index].context)
+                            owners.append(index)
+                        }
                     } catch {
                         throw error.isTooLarge ? RecordTooLarge(index: index) : error
                     }
                 }
-                let places = try await writes.acknowledged()
+                let places: [Acknowledgement]
+                do throws(BrokerError) {
+                    places = try await writes.acknowledged()
+                } catch {
+                    guard error.isTooLarge, let failed = writes.failed else { throw error }
+                    throw RecordTooLarge(index: owners[failed])
+                }
                 var states: [DeadLetterState] = []
                 for (index, prepared) in all.enumerated() {
                     let place = places[numbers[index]]
