@@ -4,13 +4,36 @@ public import TriageEvents
 public import TriageKafka
 public import TriageProcessing
 
-/// Opens dead letters whose values are encrypted.
+/// Opens dead letters whose values are encrypted: ``DeadLetterCipher``.
 public protocol DeadLetterOpening: Sendable {
-    /// What the value of a dead letter says.
+    /// What the value of a dead letter says: as it stands if it isn't encrypted, nil for a null value.
     ///
-    /// - Returns: nil if it isn't encrypted.
     /// - Throws: if the key is missing or isn't the one, or the bytes were changed; the error's text tells nothing of them.
     func open(_ record: Record) throws -> ByteSlice?
+
+    /// The dead letter as if it had never been encrypted: its value, and the producer's headers.
+    ///
+    /// - Throws: as ``open(_:)``.
+    func opened(_ record: Record) throws -> Record
+
+    /// The text of the error that led to it, which may hold patient data; nil if none was kept.
+    ///
+    /// - Throws: as ``open(_:)``.
+    func openDetail(_ headers: Headers) throws -> String?
+}
+
+extension DeadLetterOpening {
+    /// With the value opened, and without what tells that it was encrypted.
+    public func opened(_ record: Record) throws -> Record {
+        var edits = HeaderEdits()
+        for name in HeaderName.ofSeals { edits.remove(name) }
+        return Record(
+            topic: record.topic, partition: record.partition, offset: record.offset, timestamp: record.timestamp, key: record.key,
+            value: try open(record), headers: record.headers.replacing(edits, HeaderEdits()))
+    }
+
+    /// None.
+    public func openDetail(_ headers: Headers) throws -> String? { nil }
 }
 
 /// How the tools for dead letters reach the topics.
@@ -41,7 +64,7 @@ public struct DeadLetterAccess: Sendable {
     ///   - configuration: the brokers, the group and the main topics.
     ///   - topics: the dead letter topics, for those of other systems whose names don't end in `.dlq`; nil for those beside the
     ///     main topics.
-    ///   - cipher: opens what is encrypted.
+    ///   - cipher: opens what is encrypted; nil for what `configuration` says.
     ///   - logger: told by the Kafka client what keeps it from reaching the brokers.
     /// - Throws: a `KafkaConfigurationError` that names the property that can't be used.
     public init(
@@ -52,7 +75,7 @@ public struct DeadLetterAccess: Sendable {
         let mains = configuration.topics + [TopicName.commands]
         self.init(
             topics: topics ?? mains.map { TopicName.deadLetter(of: $0) }, isNamed: topics != nil, group: configuration.group,
-            cipher: cipher, scanner: try KafkaRecordScanner(kafka, log: logger.kafkaLog),
+            cipher: cipher ?? configuration.deadLetterCipher, scanner: try KafkaRecordScanner(kafka, log: logger.kafkaLog),
             transactions: { try KafkaTransactions(kafka, id: DeadLetterAccess.transactionalID, log: logger.kafkaLog) },
             createStateTopic: { try await DeadLetterAccess.createStateTopic(kafka, logger: logger) }, clientID: kafka.clientID,
             logger: logger)

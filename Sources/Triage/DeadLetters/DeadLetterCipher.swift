@@ -4,7 +4,7 @@ public import TriageProcessing
 /// Opens sealed dead letters, with keys of now and of before; the first one seals new ones.
 ///
 /// What isn't sealed is given back as it is, so that a reader needn't tell the two apart.
-public struct DeadLetterCipher: Sendable {
+public struct DeadLetterCipher: DeadLetterOpening {
     /// The keys: the present one first.
     public let keys: [DeadLetterSealKey]
 

@@ -147,16 +147,14 @@ struct ReplayRun {
     }
 
     private func prepared(
-        _ entry: DeadLetterEntry, _ key: DeadLetterKey, _ record: Record
+        _ entry: DeadLetterEntry, _ key: DeadLetterKey, _ written: Record
     ) async throws -> Prepared {
         let letter = entry.letter
+        let record = try opened(written)
         var value: ByteSlice?
         var isReplaced = false
         if letter.isPointer {
             value = try await valueAtOrigin(letter, key: record.key)
-            isReplaced = true
-        } else if record.headers.last(HeaderName.encryption) != nil {
-            value = try opened(record)
             isReplaced = true
         } else {
             value = record.value
@@ -172,8 +170,10 @@ struct ReplayRun {
             if let edited {
                 audit = DeadLetterAudit(
                     mark: ReplayMark(id: report.id, deadLetter: letter.position), by: desk.name, time: desk.clock.now(),
-                    reason: options.reason, original: letter.isPointer ? value : record.value,
-                    encryption: record.headers.text(HeaderName.encryption))
+                    reason: options.reason,
+                    // What is sealed stays so there, too: the bytes that a pointer points to aren't written anywhere else.
+                    original: !letter.isPointer ? written.value : letter.isSealed ? nil : value,
+                    encryption: letter.isPointer ? nil : written.headers.text(HeaderName.encryption))
                 value = edited
                 isReplaced = true
             }
@@ -186,6 +186,7 @@ struct ReplayRun {
             case .noTopic: throw OperatorRefusal.noTopic
             case .noGroup: throw OperatorRefusal.noGroup
             case .valueElsewhere(let origin): throw OperatorRefusal.valueGone(origin)
+            case .sealed: throw OperatorRefusal.encrypted
             }
         }
         var subject = ReplayStep.Subject(partition: record.partition, offset: record.offset)
@@ -199,14 +200,11 @@ struct ReplayRun {
         return Prepared(entry: entry, key: key, record: outbound, audit: audit, subject: subject)
     }
 
-    private func opened(_ record: Record) throws(OperatorRefusal) -> ByteSlice {
+    /// The dead letter as if it had never been sealed.
+    private func opened(_ record: Record) throws(OperatorRefusal) -> Record {
+        guard record.headers.last(HeaderName.encryption) != nil else { return record }
         guard let cipher = desk.access.cipher else { throw .encrypted }
-        do {
-            guard let opened = try cipher.open(record) else { throw OperatorRefusal.encrypted }
-            return opened
-        } catch {
-            throw error as? OperatorRefusal ?? .notOpened("\(error)")
-        }
+        do { return try cipher.opened(record) } catch { throw .notOpened("\(error)") }
     }
 
     /// The bytes that were refused, if they still stand where the event was first delivered.
