@@ -38,6 +38,10 @@ public struct Configuration: Sendable {
     public var dedupeWindow = 0
     /// Whether a patient's later events wait while an earlier one waits for its retry. Default per key; `TRIAGE_ORDERING`.
     public var ordering = EventOrdering.perKey
+    /// Whether a patient's later events wait while a dead letter of it is open: nobody handles them before an operator has replayed or
+    /// discarded that. Needs an order per key, and the topic `triage.dead-letters`. Default release: they go on;
+    /// `TRIAGE_DEAD_LETTERS`.
+    public var deadLetters = DeadLetterOrder.release
     /// Handlers that may be suspended at the same time, 1 to 10,000. Default 64; `TRIAGE_CONCURRENCY`. One patient's events
     /// are handled one at a time whatever this is.
     public var concurrency = 64

@@ -29,6 +29,10 @@ public struct ConfigurationLoader: Sendable {
         ("retry-by-topic", "TOPIC=POLICY or TOPIC/CLASS=POLICY, separated by semicolons; goes before retry-by-class"),
         ("new-trace-after", "waits for a retry that are longer begin a new trace, such as 1h; 0 for never"),
         ("ordering", "perKey or none"),
+        (
+            "dead-letters",
+            "release, or sequence: a patient's later events wait until its dead letter is replayed or discarded"
+        ),
         ("outage-gate", "off, or row=20,ratio=0.5,attempts=100,window=60s,probe=1s,probe-cap=30s; what is left out is as here"),
         ("storm-breaker", "off, or share=0.5,events=200,window=60s,pause=10s,pause-cap=5m; what is left out is as here"),
         ("dedupe-window", "completed events remembered to skip duplicates, 0 to 10000000; 0 for none"),
@@ -124,6 +128,15 @@ public struct ConfigurationLoader: Sendable {
                 throw ConfigurationError(key: "ordering", value: ordering, expected: "perKey or none")
             }
             configuration.ordering = known
+        }
+        if let order = text("dead-letters") {
+            guard let known = DeadLetterOrder(rawValue: order), known == .release || configuration.ordering == .perKey else {
+                throw ConfigurationError(
+                    key: "dead-letters", value: order,
+                    expected: configuration.ordering == .perKey
+                        ? "release or sequence" : "release, since without an order (ordering=none) nobody waits")
+            }
+            configuration.deadLetters = known
         }
         if let concurrency = text("concurrency") {
             guard let number = Int(concurrency), (1...10_000).contains(number) else {

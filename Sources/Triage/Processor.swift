@@ -27,6 +27,7 @@ public final class Processor: Service, Sendable {
     private let sink: TracedSink
     private let inspector: KafkaInspector
     private let reader: KafkaRecordReader
+    private let follower: DeadLetterStateFollower
     private let onListening: @Sendable (Int) -> Void
 
     /// A processor that hasn't connected to anything yet.
@@ -63,6 +64,7 @@ public final class Processor: Service, Sendable {
         let producer = try telemetry.producer(kafka, splitsBatches: true, log: logger.kafkaLog)
         inspector = try KafkaInspector(kafka, log: logger.kafkaLog)
         reader = try KafkaRecordReader(kafka, log: logger.kafkaLog)
+        follower = DeadLetterStateFollower(try KafkaRecordScanner(kafka, timeout: .seconds(10), log: logger.kafkaLog))
         sink = TracedSink(producer: producer, tracer: telemetry.tracer, meter: telemetry.meter, clientID: kafka.clientID)
         var settings = EngineConfiguration(group: configuration.group, topics: configuration.topics)
         settings.roles = configuration.roles
@@ -70,6 +72,7 @@ public final class Processor: Service, Sendable {
         settings.newTraceAfter = configuration.newTraceAfter
         settings.outage = configuration.outage
         settings.ordering = configuration.ordering
+        settings.deadLetters = configuration.deadLetters
         settings.storm = configuration.storm
         settings.dedupeWindow = configuration.dedupeWindow
         settings.deadLetterSeal = configuration.deadLetterCipher?.seal
@@ -82,7 +85,7 @@ public final class Processor: Service, Sendable {
         settings.endsWhenIdle = configuration.endsWhenIdle
         settings.clientID = kafka.clientID
         engine = Engine(
-            settings, consumer: consumer, reader: reader, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
+            settings, consumer: consumer, reader: reader, states: follower, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
             executor: executor,
             log: { logger.log(level: Processor.level(of: $0.weight), safe: $0.text, in: $0.context) }, handler: handler
         )
@@ -184,6 +187,7 @@ public final class Processor: Service, Sendable {
             await looking.value
             inspector.close()
             reader.close()
+            await follower.close()
             if let failure { throw failure }
         }
     }

@@ -109,6 +109,7 @@ struct PatientOutput: Encodable {
     let queue: [Item]
     let unread: Int
     let lastDeadLetter: DeadLetter?
+    let waitsForDeadLetter: String?
     let lookedAt: [Place]
     let notes: [String]
 
@@ -121,6 +122,7 @@ struct PatientOutput: Encodable {
         head = queue.first
         unread = report.unread
         lastDeadLetter = report.lastDeadLetter.map { DeadLetter($0) }
+        waitsForDeadLetter = report.held.map { "\($0.letter)" }
         lookedAt = report.places.map { Place($0) }
         notes = report.notes
     }

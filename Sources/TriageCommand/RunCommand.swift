@@ -87,6 +87,11 @@ struct RunCommand: AsyncParsableCommand {
     var ordering: String?
     @Option(
         help: ArgumentHelp(
+            "What a patient's later events do after a dead letter: release, or sequence, and wait for it (default: release).",
+            valueName: "how"))
+    var deadLetters: String?
+    @Option(
+        help: ArgumentHelp(
             "When dead letters stop intake: off, or share=0.5,events=200,window=60s,pause=10s,pause-cap=5m.", valueName: "policy")
     )
     var stormBreaker: String?
@@ -137,7 +142,8 @@ struct RunCommand: AsyncParsableCommand {
                 "retry": retry,
                 "retry-by-class": retryByClass, "retry-by-topic": retryByTopic, "new-trace-after": newTraceAfter,
                 "storm-breaker": stormBreaker, "dedupe-window": dedupeWindow,
-                "outage-gate": outageGate, "ordering": ordering, "concurrency": concurrency, "attempt-timeout": attemptTimeout,
+                "outage-gate": outageGate, "ordering": ordering, "dead-letters": deadLetters, "concurrency": concurrency,
+                "attempt-timeout": attemptTimeout,
                 "grace-period": gracePeriod,
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile, "dead-letter-key-file": deadLetterKeyFile,

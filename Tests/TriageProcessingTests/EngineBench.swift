@@ -27,6 +27,8 @@ struct EngineBench: Sendable {
     let sink: TracedSink
     let partitions: Int
     var configuration = EngineConfiguration(group: "workers", topics: [EngineBench.topic])
+    /// Engines follow what became of dead letters.
+    var followsStates = false
     private let publisher: any RecordProducer
 
     init(
@@ -157,7 +159,7 @@ final class RunningEngine: Sendable {
     ) {
         engine = Engine(
             configuration, consumer: bench.broker.consumer(group: configuration.group),
-            reader: bench.broker.reader(), sink: bench.sink, tracer: bench.tracer,
+            reader: bench.broker.reader(), states: bench.followsStates ? BenchFeed(bench.broker) : nil, sink: bench.sink, tracer: bench.tracer,
             meter: bench.meter, executor: executor, log: { [notices] notice in notices.change { $0.append(notice) } },
             handler: handler
         )

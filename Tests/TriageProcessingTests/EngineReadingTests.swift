@@ -8,7 +8,7 @@ import TriageTestKit
 
 /// Moves a manual clock on while a test waits for the loop, which publishes by it, at twice the pace of the real one: a test that is
 /// kept waiting by others moves it no further than one that isn't.
-private final class Ticking: Sendable {
+final class Ticking: Sendable {
     private let clock: ManualClock
     private let last = Mutex(ContinuousClock.now)
 

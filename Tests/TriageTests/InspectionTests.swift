@@ -56,6 +56,24 @@ struct InspectionTests {
             ], notes: [])
     }
 
+    @Test("a patient that is held behind a dead letter: which one, since when, and the command that shows it")
+    func held() {
+        let letter = RecordPosition(topic: "t.dlq", partition: 0, offset: 3)
+        let head = HeldPatients.Head(
+            origin: RecordPosition(topic: "t", partition: 0, offset: 5), lane: 1, letter: letter, since: Self.now + .seconds(-90))
+        var found = report([])
+        found.held = head
+        #expect(found.explanation.contains("nothing is open") && found.explanation.contains("what comes waits for dead letter t.dlq/0/3"))
+        found = report([Self.retry(6, parkedBehind: "t/0/5"), Self.retry(7, parkedBehind: "t/0/5")])
+        found.held = head
+        #expect(found.explanation.hasPrefix("waits for dead letter t.dlq/0/3 (open since "))
+        #expect(found.explanation.contains("`triage dead-letters show t.dlq/0/3`; 2 later events are parked behind it"))
+        // Its replay is what is happening.
+        found = report([Self.retry(5), Self.retry(6, parkedBehind: "t/0/5")])
+        found.held = head
+        #expect(!found.explanation.contains("waits for dead letter"))
+    }
+
     @Test("why, in plain words")
     func explanations() {
         #expect(report([]).explanation == "nothing is open: no retry waits, nothing is parked, nothing is unread")

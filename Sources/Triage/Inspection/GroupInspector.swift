@@ -14,6 +14,7 @@ public struct GroupInspector: Sendable {
     let kafka: KafkaConfiguration
     let group: String
     let topics: [String]
+    let isSequencing: Bool
     let logger: Logger
     let clock: any EventClock
     let progress: Progress
@@ -32,6 +33,7 @@ public struct GroupInspector: Sendable {
         kafka = configuration.kafka
         group = configuration.group
         topics = configuration.topics
+        isSequencing = configuration.deadLetters == .sequence
         self.logger = logger
         self.clock = clock
         self.progress = progress

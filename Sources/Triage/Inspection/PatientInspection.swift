@@ -26,6 +26,8 @@ extension GroupInspector {
         let retries = try await openRetries(match, mains, survey)
         let unread = try await unread(match, mains, survey)
         let letters = try await lastDeadLetter(match, mains, survey, limit: deadLetters)
+        let lane = match.id.hash64(seed: HeldPatients.laneSeed)
+        let held = try await held().map { held in mains.flatMap { held.heads(of: $0) }.filter { $0.lane == lane } } ?? []
         let now = clock.now()
         let entries = retries.open.entries(isOwned: survey.isOwned)
         let standing = Set(entries.map(\.history.origin))
@@ -47,7 +49,8 @@ extension GroupInspector {
                     isLeft: survey.isLeft(main)
                 )
             },
-            notes: notes(survey, mains, unsettled: retries.open, everywhere: everywhere)
+            notes: notes(survey, mains, unsettled: retries.open, everywhere: everywhere),
+            held: held.min { ($0.since, $0.letter) < ($1.since, $1.letter) }
         )
     }
 

@@ -119,6 +119,8 @@ public struct PatientReport: Sendable {
     public let places: [Place]
     /// What else one should know, in words.
     public let notes: [String]
+    /// What holds the patient until an operator has decided about it; nil if nothing does.
+    public internal(set) var held: HeldPatients.Head?
 
     /// Unread events that are shown one by one.
     public static let maximumUnread = 1000
@@ -147,12 +149,17 @@ public struct PatientReport: Sendable {
 extension PatientReport {
     /// Why the patient is stuck, or that it isn't: one or two sentences.
     public var explanation: String {
-        guard let head else { return "nothing is open: no retry waits, nothing is parked, nothing is unread" }
-        var text = happening(head)
-        let rest = queue.dropFirst()
+        guard let head else {
+            let text = "nothing is open: no retry waits, nothing is parked, nothing is unread"
+            return holding.map { "\(text); what comes \($0)" } ?? text
+        }
+        // Its replay goes first: that is what is happening then.
+        let holding = head.origin == held?.origin ? nil : self.holding
+        var text = holding ?? happening(head)
+        let rest = holding == nil ? queue.dropFirst() : queue[...]
         let parked = rest.filter { $0.state == .parked }.count
         let retrying = rest.filter { $0.state == .waiting || $0.state == .due }.count
-        let later = unread - (head.state == .unread ? 1 : 0)
+        let later = unread - (holding == nil && head.state == .unread ? 1 : 0)
         var behind: [String] = []
         if parked > 0 {
             behind.append("\(PlainText.count(parked, "later event")) \(parked == 1 ? "is" : "are") parked behind it")

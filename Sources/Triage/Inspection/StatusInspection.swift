@@ -29,9 +29,11 @@ extension GroupInspector {
                 standstill: standing.contains(main) ? watch : nil
             )
         }
+        let held = try await held()
         return StatusReport(
             group: group, description: survey.description, now: retries.now, partitions: partitions,
-            missing: survey.missing, differences: survey.differences.map(\.description)
+            missing: survey.missing, differences: survey.differences.map(\.description),
+            held: held.map { held in survey.mains.flatMap { held.heads(of: $0) } } ?? []
         )
     }
 

@@ -51,6 +51,7 @@ extension StatusReport {
     public var notes: [String] {
         var notes = isRebalancing ? ["the group is rebalancing: who reads what is settled in a moment"] : []
         notes += left(where: { $0 == 0 })
+        if let holding { notes.append(holding) }
         let once = partitions.filter { $0.metadata.crashes?.count == 1 && $0.owner != .nobody }
         if !once.isEmpty {
             notes.append(

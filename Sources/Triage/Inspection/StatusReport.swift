@@ -102,6 +102,8 @@ public struct StatusReport: Sendable {
     public let missing: [String]
     /// What else keeps topics from working together, with what to do.
     public let differences: [String]
+    /// The events whose dead letters hold their patients until an operator has decided about them.
+    public internal(set) var held: [HeldPatients.Head] = []
 
     /// How long a retry may be due before that is worth a word: what lies in between is the work itself.
     ///

@@ -7,6 +7,8 @@ final class PendingSend {
         case retry(RetryPolicy.Strategy)
         case parked
         case deadLetter(Failure)
+        /// What became of dead letters: the first of these, the others after it.
+        case state([StateWrite])
     }
     let kind: Kind
     let delivery: Delivery
@@ -199,6 +201,19 @@ extension Engine {
     /// A produce failed: the offset stays incomplete, the lane occupied, and the produce is tried again later.
     private func failed(_ send: PendingSend, _ error: BrokerError) {
         counts.produceFailures += 1
+        if case .state(let writes) = send.kind {
+            if error.isFatal {
+                if failure == nil { failure = .broker(error) }
+                send.delivery.partition.busy -= 1
+                load.bytes -= send.delivery.record.size
+                return
+            }
+            // A topic that is missing may come, but nobody says when.
+            if !error.isRetriable || error.name == "UNKNOWN_TOPIC_OR_PART" {
+                refused(writes, by: send, error)
+                return
+            }
+        }
         if error.isTooLarge, shrink(send, error) { return }
         notify(.produceFailed(error, send.step.context))
         noteProduce(failed: true)
@@ -212,9 +227,14 @@ extension Engine {
     }
 
     private func acknowledged(_ send: PendingSend, _ acknowledgement: Acknowledgement) {
+        if case .state(let writes) = send.kind {
+            told(writes, by: send, at: acknowledgement.offset)
+            return
+        }
         let now = clock.now()
         noteProduce(failed: false)
         let delivery = send.delivery
+        var writes: [StateWrite] = []
         let metrics = delivery.partition.metrics
         let context = send.step.context
         let duration = send.failure.map { metrics.failedProcessDuration($0) } ?? metrics.processDuration
@@ -244,12 +264,22 @@ extension Engine {
             if let first = delivery.history.originTimestamp {
                 metrics.deadLetteredEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
             }
+            writes = failures(
+                of: delivery,
+                letter: RecordPosition(
+                    topic: send.record.topic, partition: acknowledgement.partition, offset: acknowledgement.offset))
+            if !writes.isEmpty { tell(writes, of: delivery, step: send.step) }
             if send.isPointer { metrics.deadLetterPointers.add(1, in: context, at: now) }
             send.step.end(.deadLettered, tracer: tracer, at: now)
             if !makes(.deadLetterHolds) { closeRetry(delivery, now) }
+        case .state: break
         }
         delivery.open = nil
-        settle(delivery, lane: send.lane)
+        if writes.isEmpty {
+            settle(delivery, lane: send.lane)
+        } else if let lane = send.lane {
+            lanes.finished(lane)
+        }
         if let open = send.open { written(open, acknowledgement, now) }
     }
 }

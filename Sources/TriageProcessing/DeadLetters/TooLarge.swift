@@ -31,6 +31,7 @@ extension Engine {
             giveUp(
                 delivery, step: step, failure: failure, attempts: send.attempts, retries: send.retries,
                 lane: send.lane)
+        case .state: return false
         case .deadLetter:
             guard !send.isPointer else { return false }
             tell(send, error, asPointer: true)

@@ -31,7 +31,17 @@ extension Engine {
             }
             failure = .broker(error)
         }
+        if isSequencing, failure == nil, !ids.isEmpty {
+            do throws(BrokerError) { try catchUpWithStates() } catch {
+                if isStopping {
+                    for id in ids { partitions[id] = nil }
+                    return [:]
+                }
+                failure = .statesUnknown(error)
+            }
+        }
         pair(ids)
+        holdPatients(of: ids)
         for id in ids where failure == nil {
             guard let state = partitions[id], state.isRetry, state.rebuildEnd != nil, let main = state.twin else { continue }
             do throws(BrokerError) {
@@ -208,6 +218,7 @@ extension Engine {
             partitions[partition.id] = nil
             partition.clear()
         }
+        if !holds.isEmpty { forgetHolds() }
         intake.forget(leaving.map(\.id))
         if !leaving.isEmpty {
             _ = waiting.remove { $0.partition.isRevoked }
@@ -225,6 +236,10 @@ extension Engine {
     }
 
     private func release(_ send: PendingSend) {
+        if case .state = send.kind {
+            settle(send.delivery, lane: nil)
+            return
+        }
         send.step.end(.abandoned, tracer: tracer, at: clock.now())
         send.delivery.partition.metrics.deliveries(.abandoned).add(1)
         settle(send.delivery, lane: send.lane)

@@ -170,9 +170,12 @@ final class PartitionState {
     }
 
     /// Whether everything that is there has been read and is complete.
-    var isIdle: Bool {
+    var isIdle: Bool { isRead && ledger.incomplete == 0 }
+
+    /// Whether everything that is there has been read.
+    var isRead: Bool {
         guard let end else { return false }
-        return ledger.incomplete == 0 && end >= expectedEnd
+        return end >= expectedEnd
     }
 }
 

@@ -51,6 +51,20 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     @exclusivity(unchecked) var isCautious = false
     /// Of some replay it isn't known yet whether main brings it again.
     @exclusivity(unchecked) var hasUndecided = false
+    /// What became of dead letters; nil where nobody follows that.
+    let states: (any DeadLetterFeed)?
+    var isReadingStates = false
+    var isStateUnknown = false
+    var isStateRefused = false
+    var nextStateRead = Timestamp(nanoseconds: .min)
+    var stateReads = 0
+    var lastStateRead: Result<StateReading, BrokerError>?
+    /// Whose patients are held, as far as the states are known.
+    @exclusivity(unchecked) var held: HeldPatients
+    /// What holds them in the queues, by origin.
+    @exclusivity(unchecked) var holds: [RecordPosition: OpenRetry] = [:]
+    /// Of how many dead letters of an origin the state that holds its patient is being written.
+    var pendingHolds: [RecordPosition: Int] = [:]
     /// Retry partitions that are being read to their end.
     @exclusivity(unchecked) var isRebuilding = false
     @exclusivity(unchecked) var partitions: [TopicPartition: PartitionState] = [:]
@@ -108,12 +122,13 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     /// - Parameters:
     ///   - consumer: only used on the thread that calls ``run()``.
     ///   - reader: reads bodies again that waited too long to be kept in memory; without one all are kept.
+    ///   - states: what became of dead letters; without it all that are there count as open, and none can hold its patient.
     ///   - executor: what handlers run on; this engine's alone.
     ///   - log: told about what an operator should know; called on the loop's thread and on that of
     ///     ``look(by:timeout:isCancelled:)``.
     public init(
-        _ configuration: EngineConfiguration, consumer: any RecordConsumer, reader: (any RecordReader)? = nil, sink: TracedSink,
-        tracer: Tracer, meter: Meter,
+        _ configuration: EngineConfiguration, consumer: any RecordConsumer, reader: (any RecordReader)? = nil,
+        states: (any DeadLetterFeed)? = nil, sink: TracedSink, tracer: Tracer, meter: Meter,
         executor: any LoopExecutor = PollingExecutor(), log: @escaping @Sendable (EngineNotice) -> Void = { _ in },
         handler: @escaping EventHandler
     ) {
@@ -137,7 +152,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         gauges = EngineGauges(meter: meter, group: configuration.group)
         readings = PipelineReadings(
             meter: meter, group: configuration.group, topics: configuration.topics, clock: tracer.clock)
-        backlog = DeadLetterBacklog(meter: meter, group: configuration.group, clock: tracer.clock)
+        backlog = DeadLetterBacklog(
+            meter: meter, group: configuration.group, topics: configuration.topics, clock: tracer.clock)
         gate = OutageGate(configuration.outage)
         storm = StormWatch(configuration.storm, group: configuration.group, meter: meter)
         intake = IntakeControl(maximumRecords: configuration.maximumInFlight, maximumBytes: configuration.maximumBytesInFlight)
@@ -145,7 +161,10 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         wakeConsumer = consumer.waker
         let seed = configuration.seed ?? UInt64.random(in: .min ... .max)
         random = SplitMix64(seed: seed)
-        laneSeed = seed ^ 0x9E37_79B9_7F4A_7C15
+        // What is held is told by its lane: all instances must agree about that. Keys that are made to collide share a lane.
+        laneSeed = configuration.deadLetters == .sequence ? HeldPatients.laneSeed : seed ^ 0x9E37_79B9_7F4A_7C15
+        held = HeldPatients(group: configuration.group)
+        self.states = states
         memory = EventMemory(
             duplicates: configuration.dedupeWindow, topics: configuration.topics, group: configuration.group, meter: meter,
             seed: seed ^ 0xD1B5_4A32_D192_ED03)
@@ -215,6 +234,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         commitIfDue(now)
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
+            followStates(now)
             rewriteStragglers(now)
             settleMissing(now)
             if isCautious { reviewSuspects() }
@@ -228,8 +248,8 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var inFlight: Int { lanes.waiting + partitions.values.reduce(0) { $0 + $1.busy } }
 
     private var isIdle: Bool {
-        hasAssignment && queues.isEmpty && sends.isEmpty && unsent.isEmpty && resends.count == 0 && lanes.waiting == 0
-            && partitions.values.allSatisfy { $0.isIdle && $0.busy == 0 }
+        guard hasAssignment, sends.isEmpty, unsent.isEmpty, resends.count == 0, lanes.waiting == 0 else { return false }
+        return (queues.isEmpty && partitions.values.allSatisfy { $0.isIdle && $0.busy == 0 }) || waitsForOperators
     }
 
     private func timeUntilNextWork(_ now: Timestamp) -> Duration {

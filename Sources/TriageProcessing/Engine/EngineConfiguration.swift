@@ -28,6 +28,10 @@ public struct EngineConfiguration: Sendable {
     public var concurrency = 64
     /// Whether a patient's events are kept in order across retries. Default per key.
     public var ordering = EventOrdering.perKey
+    /// Whether a patient's later events wait while a dead letter of it is open; needs an order per key. Default release.
+    public var deadLetters = DeadLetterOrder.release
+    /// How long reading what became of dead letters may take at an assignment, where they hold their patients. Default 30 s.
+    public var stateTimeout: Duration = .seconds(30)
     /// How long an attempt may take before its task is cancelled; nil for no limit. Default 60 s.
     public var attemptTimeout: Duration? = .seconds(60)
     /// Records that one poll takes at most. Default 500.
@@ -129,6 +133,8 @@ public struct EngineSummary: Sendable, Hashable {
 public enum EngineError: Error, Sendable, Hashable, CustomStringConvertible {
     /// A main partition and its retry twin are not assigned together, so order can't be kept.
     case notCoPartitioned(TopicPartition, twin: TopicPartition)
+    /// What became of dead letters, which hold their patients, can't be read.
+    case statesUnknown(BrokerError)
     /// The client reported an error that it can't recover from.
     case broker(BrokerError)
 
@@ -139,6 +145,11 @@ public enum EngineError: Error, Sendable, Hashable, CustomStringConvertible {
             """
             \(partition) is assigned without \(twin): a topic and its .retry topic need equal partition counts, and every \
             member of the group the same topics and the range assignor; `triage topics check` tells what differs or is missing
+            """
+        case .statesUnknown(let error):
+            """
+            with dead-letters=sequence the topic \(TopicName.deadLetterState) must be read before events are handled, and it can't be: \
+            \(error); `triage topics create` makes it if it is missing
             """
         case .broker(let error): "the Kafka client can't go on: \(error)"
         }

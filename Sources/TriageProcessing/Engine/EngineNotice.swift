@@ -40,6 +40,10 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case stormOpened(after: Duration)
     /// How many dead letters stand open can't be read any more; told once until it can be again.
     case backlogUnknown(BrokerError)
+    /// What became of dead letters can't be read any more; told once until it can be again.
+    case statesUnknown(BrokerError)
+    /// What became of a dead letter can't be written; told once until it can be again. The event is done all the same.
+    case stateRefused(BrokerError, TraceContext? = nil)
     /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
     case stopping(Int)
     /// The grace period ended with handlers still busy.
@@ -82,6 +86,9 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
             "storm: \(deadLetters) of the last \(events) events were dead-lettered; nothing more is taken in, only probes go on"
         case .stormOpened(let time): "the storm is over after \(Int(time.inSeconds.rounded())) s: everything goes on"
         case .backlogUnknown(let error): "the number of open dead letters can't be read: \(error)"
+        case .statesUnknown(let error): "what became of dead letters can't be read: \(error)"
+        case .stateRefused(let error, _):
+            "what became of a dead letter can't be written: \(error); `triage topics create` makes \(TopicName.deadLetterState)"
         case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
         }
@@ -94,7 +101,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     public var context: TraceContext? {
         let context: TraceContext? =
             switch self {
-            case .produceFailed(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context),
+            case .produceFailed(_, let context), .stateRefused(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context),
                 .refusedAsTooLarge(_, _, _, let context):
                 context
             default: nil

@@ -8,6 +8,7 @@ extension Engine {
     func blocker(of delivery: Delivery, lane: LaneKey) -> OpenRetry? {
         if queues.isEmpty || delivery.partition.isRetry || configuration.ordering == .none { return nil }
         let head = queues.blocker(of: lane, at: place(of: delivery))
+        if let head, replays(delivery, head) { return nil }
         return makes(.unblockedWhileProduced) && head?.offset == nil ? nil : head
     }
 
@@ -59,7 +60,7 @@ extension Engine {
         let history = delivery.history
         let open = OpenRetry(history.identity, lane: lane, partition: partition)
         open.retries = retries
-        enqueue(open, time: history.originTimestamp)
+        enqueue(open, time: history.originTimestamp, standing: standing(history))
         produces(open)
         delivery.open = open
         return open

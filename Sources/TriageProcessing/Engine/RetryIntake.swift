@@ -125,7 +125,7 @@ extension Engine {
         return RebuildItem(
             identity: history.identity, originTime: history.originTimestamp, retries: history.retries,
             offset: delivery.record.offset, size: delivery.record.size, ticket: delivery.ticket, due: history.dueAt,
-            reason: history.waitReason, lane: delivery.lane, context: delivery.context,
+            reason: history.waitReason, lane: delivery.lane, context: delivery.context, standing: standing(history),
             delivery: keeps ? delivery : nil
         )
     }
@@ -160,7 +160,7 @@ extension Engine {
                 partition.undecided[item.identity] = retry
                 hasUndecided = true
             }
-            enqueue(retry, time: item.originTime)
+            enqueue(retry, time: item.originTime, standing: item.standing ?? item.identity.origin)
             retry.context = item.context
             settleIn(
                 retry, offset: item.offset, ticket: item.ticket, size: item.size, due: item.due, reason: item.reason,
@@ -191,25 +191,30 @@ extension Engine {
     /// A retry of `history`'s origin is open from now on.
     private func opened(_ history: EventHistory, lane: LaneKey, in partition: PartitionState) -> OpenRetry {
         let open = OpenRetry(history.identity, lane: lane, partition: partition)
-        enqueue(open, time: history.originTimestamp)
+        enqueue(open, time: history.originTimestamp, standing: standing(history))
         return open
     }
 
     /// Puts a retry into its key's queue; without an order each has one of its own.
-    func enqueue(_ open: OpenRetry, time: Timestamp?) {
+    func enqueue(_ open: OpenRetry, time: Timestamp?, standing: RecordPosition) {
         var key = open.lane
         if configuration.ordering == .none {
             aloneSequence += 1
             key = LaneKey(aloneSequence)
         }
-        var offset = open.origin.offset
+        var offset = standing.offset
         if makes(.queuedByPlace) {
             aloneSequence += 1
             offset = .min + Int64(aloneSequence)
         }
         let place = QueuePlace(
-            source: source(of: open.origin.topicPartition), offset: offset, time: time?.nanoseconds ?? .min)
+            source: source(of: standing.topicPartition), offset: offset, time: time?.nanoseconds ?? .min)
         open.id = queues.open(open, key: key, place: place)
+    }
+
+    /// An origin's place in its patient's queue.
+    func place(of origin: RecordPosition, _ time: Timestamp?) -> QueuePlace {
+        QueuePlace(source: source(of: origin.topicPartition), offset: origin.offset, time: time?.nanoseconds ?? .min)
     }
 
     /// The number that queues know a topic partition by. All that aren't of topics of ours, which a header may name, have one.

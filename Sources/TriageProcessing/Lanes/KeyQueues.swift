@@ -41,6 +41,8 @@ public struct KeyQueues<Item> {
         var key = LaneKey(0)
         var place = QueuePlace(source: 0, offset: 0, time: 0)
         var state = State.away
+        /// It never comes to hand: it holds up what is behind it until it is closed.
+        var isHold = false
         var item: Item?
     }
     /// The open retries of one key from one topic partition, by offset.
@@ -67,7 +69,10 @@ public struct KeyQueues<Item> {
     public var hasBarred: Bool { !barred.isEmpty }
 
     /// A retry of `key` is open from now on; it isn't at hand yet.
-    public mutating func open(_ item: Item, key: LaneKey, place: QueuePlace) -> OpenID {
+    ///
+    /// - Parameter isHold: it isn't a retry, but stands for one that was given up, and holds up what is behind it; a retry at the same
+    ///   place comes before it.
+    public mutating func open(_ item: Item, key: LaneKey, place: QueuePlace, isHold: Bool = false) -> OpenID {
         let slot: Int32
         if let reused = freeSlots.popLast() {
             slot = reused
@@ -79,8 +84,9 @@ public struct KeyQueues<Item> {
         entries[index].key = key
         entries[index].place = place
         entries[index].state = .away
+        entries[index].isHold = isHold
         entries[index].item = item
-        insert(slot, key, place)
+        insert(slot, key, place, isHold)
         count += 1
         return OpenID(slot: slot, generation: entries[index].generation)
     }
@@ -137,6 +143,12 @@ public struct KeyQueues<Item> {
         isOpen(id) && entries[Int(id.slot)].state == .atHand && head(entries[Int(id.slot)].key) == id.slot
     }
 
+    /// Whether the first of its key's queue is a hold, behind which it waits.
+    public func isHeld(_ id: OpenID) -> Bool {
+        guard isOpen(id), !entries[Int(id.slot)].isHold, let first = head(entries[Int(id.slot)].key) else { return false }
+        return entries[Int(first)].isHold
+    }
+
     /// The item that a record of `key`, one that isn't open itself, has to wait for; nil if it may be handled now.
     public func blocker(of key: LaneKey, at place: QueuePlace) -> Item? {
         guard let queues = keys[key], let head = head(queues) else { return nil }
@@ -191,13 +203,19 @@ public struct KeyQueues<Item> {
             && entries[Int(id.slot)].item != nil
     }
 
-    private mutating func insert(_ slot: Int32, _ key: LaneKey, _ place: QueuePlace) {
+    /// Whether what is in a slot comes before a new one of the same topic partition.
+    private func stays(_ slot: Int32, before place: QueuePlace, _ isHold: Bool) -> Bool {
+        let other = entries[Int(slot)].place.offset
+        return other < place.offset || (other == place.offset && (isHold || !entries[Int(slot)].isHold))
+    }
+
+    private mutating func insert(_ slot: Int32, _ key: LaneKey, _ place: QueuePlace, _ isHold: Bool) {
         guard let index = keys[key]?.firstIndex(where: { $0.source == place.source }) else {
             keys[key, default: []].append(Queue(source: place.source, slots: [slot]))
             return
         }
         // Nearly always the last: what is parked comes in order. In place, so that a long queue isn't copied.
-        if let last = keys[key]?[index].slots.last, entries[Int(last)].place.offset <= place.offset {
+        if let last = keys[key]?[index].slots.last, stays(last, before: place, isHold) {
             keys[key]?[index].slots.append(slot)
             return
         }
@@ -205,7 +223,7 @@ public struct KeyQueues<Item> {
         var high = keys[key]?[index].slots.count ?? 0
         while low < high {
             let middle = (low + high) / 2
-            let isBefore = keys[key].map { entries[Int($0[index].slots[middle])].place.offset <= place.offset } ?? false
+            let isBefore = keys[key].map { stays($0[index].slots[middle], before: place, isHold) } ?? false
             if isBefore { low = middle + 1 } else { high = middle }
         }
         keys[key]?[index].slots.insert(slot, at: low)

@@ -38,6 +38,8 @@ final class OpenRetry {
     /// Its body was read again for it to be handed out.
     var isFetched = false
     var isRewriting = false
+    /// It isn't a retry but a dead letter that holds its patient.
+    var isHold = false
 
     var origin: RecordPosition { identity.origin }
 
@@ -60,6 +62,8 @@ struct RebuildItem {
     let reason: WaitReason
     let lane: LaneKey
     let context: TraceContext?
+    /// Where it stands in its patient's queue.
+    var standing: RecordPosition?
     /// Nil if the body is left to the topic.
     var delivery: Delivery?
 }

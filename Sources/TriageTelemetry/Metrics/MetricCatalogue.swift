@@ -113,9 +113,11 @@ extension Metric {
     public static let deadLetterPointers = Metric(
         "triage.dead_letter.pointers", .counter, unit: "{record}",
         "Dead letters without their event's bytes, which were refused as too large.", attributes: place)
-    /// Dead letters that nobody has replayed or discarded; each instance reports the partitions it owns, so sum() is right.
+    /// Dead letters that nobody has replayed or discarded, by the topic `triage.dead-letters`; each instance reports the partitions it
+    /// owns, so sum() is right.
     public static let deadLetterSize = Metric(
-        "triage.dead_letter.size", .upDownCounter, unit: "{record}", "Open dead letters.", attributes: place)
+        "triage.dead_letter.size", .upDownCounter, unit: "{record}",
+        "Open dead letters: those that nobody has replayed or discarded.", attributes: place)
     /// Age of the oldest open dead letter.
     public static let deadLetterOldestAge = Metric(
         "triage.dead_letter.oldest.age", .gauge, unit: "s", "Age of the oldest open dead letter.", attributes: place)
