@@ -62,6 +62,10 @@ final class Referee {
     /// By main log: when something happened after which events may be delivered again.
     private var disturbances: [Int: [Int64]] = [:]
     private(set) var deadLetters = 0
+    /// What the topic of the states says, when it was stored, and by which engine.
+    private var states: [(change: DeadLetterChanges.Change, time: Int64, owner: SimulatedEvent.Owner?)] = []
+    /// Dead letters that were told to hold their patients.
+    private(set) var opened = 0
     private(set) var duplicates = 0
     private(set) var completions = 0
     /// How often open retries were counted by the topics, and how many there were.
@@ -154,6 +158,7 @@ final class Referee {
         events[index].calls += 1
         engine.busy[index, default: 0] += 1
         expectPredecessorsFinished(event, "begins")
+        if !isDetached { expectNotHeld(event, engine) }
         return index
     }
 
@@ -260,6 +265,46 @@ final class Referee {
             }
         }
     }
+
+    /// A state of a dead letter was stored.
+    func told(_ record: Record, by owner: SimulatedEvent.Owner?) {
+        guard let change = BenchFeed.change(record) else {
+            world.violate("a state can't be read: \(record.value?.utf8Text ?? "")")
+            return
+        }
+        states.append((change, world.now, owner))
+        if change.state?.status == .open { opened += 1 }
+    }
+
+    /// By what the topic says, and no more than this engine must know: what stood there when it took its partitions over, and what it
+    /// wrote itself since.
+    private func expectNotHeld(_ event: SimulatedEvent, _ engine: SimulatedEngine) {
+        guard world.options.rules.contains(.holds), engine.configuration.deadLetters == .sequence,
+            engine.configuration.ordering == .perKey, event.patient != nil
+        else { return }
+        let me = SimulatedEvent.Owner(engine: engine.number, generation: engine.consumer.generation)
+        var held = HeldPatients(group: engine.configuration.group)
+        var known: Set<RecordPosition> = []
+        for (change, time, owner) in states {
+            _ = held.apply(change.key, change.state, at: change.offset)
+            guard change.state?.status == .open, let origin = change.state?.origin else { continue }
+            if time < engine.consumer.assignedAt || owner == me { known.insert(origin) }
+        }
+        for head in held.heads(of: event.log.id) where head.origin.offset < event.offset && known.contains(head.origin) {
+            guard let index = self.event(at: head.origin), events[index].patient == event.patient else { continue }
+            world.violate("\(name(of: event.index)) begins, held behind \(head.letter)")
+        }
+    }
+
+    /// The dead letters that an operator has to decide about, since they hold their patients.
+    var undecided: [RecordPosition] {
+        var last: [RecordPosition: DeadLetterState.Status] = [:]
+        for (change, _, _) in states { last[change.key.position] = change.state?.status }
+        return last.filter { $0.value == .open }.keys.sorted()
+    }
+
+    /// What is known of a dead letter.
+    func state(of letter: RecordPosition) -> DeadLetterState? { states.last { $0.change.key.position == letter }?.change.state }
 
     /// Partitions were given back: whoever was busy with something of theirs leaves it undone.
     func revoked(_ logs: [SimulatedLog], from engine: SimulatedEngine) {

@@ -60,6 +60,8 @@ final class SimulatedLog {
 final class SimulatedBroker {
     private unowned let world: SimulatedWorld
     private(set) var logs: [SimulatedLog] = []
+    /// What became of dead letters; none of the group's partitions.
+    let states = SimulatedLog(TopicPartition(TopicName.deadLetterState, 0), index: 9999, kind: .deadLetter)
     private var numbers: [TopicPartition: Int] = [:]
     let topics: [String]
     let partitions: Int
@@ -101,7 +103,7 @@ final class SimulatedBroker {
         }
     }
 
-    func log(_ id: TopicPartition) -> SimulatedLog? { numbers[id].map { logs[$0] } }
+    func log(_ id: TopicPartition) -> SimulatedLog? { id == states.id ? states : numbers[id].map { logs[$0] } }
     /// The retry log of a main log, and the other way round.
     func twin(of log: SimulatedLog) -> SimulatedLog { logs[log.index + (log.kind == .main ? partitions : -partitions)] }
     /// The main log of a log.

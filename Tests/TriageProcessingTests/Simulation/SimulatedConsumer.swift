@@ -12,6 +12,8 @@ final class SimulatedConsumer: RecordConsumer {
     // What the group says of it.
     let memberID: UInt64
     var generation = -1
+    /// When it began to take over what it has.
+    private(set) var assignedAt = Int64.min
     var hasJoined = false
     var isEvicted = false
     var pending: (generation: Int, logs: [SimulatedLog])?
@@ -164,6 +166,7 @@ final class SimulatedConsumer: RecordConsumer {
         guard let (generation, coming) = pending else { return }
         pending = nil
         self.generation = generation
+        assignedAt = world.now
         assignment = coming
         if seat.passes(.assigned) { return }
         let starts = observer.assigned(coming.map(\.id), by: self)

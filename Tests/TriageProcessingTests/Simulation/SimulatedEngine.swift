@@ -124,7 +124,7 @@ final class SimulatedEngine: SimulatedSeat, @unchecked Sendable {
         consumer = SimulatedConsumer(self)
         producer = SimulatedProducer(self, capacity: world.options.producerCapacity)
         engine = Engine(
-            configuration, consumer: consumer, reader: SimulatedReader(self),
+            configuration, consumer: consumer, reader: SimulatedReader(self), states: SimulatedFeed(self),
             sink: TracedSink(producer: producer, tracer: tracer, meter: meter, clientID: nil), tracer: tracer, meter: meter,
             executor: SimulatedExecutor(world, self),
             log: { [unowned self] notice in notices.append((world.now, notice)) },

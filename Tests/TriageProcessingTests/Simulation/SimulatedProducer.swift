@@ -67,7 +67,11 @@ final class SimulatedProducer: RecordProducer, @unchecked Sendable {
                 let stored = world.broker.append(record, to: log)
                 slot.offset = stored.offset
                 world.note(.landed, seat, event, log.index * 1_000_000 + Int(stored.offset))
-                world.referee.landed(stored, in: log, by: owner)
+                if log === world.broker.states {
+                    world.referee.told(stored, by: owner)
+                } else {
+                    world.referee.landed(stored, in: log, by: owner)
+                }
                 seat.passes(.landed)
             }
         } else if world.options.spoil?.swallows(record) == true {

@@ -15,7 +15,9 @@ struct SimulationRules: OptionSet {
     static let carriers = SimulationRules(rawValue: 8)
     /// No more is in flight than shall be.
     static let bounds = SimulationRules(rawValue: 16)
-    static let all: SimulationRules = [.order, .duplicates, .attempts, .carriers, .bounds]
+    /// Nobody is handled who is known to be held behind a dead letter.
+    static let holds = SimulationRules(rawValue: 32)
+    static let all: SimulationRules = [.order, .duplicates, .attempts, .carriers, .bounds, .holds]
 }
 
 /// What a port does wrong on purpose, so that it is seen whether anyone notices.

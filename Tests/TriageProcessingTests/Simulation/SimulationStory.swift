@@ -71,6 +71,7 @@ final class SimulationStory {
             options.replays = int(1...12)
             // Nobody's spans but the engines' are judged.
             options.isTraced = false
+            if configuration.ordering == .perKey, chance(60) { options.configuration.deadLetters = .sequence }
         }
         change(&options)
         self.length = length
@@ -100,7 +101,8 @@ final class SimulationStory {
         wanted = max(1, wanted)
         supervise()
         let isDone = world.pass(until: 300_000_000_000, step: 200_000_000) { [world] in
-            world.referee.unfinished.isEmpty && isAtRest
+            for letter in world.referee.undecided { discard(letter) }
+            return world.referee.unfinished.isEmpty && isAtRest
         }
         if !isDone { world.referee.expectRest() }
         end()
@@ -147,7 +149,12 @@ final class SimulationStory {
                 world.publish(patient, plan: plan, topic: topic, isKeyless: isKeyless)
             }
         }
-        for number in 0..<world.options.replays { later { [self] in replay(number) } }
+        for number in 0..<world.options.replays {
+            later { [self] in
+                let undecided = world.referee.undecided
+                if !undecided.isEmpty, world.chance(30) { discard(world.pick(undecided)) } else { replay(number) }
+            }
+        }
         wanted = world.int(1...3)
         for _ in 0..<wanted { world.startEngine() }
         if flavour == .calm {
@@ -177,8 +184,25 @@ final class SimulationStory {
             let mark = record.headers.text(HeaderName.replay),
             let log = world.broker.log(TopicPartition(record.topic, letter.partition))
         else { return }
+        // Both in one transaction.
         world.broker.append(record, to: log)
         world.referee.replayed(event, mark: mark, plan: plan(50))
+        tell(letter.position, .replayed, lane: letter.key.map(DeadLetterState.lane), replay: id)
+    }
+
+    /// An operator gives up a dead letter that holds its patient.
+    private func discard(_ letter: RecordPosition) { tell(letter, .discarded, lane: nil, replay: nil) }
+
+    private func tell(_ letter: RecordPosition, _ status: DeadLetterState.Status, lane: String?, replay: String?) {
+        let known = world.referee.state(of: letter)
+        let origin = known?.origin ?? world.broker.log(letter.topicPartition)?.records.first { $0.offset == letter.offset }
+            .flatMap { $0.headers.text(HeaderName.origin) }.flatMap { RecordPosition($0) }
+        let state = DeadLetterState(
+            status, time: Timestamp(nanoseconds: world.now), by: "operator", replay: replay, origin: origin,
+            lane: lane ?? known?.lane)
+        let record = OutboundRecord(
+            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice("workers/\(letter)"), value: state.json, headers: [])
+        world.referee.told(world.broker.append(record, to: world.broker.states), by: nil)
     }
 
     private func plan(_ failing: Int) -> SimulatedEvent.Plan {

@@ -167,6 +167,7 @@ final class Worlds: Sendable, CustomStringConvertible {
                 state.counts["duplicates", default: 0] += world.referee.duplicates
                 state.counts["recounts", default: 0] += world.referee.recounts
                 state.counts["open retries recounted", default: 0] += world.referee.recounted
+                state.counts["held patients", default: 0] += world.referee.opened
                 if let traces = story.traces {
                     state.counts["traced worlds", default: 0] += world.options.isTraced ? 1 : 0
                     state.counts["whole chains", default: 0] += traces.whole
