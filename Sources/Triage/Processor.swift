@@ -85,7 +85,8 @@ public final class Processor: Service, Sendable {
         settings.endsWhenIdle = configuration.endsWhenIdle
         settings.clientID = kafka.clientID
         engine = Engine(
-            settings, consumer: consumer, reader: reader, states: follower, sink: sink, tracer: telemetry.tracer, meter: telemetry.meter,
+            settings, consumer: consumer, reader: reader, states: follower, sink: sink, tracer: telemetry.tracer,
+            meter: telemetry.meter,
             executor: executor,
             log: { logger.log(level: Processor.level(of: $0.weight), safe: $0.text, in: $0.context) }, handler: handler
         )

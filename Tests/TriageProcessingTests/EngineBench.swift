@@ -159,7 +159,8 @@ final class RunningEngine: Sendable {
     ) {
         engine = Engine(
             configuration, consumer: bench.broker.consumer(group: configuration.group),
-            reader: bench.broker.reader(), states: bench.followsStates ? BenchFeed(bench.broker) : nil, sink: bench.sink, tracer: bench.tracer,
+            reader: bench.broker.reader(), states: bench.followsStates ? BenchFeed(bench.broker) : nil, sink: bench.sink,
+            tracer: bench.tracer,
             meter: bench.meter, executor: executor, log: { [notices] notice in notices.change { $0.append(notice) } },
             handler: handler
         )

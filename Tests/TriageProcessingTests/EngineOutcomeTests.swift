@@ -90,7 +90,9 @@ struct EngineOutcomeTests {
     func acknowledged() async throws {
         try await replay()
         let journal = Journal()
-        let running = bench.start { $0.endsWhenIdle = false } handler: { [bench] event, context in
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { [bench] event, context in
             if event.versionID == "0" { bench.broker.holdAcknowledgements() }
             journal.note(event, context)
         }
@@ -154,7 +156,10 @@ struct EngineOutcomeTests {
         try tell(1, .failedAgain)
         try tell(3, .completed)
         try tell(3, .open)
-        let running = bench.start { $0.endsWhenIdle = false } handler: { _, _ in }
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { _, _ in
+        }
         await eventually("looked at and followed") {
             ticking.tick()
             if running.engine.isLookDue { running.engine.look(by: bench.broker.inspector(), timeout: .seconds(1)) }

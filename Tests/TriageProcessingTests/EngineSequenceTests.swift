@@ -94,7 +94,9 @@ struct EngineSequenceTests {
     @Test("a decision is acted upon while the engine is at work", arguments: [true, false])
     func whileRunning(isReplay: Bool) async throws {
         let journal = Journal()
-        let running = bench.start { $0.endsWhenIdle = false } handler: { event, context in
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { event, context in
             journal.note(event, context)
             if event.versionID == "0", context.record.headers.last(HeaderName.replay) == nil { throw Persistent() }
         }
@@ -106,7 +108,9 @@ struct EngineSequenceTests {
         if isReplay { try replay(0) } else { try tell(0, .discarded) }
         await journal.entries.until { $0.contains { $0.version == 2 } }
         #expect(journal.all.map(\.version) == (isReplay ? [0, 7, 0, 1, 2] : [0, 7, 1, 2]))
-        await eventually("all is committed") { bench.broker.committed(group: "workers")[retry]?.offset == bench.broker.end(of: retry) }
+        await eventually("all is committed") {
+            bench.broker.committed(group: "workers")[retry]?.offset == bench.broker.end(of: retry)
+        }
         running.engine.stop()
         try await running.finished()
         if isReplay { #expect(told == ["0 open", "0 replayed", "0 completed"]) }
@@ -200,9 +204,17 @@ struct EngineSequenceTests {
             journal.note(event, context)
             if event.versionID == "0" { throw Persistent() }
         }
-        let first = bench.start { $0.endsWhenIdle = false } handler: { try await handler($0, $1) }
+        let first = bench.start {
+            $0.endsWhenIdle = false
+        } handler: {
+            try await handler($0, $1)
+        }
         await eventually("it holds") { told == ["0 open"] }
-        let second = bench.start { $0.endsWhenIdle = false } handler: { try await handler($0, $1) }
+        let second = bench.start {
+            $0.endsWhenIdle = false
+        } handler: {
+            try await handler($0, $1)
+        }
         first.engine.stop()
         try await first.finished()
         try bench.put("p", version: 1)
@@ -235,7 +247,9 @@ struct EngineSequenceTests {
     func release() async throws {
         for version in 0..<2 { try bench.put("p", version: version) }
         let journal = Journal()
-        try await bench.run { $0.deadLetters = .release } handler: { event, context in
+        try await bench.run {
+            $0.deadLetters = .release
+        } handler: { event, context in
             journal.note(event, context)
             if event.versionID == "0" { throw Persistent() }
         }

@@ -14,7 +14,8 @@ struct HeldPatientsTests {
     static func time(_ offset: Int64) -> Timestamp { Timestamp(milliseconds: 1_700_000_000_000 + offset) }
 
     /// A state of the dead letter at `letter`, of the event at `origin`.
-    static func state(_ status: DeadLetterState.Status, origin: Int64?, at offset: Int64, lane: String? = "0a") -> DeadLetterState {
+    static func state(_ status: DeadLetterState.Status, origin: Int64?, at offset: Int64, lane: String? = "0a") -> DeadLetterState
+    {
         DeadLetterState(
             status, time: time(offset), by: "somebody", origin: origin.map { position("t", $0) },
             lane: origin == nil ? nil : lane)

@@ -86,7 +86,8 @@ struct ConfigurationLoaderTests {
             ("command-token-file", "token"), ("command-trust", "link"),
             ("webhooks", "true"), ("webhook-token-file", "t"), ("webhook-header", "X-Key=@k"), ("webhook-max-body", "4096"),
             ("webhook-trust", "link"), ("webhook-timeout", "5s"), ("webhook-history", "1s"), ("webhook-commands", "true"),
-            ("jaeger-url", "http://jaeger.test:16686"), ("tempo-url", "http://tempo.test:3200"), ("grafana-url", "https://g.test"),
+            ("jaeger-url", "http://jaeger.test:16686"), ("tempo-url", "http://tempo.test:3200"),
+            ("grafana-url", "https://g.test"),
             ("grafana-tempo-uid", "t1"), ("trace-headers-file", "h"), ("trace-ca-file", "ca.pem"),
         ])
     func everyKey(key: String, value: String) async throws {
@@ -146,7 +147,8 @@ struct ConfigurationLoaderTests {
             ("topics", "a/b"), ("topics", "fhir.Patient.created.retry"), ("topics", "a.dlq"), ("topics", ".."), ("topics", ","),
             ("outage-gate", "on"), ("outage-gate", "row=-1"), ("outage-gate", "ratio=1.5"), ("outage-gate", "attempts=0"),
             ("outage-gate", "window=10ms"), ("outage-gate", "probe=0"), ("outage-gate", "probe-cap=soon"),
-            ("outage-gate", "rows=3"), ("outage-gate", "row=3,,ratio=1"), ("retry", "sometimes"), ("ordering", "some"), ("dead-letters", "hold"),
+            ("outage-gate", "rows=3"), ("outage-gate", "row=3,,ratio=1"), ("retry", "sometimes"), ("ordering", "some"),
+            ("dead-letters", "hold"),
             ("retry", "scheduled:3"),
             ("retry-by-class", "none"), ("retry-by-class", "persistent=none"), ("retry-by-class", "system=linear"),
             ("retry-by-class", "system=none;system=none"), ("retry-by-topic", "a.topic=none"),

@@ -63,7 +63,9 @@ struct InspectionTests {
             origin: RecordPosition(topic: "t", partition: 0, offset: 5), lane: 1, letter: letter, since: Self.now + .seconds(-90))
         var found = report([])
         found.held = head
-        #expect(found.explanation.contains("nothing is open") && found.explanation.contains("what comes waits for dead letter t.dlq/0/3"))
+        #expect(
+            found.explanation.contains("nothing is open")
+                && found.explanation.contains("what comes waits for dead letter t.dlq/0/3"))
         found = report([Self.retry(6, parkedBehind: "t/0/5"), Self.retry(7, parkedBehind: "t/0/5")])
         found.held = head
         #expect(found.explanation.hasPrefix("waits for dead letter t.dlq/0/3 (open since "))

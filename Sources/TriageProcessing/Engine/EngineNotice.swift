@@ -101,7 +101,8 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     public var context: TraceContext? {
         let context: TraceContext? =
             switch self {
-            case .produceFailed(_, let context), .stateRefused(_, let context), .deadLettered(_, _, let context), .attemptOverdue(_, let context),
+            case .produceFailed(_, let context), .stateRefused(_, let context), .deadLettered(_, _, let context),
+                .attemptOverdue(_, let context),
                 .refusedAsTooLarge(_, _, _, let context):
                 context
             default: nil

@@ -170,22 +170,6 @@ extension Engine {
         notify(.rebuilt(partition.id, open: open, read: items.count))
     }
 
-    /// Main has brought a record: a retry of a replay that stands there itself, not in the retry topic, is void.
-    func decideReplays(_ delivery: Delivery, _ now: Timestamp) {
-        guard let partition = delivery.partition.twin else { return }
-        let position = delivery.record.position
-        for (identity, open) in partition.undecided.sorted(by: { $0.key < $1.key }) where identity.origin <= position {
-            partition.undecided[identity] = nil
-            guard identity == delivery.history.identity, open.offset != nil, !open.isRewriting else { continue }
-            _ = leaveRest(open)
-            counts.skipped += 1
-            partition.metrics.deliveries(.skipped).add(1)
-            partition.ledger.complete(open.ticket)
-            if let next = queues.close(open.id), let item = queues[next] { freed(item, now) }
-        }
-        hasUndecided = partitions.values.contains { !$0.undecided.isEmpty }
-    }
-
     // MARK: Waiting
 
     /// A retry of `history`'s origin is open from now on.

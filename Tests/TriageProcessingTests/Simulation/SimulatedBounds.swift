@@ -51,7 +51,9 @@ extension Referee {
         let open = engine.partitions.values.filter(\.isRetry).reduce(0) {
             $0 + $1.ledger.incomplete + $1.producing.count
         }
-        if engine.queues.count - engine.holds.count > open { world.violate("\(engine.queues.count) open retries of \(open) records") }
+        if engine.queues.count - engine.holds.count > open {
+            world.violate("\(engine.queues.count) open retries of \(open) records")
+        }
         if engine.resends.count > engine.inFlight { world.violate("\(engine.resends.count) sends to be repeated") }
     }
 

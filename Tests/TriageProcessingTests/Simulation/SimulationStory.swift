@@ -195,7 +195,9 @@ final class SimulationStory {
 
     private func tell(_ letter: RecordPosition, _ status: DeadLetterState.Status, lane: String?, replay: String?) {
         let known = world.referee.state(of: letter)
-        let origin = known?.origin ?? world.broker.log(letter.topicPartition)?.records.first { $0.offset == letter.offset }
+        let origin =
+            known?.origin
+            ?? world.broker.log(letter.topicPartition)?.records.first { $0.offset == letter.offset }
             .flatMap { $0.headers.text(HeaderName.origin) }.flatMap { RecordPosition($0) }
         let state = DeadLetterState(
             status, time: Timestamp(nanoseconds: world.now), by: "operator", replay: replay, origin: origin,
