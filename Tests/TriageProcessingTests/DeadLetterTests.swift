@@ -279,6 +279,71 @@ struct DeadLetterTests {
         #expect(states.isOpen(key) && states.closed == 0)
     }
 
+    @Test("what a state knows of the event is written and read, and kept when a consumer that doesn't know it says how it ended")
+    func eventsOfStates() throws {
+        let decoder = EventDecoder()
+        let parse: (ByteSlice) -> JSONValue? = { bytes in (try? decoder.checkObject(bytes)).flatMap { _ in JSONValue(bytes) } }
+        let now = Timestamp(milliseconds: 1_790_000_000_000)
+        let letter = DeadLetter(Self.record(Self.own(), topic: "fhir.Patient.created.dlq"))
+        let follows = ReplayMark(id: Self.replayID, deadLetter: RecordPosition(topic: "t.dlq", partition: 0, offset: 1))
+        let state = DeadLetterState(
+            .replayed, time: now, by: "ann", replay: Self.replayID, origin: letter.origin, follows: follows,
+            lane: DeadLetterState.lane(of: ByteSlice("p1")))
+        #expect(parse(state.json).flatMap { DeadLetterState($0) } == state)
+        #expect(state.lane?.count == 16 && state.lane != DeadLetterState.lane(of: ByteSlice("p2")))
+
+        var states = DeadLetterStates()
+        let key = DeadLetterKey(letter, group: "another")
+        #expect(key == DeadLetterKey(group: "care", position: letter.position))
+        let known = DeadLetterState(.replayed, time: now, by: "ann", origin: letter.origin, lane: "0123456789abcdef")
+        states.set(key, known)
+        let copy = DeadLetter(Self.record(Self.own(), offset: 9))
+        #expect(states.state(of: copy, group: nil) == known && states.copy(of: copy.identity) == key)
+        let later = DeadLetter(Self.record(Self.own() + [Header("triage-replay", text: follows.description)], offset: 10))
+        #expect(states.state(of: later, group: nil) == nil)
+        // A consumer's outcome names the dead letter alone, or the origin without what the dead letter followed.
+        for origin in [nil, letter.origin] {
+            states.set(key, DeadLetterState(.completed, time: now, by: "care", origin: origin))
+            #expect(states.state(of: copy, group: nil)?.status == .completed && states[key]?.lane == "0123456789abcdef")
+        }
+        var fresh = DeadLetterStates()
+        fresh.set(key, DeadLetterState(.completed, time: now, by: "care", origin: letter.origin))
+        #expect(fresh[key]?.status == .completed && fresh.state(of: copy, group: nil) == nil)
+        // Another's dead letter is found whatever group is asked for.
+        let foreign = DeadLetter(Self.record(Self.foreign[0].headers, topic: "orders.DLT"))
+        #expect(DeadLetterKey(foreign, group: nil).group == "billing" && DeadLetterKey(foreign, group: "care").group == "care")
+        states.set(DeadLetterKey(foreign, group: "care"), known)
+        #expect(states.state(of: foreign, group: "x") == known)
+        var seen: Set<DeadLetterKey> = []
+        states.forEach { key, _ in seen.insert(key).inserted }
+        #expect(seen.count == 2)
+    }
+
+    @Test("who operates and what was edited stand beside the states, and are none")
+    func leases() throws {
+        let decoder = EventDecoder()
+        let parse: (ByteSlice) -> JSONValue? = { bytes in (try? decoder.checkObject(bytes)).flatMap { _ in JSONValue(bytes) } }
+        var states = DeadLetterStates()
+        func add(_ key: String, _ value: ByteSlice?) {
+            states.add(
+                Record(
+                    topic: TopicName.deadLetterState, partition: 0, offset: 0, timestamp: nil, key: ByteSlice(key), value: value),
+                parse: parse)
+        }
+        let lease = DeadLetterLease(by: "ann \"x\"", time: Timestamp(milliseconds: 1_790_000_000_000), id: Self.replayID)
+        add("operator", lease.json)
+        #expect(states.lease == lease && states.malformed == 0)
+        let audit = DeadLetterAuditKey(
+            ReplayMark(id: Self.replayID, deadLetter: RecordPosition(topic: "t.dlq", partition: 1, offset: 2)))
+        #expect(DeadLetterAuditKey(audit.description) == audit)
+        add(audit.description, ByteSlice("no JSON"))
+        #expect(states.malformed == 0 && states.closed == 0)
+        add("operator", ByteSlice("{}"))
+        #expect(states.lease == lease && states.malformed == 1)
+        // A group may be called like that: what follows must be a UUID.
+        #expect(DeadLetterAuditKey("audit/x/t.dlq/1/2") == nil)
+    }
+
     // MARK: Groups and filters
 
     @Test("groups count by fingerprint, with first, last, an example and distinct patients")

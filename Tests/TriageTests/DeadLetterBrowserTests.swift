@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 import Testing
 import TriageEvents
@@ -167,6 +168,46 @@ struct DeadLetterBrowserTests {
         #expect(told.withLock { $0 } == ["\(DeskWorld.dlq) 5000 12000", "\(DeskWorld.dlq) 10000 12000"])
         world.broker.failInspections(with: BrokerError("_ALL_BROKERS_DOWN", operation: "watermarks"))
         await #expect(throws: BrokerError.self) { try await browser.groups() }
+    }
+
+    /// How many the next test browses; none, and it isn't run, unless `TRIAGE_TEST_DEAD_LETTERS` says so.
+    static let many = getenv("TRIAGE_TEST_DEAD_LETTERS").flatMap { Int(String(cString: $0)) }
+
+    /// Prints what it took; the broker's own records are there before.
+    @Test("a great many take bounded memory", .enabled(if: many != nil))
+    func aGreatMany() async throws {
+        let count = Self.many ?? 0
+        let world = DeskWorld(partitions: 6)
+        for number in 0..<count {
+            world.deadLetter(
+                Int64(number), partition: Int32(number % 6), key: "p\(number % 200_000)",
+                fingerprint: "00000000000000a\(number % 5)")
+        }
+        let browser = DeadLetterBrowser(world.access())
+        func measure<Result>(_ what: String, _ body: () async throws -> Result) async throws -> Result {
+            let (start, before) = (ContinuousClock.now, Self.residentBytes)
+            let result = try await body()
+            print("\(what): \(ContinuousClock.now - start), +\((Self.residentBytes - before) / 1_048_576) MiB")
+            return result
+        }
+        let listing = try await measure("list 20 of \(count)") { try await browser.list(limit: 20) }
+        #expect(listing.read < 1000)
+        let groups = try await measure("groups of \(count)") { try await browser.groups() }
+        #expect(groups.total == count && groups.groups.count == 5)
+        let selection = try await measure("select \(count)") { try await browser.select(DeadLetterFilter()) }
+        #expect(selection.count == count)
+    }
+
+    private static var residentBytes: Int {
+        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+        defer { fclose(file) }
+        var (total, resident) = (0, 0)
+        withUnsafeMutablePointer(to: &total) { total in
+            withUnsafeMutablePointer(to: &resident) { resident in
+                withVaList([total, resident]) { _ = vfscanf(file, "%ld %ld", $0) }
+            }
+        }
+        return resident * 4096
     }
 
     @Test("copies are known within the window, and memory stays bounded")

@@ -196,8 +196,8 @@ public final class DeadLetterOperator: Sendable {
             try await retrying { () throws(BrokerError) in try await producer.commit() }
         } catch {
             if error.isFenced { throw await fenced(session) }
-            if error.isRetriable { throw OperatorError.uncertain(error) }
-            try? await producer.abort()
+            if error.isRetriable || error.isFatal { throw OperatorError.uncertain(error) }
+            guard (try? await producer.abort()) != nil else { throw OperatorError.uncertain(error) }
             throw OperatorError.aborted(error)
         }
         return result

@@ -193,7 +193,8 @@ struct ReplayRun {
         subject.key = record.key
         subject.context = letter.context
         subject.origin = letter.originContext
-        subject.group = letter.dialect == .triage ? letter.group : desk.access.group
+        // A header says it, and anything could stand there: only the name that is known is told.
+        subject.group = letter.group == nil || letter.group == desk.access.group ? desk.access.group : "_OTHER"
         subject.errorClass = letter.errorClass.map { SafeText($0) }
         subject.fingerprint = letter.fingerprint
         subject.isEdited = audit != nil

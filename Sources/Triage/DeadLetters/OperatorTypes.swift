@@ -32,7 +32,8 @@ public enum OperatorError: Error, Sendable, Hashable, CustomStringConvertible {
 
 /// How dead letters are replayed.
 public struct ReplayOptions: Sendable {
-    /// Makes a new value of an old one; nil leaves it as it is. What it throws refuses that one dead letter.
+    /// Makes a new value of an old one; nil leaves it as it is. What it throws refuses that one dead letter; the error's text is
+    /// shown, so it must tell nothing of the event.
     public typealias Edit = @Sendable (_ entry: DeadLetterEntry, _ record: Record, _ value: ByteSlice?) throws -> ByteSlice?
 
     /// Where they go. Default the retry topic.

@@ -96,7 +96,4 @@ public struct ReplayStep: Sendable {
         FailureAttributes.note(error, on: &span, at: now)
         tracer.end(span, at: now)
     }
-
-    /// Gives it up when it turns out that there is nothing to be replayed.
-    public consuming func discard(tracer: Tracer) { tracer.discard(span) }
 }
