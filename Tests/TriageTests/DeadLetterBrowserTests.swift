@@ -201,13 +201,11 @@ struct DeadLetterBrowserTests {
     private static var residentBytes: Int {
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }
-        var (total, resident) = (0, 0)
-        withUnsafeMutablePointer(to: &total) { total in
-            withUnsafeMutablePointer(to: &resident) { resident in
-                withVaList([total, resident]) { _ = vfscanf(file, "%ld %ld", $0) }
-            }
-        }
-        return resident * 4096
+        var line = [CChar](repeating: 0, count: 200)
+        guard fgets(&line, 200, file) != nil else { return 0 }
+        let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let numbers = text.split(separator: " ")
+        return numbers.count > 1 ? (Int(numbers[1]) ?? 0) * 4096 : 0
     }
 
     @Test("copies are known within the window, and memory stays bounded")
