@@ -209,10 +209,12 @@ struct ReadStates: Sendable {
         }
         guard !ranges.isEmpty else { return }
         let reader = StateReader()
-        states = try await scanner.scan(ranges, into: states) { states, record in
-            reader.add(record, to: &states)
+        let read = try await scanner.scan(ranges, into: self) { read, record in
+            reader.add(record, to: &read.states)
+            // A transaction that is open hides what is behind its first record, so what brought nothing isn't behind us yet.
+            read.next[record.topicPartition] = record.offset + 1
             return true
         }
-        for (partition, range) in ranges { next[partition] = range.upperBound }
+        (states, next) = (read.states, read.next)
     }
 }

@@ -42,7 +42,7 @@ extension DeadLetterOperator {
     /// The record that says what became of a dead letter.
     static func record(_ key: DeadLetterKey, _ state: DeadLetterState) -> OutboundRecord {
         OutboundRecord(
-            topic: TopicName.deadLetterState, key: ByteSlice(key.description), value: state.json,
+            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice(key.description), value: state.json,
             headers: [Header(HeaderName.contentType.description, text: "application/json")])
     }
 }
