@@ -118,6 +118,29 @@ struct DeadLetterBrowserTests {
         #expect(found.status == .discarded && found.copies == [first])
     }
 
+    @Test("states behind a transaction that is still open are read when it has ended, and none is missed")
+    func openTransactions() async throws {
+        let world = DeskWorld()
+        let letters = (0..<2).map { world.deadLetter(Int64($0)) }
+        let other = world.broker.transactions(id: "other")
+        try await other.initialise()
+        try await other.begin()
+        let state = DeadLetterState(.discarded, time: world.clock.now(), by: "ann")
+        func record(_ index: Int) -> OutboundRecord {
+            DeadLetterOperator.record(DeadLetterKey(group: "care", position: letters[index]), state)
+        }
+        try other.produce(record(0)) { _ in }
+        try world.broker.producer().produce(record(1)) { _ in }
+        var read = ReadStates()
+        // As brokers do that tell where the log ends, and not how far it may be read.
+        let scanner = HighWatermarks(scanner: world.broker.scanner(), broker: world.broker)
+        try await read.read(scanner)
+        #expect(read.exists && read.states.closed == 0)
+        try await other.commit()
+        try await read.read(scanner)
+        #expect(read.states.closed == 2)
+    }
+
     @Test("what isn't there is told with its reason, and with what there is")
     func nothing() async throws {
         let world = DeskWorld()
@@ -227,4 +250,23 @@ struct DeadLetterBrowserTests {
         #expect(copies.first(of: letter(2002, origin: 7)) == nil, "the window has gone on")
         #expect(copies.first(of: letter(2003, origin: 101)) == 11)
     }
+}
+
+/// Tells the ends of logs, open transactions included.
+private struct HighWatermarks: RecordScanner {
+    let scanner: any RecordScanner
+    let broker: InMemoryBroker
+
+    func watermarks(of topics: [String]) async throws(BrokerError) -> [TopicPartition: Range<Int64>] {
+        var marks = try await scanner.watermarks(of: topics)
+        for (partition, range) in marks { marks[partition] = range.lowerBound..<broker.end(of: partition) }
+        return marks
+    }
+    func scan<Result: Sendable>(
+        _ ranges: [TopicPartition: Range<Int64>], into initial: Result,
+        _ body: @escaping @Sendable (inout Result, Record) -> Bool
+    ) async throws(BrokerError) -> Result {
+        try await scanner.scan(ranges, into: initial, body)
+    }
+    func close() {}
 }

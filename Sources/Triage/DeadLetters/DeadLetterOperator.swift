@@ -83,7 +83,8 @@ public final class DeadLetterOperator: Sendable {
                 try await self.transact(&session) { batch in
                     try batch.send(
                         OutboundRecord(
-                            topic: TopicName.deadLetterState, key: ByteSlice(DeadLetterLease.key), value: lease.json), parent: nil
+                            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice(DeadLetterLease.key), value: lease.json
+                        ), parent: nil
                     )
                 }
             }

@@ -212,8 +212,7 @@ public struct DeadLetterAudit: Sendable {
         if let encryption { headers.append(Header(HeaderName.encryption.description, text: encryption)) }
         if original == nil { headers.append(Header(DeadLetterAudit.nullName.description, text: "true")) }
         return OutboundRecord(
-            topic: TopicName.deadLetterState, key: ByteSlice(DeadLetterAuditKey(mark).description),
-            value: original ?? ByteSlice(""),
-            headers: Headers(headers))
+            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice(DeadLetterAuditKey(mark).description),
+            value: original ?? ByteSlice(""), headers: Headers(headers))
     }
 }
