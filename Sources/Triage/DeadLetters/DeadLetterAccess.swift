@@ -209,12 +209,31 @@ struct ReadStates: Sendable {
         }
         guard !ranges.isEmpty else { return }
         let reader = StateReader()
-        let read = try await scanner.scan(ranges, into: self) { read, record in
-            reader.add(record, to: &read.states)
-            // A transaction that is open hides what is behind its first record, so what brought nothing isn't behind us yet.
-            read.next[record.topicPartition] = record.offset + 1
+        // Moved, not copied: there may be a million of them.
+        let box = Box(self)
+        self = ReadStates()
+        defer { self = box.take() }
+        try await scanner.scan(ranges, into: ()) { _, record in
+            box.read.withLock { read in
+                reader.add(record, to: &read.states)
+                // A transaction that is open hides what is behind its first record, so what brought nothing isn't behind us yet.
+                read.next[record.topicPartition] = record.offset + 1
+            }
             return true
         }
-        (states, next) = (read.states, read.next)
+    }
+
+    /// Holds them while they are read.
+    private final class Box: Sendable {
+        let read: Mutex<ReadStates>
+
+        init(_ read: ReadStates) { self.read = Mutex(read) }
+
+        func take() -> ReadStates {
+            read.withLock { read in
+                defer { read = ReadStates() }
+                return read
+            }
+        }
     }
 }
