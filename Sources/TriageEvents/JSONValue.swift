@@ -7,7 +7,7 @@ public struct JSONValue: Sendable, Equatable {
     public let text: ByteSlice
 
     /// The JSON types (RFC 8259 §3).
-    public enum Kind: Sendable, Hashable, CaseIterable {
+    public enum Kind: Sendable, Hashable, CaseIterable, CustomStringConvertible {
         /// `{…}`
         case object
         /// `[…]`
@@ -20,6 +20,18 @@ public struct JSONValue: Sendable, Equatable {
         case boolean
         /// `null`
         case null
+
+        /// The case's name, without reflection, which a shape of many values would spend its time on.
+        public var description: String {
+            switch self {
+            case .object: "object"
+            case .array: "array"
+            case .string: "string"
+            case .number: "number"
+            case .boolean: "boolean"
+            case .null: "null"
+            }
+        }
     }
 
     /// The value that `text` holds; nil if there is nothing but white space.

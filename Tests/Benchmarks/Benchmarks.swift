@@ -28,6 +28,8 @@ enum Benchmarks {
                 ("retry-complete-traced", 100_000, { retryLoop(completes: true, traced: true) }),
                 ("webhook", 50_000, { webhook(traced: false) }), ("webhook-traced", 50_000, { webhook(traced: true) }),
                 ("command", 50_000, { command(traced: false) }),
+                ("seal", 50_000, { sealBenchmark(bytes: 1000) }), ("seal-large", 500, { sealBenchmark(bytes: 1_000_000) }),
+                ("shape", 20_000, shapeBenchmark),
                 ("counter", 10_000_000, counter),
                 ("histogram", 10_000_000, histogram), ("scrape", 200, { scrape(.text) }),
                 ("scrape-openmetrics", 200, { scrape(.openMetrics) }), ("scrape-gzip", 200, { scrape(.openMetrics, gzip: true) }),
