@@ -59,8 +59,11 @@ struct EndpointResponder: HTTPResponder {
     typealias Context = BasicRequestContext
 
     let table: EndpointTable
+    /// The pages beside the table; nil if there are none.
+    var console: ConsoleSite?
 
     func respond(to request: Request, context: BasicRequestContext) async throws -> Response {
+        if let console, ConsoleSite.owns(request.uri.path) { return await ConsoleResponder(site: console).respond(to: request) }
         let hasBody = request.headers[.transferEncoding] != nil || (request.headers[.contentLength] ?? "0") != "0"
         let answer = table.answer(method: request.method, path: request.uri.path, headers: request.headers, hasBody: hasBody)
         var headers = HTTPFields()
@@ -70,18 +73,23 @@ struct EndpointResponder: HTTPResponder {
         if let vary = answer.vary { headers[.vary] = vary }
         if let allow = answer.allow { headers[.allow] = allow }
         if answer.closes { headers[.connection] = "close" }
-        let buffer = ByteBuffer(bytes: answer.body)
-        let body =
-            answer.closes
-            ? ResponseBody(contentLength: buffer.readableBytes) { writer in
-                try await writer.write(buffer)
-                try await writer.finish(nil)
-                // The answer is complete; a thrown error is how Hummingbird closes a connection without reading on.
-                throw ConnectionClosed()
-            }
-            : ResponseBody(byteBuffer: buffer)
+        let body = ResponseBody.bytes(answer.body, closes: answer.closes)
         let response = Response(status: answer.status, headers: headers, body: body)
         return request.method == .head && !answer.closes ? response.createHeadResponse() : response
+    }
+}
+
+extension ResponseBody {
+    /// These bytes, after which the connection ends or stays.
+    static func bytes(_ bytes: [UInt8], closes: Bool) -> ResponseBody {
+        let buffer = ByteBuffer(bytes: bytes)
+        guard closes else { return ResponseBody(byteBuffer: buffer) }
+        return ResponseBody(contentLength: buffer.readableBytes) { writer in
+            try await writer.write(buffer)
+            try await writer.finish(nil)
+            // The answer is complete; a thrown error is how Hummingbird closes a connection without reading on.
+            throw ConnectionClosed()
+        }
     }
 }
 

@@ -14,9 +14,10 @@ public import TriageTelemetry
 /// | `GET /metrics` | 200, Prometheus text 0.0.4 or, if `Accept` prefers it, OpenMetrics 1.0; with gzip if `Accept-Encoding` names it |
 /// | `GET /health/live` | 200 `{"status":"ok"}` or 503 `{"status":"unavailable","reasons":["not_polling"]}` |
 /// | `GET /health/ready` | the same, with any ``HealthReason`` |
+/// | `/console` and what is below it | ``ConsoleSite``'s pages, where there is one |
 /// | another path | 404 |
 /// | another method | 405 with `Allow: GET, HEAD` |
-/// | a request with a body | 413, and the connection ends |
+/// | a request with a body, but for the console's | 413, and the connection ends |
 ///
 /// Scrapes and probes make neither spans nor metrics: there is one every few seconds, none belongs to an event, and they would
 /// bury the traces that do. Nothing about a request is logged.
@@ -54,6 +55,7 @@ public struct AdminServer: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let table: EndpointTable
+    private let console: ConsoleSite?
     private let onListening: @Sendable (Int) -> Void
 
     /// A server that doesn't listen yet.
@@ -65,18 +67,20 @@ public struct AdminServer: Sendable {
     ///     goes out as it is. By default nothing is compressed.
     ///   - liveness: answers `/health/live`.
     ///   - readiness: answers `/health/ready`.
+    ///   - console: answers `/console`; nil, the default, for none.
     ///   - onListening: called once with the port that is listened on.
     public init(
         configuration: Configuration = Configuration(), logger: Logger,
         metrics: @escaping @Sendable (ExpositionFormat) -> [UInt8],
         gzip: @escaping @Sendable ([UInt8]) -> [UInt8]? = { _ in nil },
         liveness: @escaping @Sendable () -> HealthStatus,
-        readiness: @escaping @Sendable () -> HealthStatus,
+        readiness: @escaping @Sendable () -> HealthStatus, console: ConsoleSite? = nil,
         onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.logger = logger
         self.onListening = onListening
+        self.console = console
         table = EndpointTable(endpoints: [
             Endpoint(path: "/metrics") { headers in
                 let asked = ScrapeNegotiation(
@@ -102,7 +106,7 @@ public struct AdminServer: Sendable {
         guard (0...65_535).contains(port) else { throw ListenError(code: .failed, host: host, port: port) }
         let listening = Flag()
         let application = Application(
-            responder: EndpointResponder(table: table),
+            responder: EndpointResponder(table: table, console: console),
             server: .http1(
                 configuration: HTTP1Channel.Configuration(
                     idleTimeout: .nanoseconds(configuration.idleTimeout.wholeNanoseconds),
@@ -112,9 +116,11 @@ public struct AdminServer: Sendable {
             configuration: ApplicationConfiguration(
                 address: .hostname(host, port: port),
                 availableConnectionsDelegate: .maximum(configuration.maximumConnections, logger: logger)),
-            onServerRunning: { [onListening] channel in
+            onServerRunning: { [onListening, console] channel in
                 listening.set()
-                onListening(channel.localAddress?.port ?? port)
+                let port = channel.localAddress?.port ?? port
+                console?.listens(host: host, port: port)
+                onListening(port)
             },
             logger: logger)
         do {
