@@ -1,0 +1,118 @@
+internal import HTTPTypes
+internal import TriageEvents
+internal import TriageIngress
+internal import TriageProcessing
+internal import TriageTelemetry
+
+/// The pages of a console, by path.
+///
+/// | path | page |
+/// | --- | --- |
+/// | `/console` | what happens now |
+/// | `/console/failures` | open dead letters by cause |
+/// | `/console/dead-letters` | dead letters, newest first, with filters |
+/// | `/console/dead-letters/TOPIC/PARTITION/OFFSET` | one of them; POST to `…/reveal` shows what it says |
+/// | `/console/act` | what a replay, discard or reopening would do; POST does it |
+/// | `/console/actions` | what was done, and how that ended |
+/// | `/console/traces`, `/console/traces/ID` | recent failed events, and one's trace |
+/// | `/console/api/…` | the same as JSON: `overview`, `groups`, `dead-letters`, `traces`, `traces/ID`, `actions/ID` |
+struct ConsoleRouter: ConsolePages {
+    let source: any ConsoleSource
+
+    let navigation = [
+        (path: ConsolePath.overview, title: "Overview"), (path: ConsolePath.failures, title: "Failures"),
+        (path: ConsolePath.letters, title: "Dead letters"), (path: ConsolePath.traces, title: "Traces"),
+        (path: ConsolePath.actions, title: "Actions"),
+    ]
+
+    func answer(_ request: ConsoleRequest) async -> ConsoleAnswer {
+        let path = request.path
+        if request.isPost {
+            switch path.first {
+            case "act"? where path.count == 1: return await act(request)
+            case "dead-letters"? where path.count == 5 && path[4] == "reveal": return await reveal(request)
+            default: return notFound()
+            }
+        }
+        switch path.first {
+        case nil: return await overview()
+        case "failures"? where path.count == 1: return await failures(request)
+        case "dead-letters"? where path.count == 1: return await letters(request)
+        case "dead-letters"? where path.count == 4: return await letter(request)
+        case "dead-letters"? where path.count == 5 && path[4] == "reveal":
+            // Who comes here by GET has loaded the page anew: nothing is revealed twice without being asked for.
+            return ConsoleAnswer(.redirect(to: ConsolePath.letters + "/" + path[1...3].joined(separator: "/")))
+        case "act"? where path.count == 1: return await confirm(request)
+        case "actions"? where path.count == 1: return await actions()
+        case "actions"? where path.count == 2: return await action(path[1])
+        case "traces"? where path.count == 1: return traces()
+        case "traces"? where path.count == 2: return trace(path[1])
+        case "api"?: return await json(request)
+        default: return notFound()
+        }
+    }
+
+    func notFound(_ text: String = "There is no such page.") -> ConsoleAnswer {
+        ConsoleAnswer(
+            .page(
+                title: "Not found",
+                """
+                <h1>Not found</h1>
+                <p>\(text)</p>
+                <p><a href="/console">Overview</a></p>
+                """), status: .notFound)
+    }
+
+    func problem(_ title: String, _ text: String, status: HTTPResponse.Status) -> ConsoleAnswer {
+        ConsoleAnswer(
+            .page(
+                title: title,
+                """
+                <h1>\(title)</h1>
+                <p class="alert" role="alert">\(text)</p>
+                <p><a href="\(address: ConsolePath.letters)">Dead letters</a></p>
+                """), status: status)
+    }
+
+    /// The dead letter that a path names.
+    static func position(_ path: some Collection<String>) -> RecordPosition? {
+        RecordPosition(path.joined(separator: "/")).flatMap { $0.topic.utf8.count <= 249 ? $0 : nil }
+    }
+
+    /// Which dead letters a form or an address means.
+    func query(_ fields: FormFields, status: DeadLetterState.Status? = .open) -> LetterQuery {
+        var query = LetterQuery()
+        query.fingerprint = fields["fingerprint"].flatMap { text in
+            text.utf8.count <= 16 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) } ? text : nil
+        }
+        query.errorClass = fields["class"].flatMap { ErrorClass(rawValue: $0) }
+        query.topic = fields["topic"].flatMap { $0.utf8.count <= 249 ? $0 : nil }
+        query.status = fields["status"] == "any" ? nil : fields["status"].flatMap { DeadLetterState.Status(rawValue: $0) } ?? status
+        if let since = fields["since"].flatMap({ Duration(triage: $0) }), since > .zero { query.since = source.now + (.zero - since) }
+        return query
+    }
+
+    /// What a page says about how far its list can be trusted.
+    func age(_ snapshot: LetterSnapshot) -> HTML {
+        let now = source.now
+        var html: HTML = ""
+        if let problem = snapshot.problem {
+            html += "<p class=\"alert\" role=\"alert\">The brokers could not be read: \(problem)</p>"
+        }
+        guard let readAt = snapshot.readAt else {
+            return snapshot.problem == nil
+                ? "<p class=\"notice\">The dead letters are being read for the first time. Load the page again in a moment.</p>" : html
+        }
+        let index = snapshot.index
+        html += """
+            <p class="lead">Read \(ConsoleTexts.ago(readAt, now: now)), again when this page is loaded later than 10 s after that.
+            """
+        if index.isCut {
+            html += """
+                 Only the newest \(ConsoleTexts.grouped(index.rows.count)) of \(ConsoleTexts.grouped(index.total)) records are looked at \
+                here; <code>triage dead-letters</code> looks at all.
+                """
+        }
+        return html + "</p>"
+    }
+}
