@@ -189,7 +189,7 @@ public struct DeadLetter: Sendable, Hashable {
     }
 
     /// The text of our `error` header: the characters that a `Failure`'s message is made of, and no more than it can have.
-    private static func errorText(_ text: String) -> String? {
+    static func errorText(_ text: String) -> String? {
         let isOurs =
             (1...400).contains(text.utf8.count)
             && text.utf8.allSatisfy { byte in
@@ -231,7 +231,7 @@ public struct ReplayMark: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// Reads numbers and texts as a dialect writes them.
-private struct ForeignHeaders {
+struct ForeignHeaders {
     let headers: Headers
     let names: DeadLetterDialect.Names
 
@@ -256,7 +256,7 @@ private struct ForeignHeaders {
 
 extension String {
     /// Sixteen lower-case hexadecimal digits.
-    fileprivate var isFingerprint: Bool {
+    var isFingerprint: Bool {
         utf8.count == 16 && utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
     }
 }
