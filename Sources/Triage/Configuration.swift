@@ -54,6 +54,8 @@ public struct Configuration: Sendable {
     /// Where `/metrics` and `/health` are served; nil serves nothing. Default 127.0.0.1:9464; `TRIAGE_HTTP`,
     /// or else `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT`.
     public var http: HTTPAddress? = HTTPAddress(host: "127.0.0.1", port: 9464)
+    /// The pages beside `/metrics`. `TRIAGE_CONSOLE` and its like.
+    public var console = Console()
     /// The server for webhooks and commands; it listens only if one of those is on.
     public var listen = Listen()
     /// Takes commands in over HTTP; nil, the default, does not. `TRIAGE_ACCEPT_COMMANDS`.

@@ -11,7 +11,7 @@ public struct ConfigurationLoader: Sendable {
     /// The keys, each with what it means; the README's table is made of them.
     public static let keys: [(key: String, meaning: String)] =
         coreKeys + deadLetterKeys + fhirKeys + commandKeys + deliveryKeys + listenKeys + acceptedCommandKeys + webhookKeys
-        + captureKeys + traceKeys
+        + captureKeys + traceKeys + consoleKeys
 
     private static let coreKeys: [(key: String, meaning: String)] = [
         ("brokers", "brokers to ask first, host:port separated by commas"),
@@ -164,6 +164,8 @@ public struct ConfigurationLoader: Sendable {
             configuration.http = prometheusAddress
         }
         configuration.deadLetterCipher = try deadLetterCipher()
+        configuration.console = try consoleSettings()
+        try checkConsole(configuration)
         configuration.fhir = try fhirServer()
         configuration.commands = try commands(on: configuration.fhir)
         configuration.webhooks = try webhooks(from: configuration.fhir)

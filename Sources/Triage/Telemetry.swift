@@ -141,7 +141,8 @@ public final class Telemetry: Sendable {
     }
 
     func adminServer(
-        at address: Configuration.HTTPAddress, logger: Logger, health: @escaping @Sendable (Timestamp) -> [any HealthReading],
+        at address: Configuration.HTTPAddress, logger: Logger, console: ConsoleSite? = nil,
+        health: @escaping @Sendable (Timestamp) -> [any HealthReading],
         onListening: @escaping @Sendable (Int) -> Void
     ) -> AdminServer {
         let clock = tracer.clock
@@ -160,7 +161,7 @@ public final class Telemetry: Sendable {
                 let now = clock.now()
                 return .all(health(now).map { $0.readiness(at: now) })
             },
-            onListening: onListening
+            console: console, onListening: onListening
         )
     }
 }

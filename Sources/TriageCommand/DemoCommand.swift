@@ -16,7 +16,7 @@ struct DemoCommand: AsyncParsableCommand {
             EXAMPLES
               triage demo
               triage demo --events 100000 --seed 7 -o json
-              triage demo --serve                           /metrics from the start; everything stays up afterwards
+              triage demo --serve                           /metrics and /console from the start; everything stays up afterwards
               triage demo --serve --rate 50 --events 10000  a live system for dashboards, for some minutes
             """
     )
@@ -35,7 +35,7 @@ struct DemoCommand: AsyncParsableCommand {
     var persistent: Double?
     @Option(name: [.customShort("o"), .long], help: "The report: text or json.")
     var output: OutputFormat = .text
-    @Flag(help: "Serve /metrics from the start, and keep it, the broker and the processor up until Ctrl-C.")
+    @Flag(help: "Serve /metrics and /console from the start, and keep them, the broker and the processor up until Ctrl-C.")
     var serve = false
     @Option(help: ArgumentHelp("Where --serve listens (default: 127.0.0.1:9464).", valueName: "host:port"))
     var http: String?
@@ -64,8 +64,10 @@ struct DemoCommand: AsyncParsableCommand {
             try Narration.begin(loader.logSettings(level: .warning))
             let logger = Narration.logger
             let recorder = TraceRecorder()
+            let console = try serve ? consoleSettings(loader) : nil
             let telemetry = try makeTelemetry(
-                loader, logger: logger, exportsByDefault: false, processors: [recorder], identifiersByDefault: .hashed(.random())
+                loader, logger: logger, exportsByDefault: false, processors: [recorder], identifiersByDefault: .hashed(.random()),
+                keeping: console.map { _ in Self.kept }
             )
             var options = DemonstrationOptions()
             options.events = events
@@ -79,7 +81,11 @@ struct DemoCommand: AsyncParsableCommand {
                 Narration.say(
                     "Embedded broker at \(demonstration.brokers); \(events) events of synthetic patients, seed \(seed).")
             }
-            let server = serve ? try await startServing(demonstration, at: telemetry.configuration.prometheusAddress) : nil
+            let serving =
+                serve
+                ? try await startServing(
+                    demonstration, at: telemetry.configuration.prometheusAddress, console: console, links: loader.traceLinks()) : nil
+            let server = serving?.server
             defer { server?.cancel() }
             let work = Task {
                 let report = try await demonstration.run { Narration.progress(Self.line($0)) }
@@ -104,6 +110,7 @@ struct DemoCommand: AsyncParsableCommand {
             if let server {
                 // A pipe's reader wants the report now, not when the serving ends.
                 fflush(nil)
+                if let console, let address = serving?.address { ConsoleOptions.announce(console, at: address) }
                 let interruption = Self.cancelOnSignal { server.cancel() }
                 defer { interruption.cancel() }
                 try await server.value
@@ -124,28 +131,46 @@ struct DemoCommand: AsyncParsableCommand {
     ///
     /// The flag goes before OpenTelemetry's variables, those before the default.
     private func startServing(
-        _ demonstration: Demonstration, at configured: Configuration.HTTPAddress?
-    ) async throws -> Task<Void, any Error> {
+        _ demonstration: Demonstration, at configured: Configuration.HTTPAddress?, console: Configuration.Console?, links: TraceLinks
+    ) async throws -> (server: Task<Void, any Error>, address: Configuration.HTTPAddress) {
         let address =
             http.flatMap { Configuration.HTTPAddress($0) } ?? configured
             ?? Configuration.HTTPAddress(host: "127.0.0.1", port: 9464)
         let (listening, announce) = AsyncThrowingStream<Int, any Error>.makeStream()
         let server = Task {
             do {
-                try await demonstration.serve(at: address) { announce.yield($0) }
+                try await demonstration.serve(at: address, console: console, links: links) { announce.yield($0) }
                 announce.finish()
             } catch {
                 announce.finish(throwing: error)
                 throw error
             }
         }
+        var bound = address
         for try await port in listening {
+            bound.port = port
             Narration.say("Broker:  \(demonstration.brokers)")
-            Narration.say("Metrics: http://\(Configuration.HTTPAddress(host: address.host, port: port))/metrics   (Ctrl-C ends)")
+            Narration.say("Metrics: http://\(bound)/metrics   (Ctrl-C ends)")
+            if let console { ConsoleOptions.announce(console, at: bound) }
             break
         }
-        return server
+        return (server, bound)
     }
+
+    /// The console as the environment says, else with a token of its own; nil if it is off.
+    private func consoleSettings(_ loader: ConfigurationLoader) throws -> Configuration.Console? {
+        var console = try loader.consoleSettings()
+        guard console.isOn ?? true else { return nil }
+        console.makeToken(if: true)
+        return console
+    }
+
+    /// All that a demonstration of usual size makes: thousands of events come in a few seconds, and fail a little later.
+    private static let kept: SpanStore.Limits = {
+        var limits = SpanStore.Limits()
+        limits.bytes = 128 << 20
+        return limits
+    }()
 
     private static func cancelOnSignal(_ cancel: @escaping @Sendable () -> Void) -> Task<Void, Never> {
         Task {

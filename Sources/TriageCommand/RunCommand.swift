@@ -125,6 +125,7 @@ struct RunCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "File with at least 32 bytes that dead letters are sealed with; behind a comma, those of before.", valueName: "file"))
     var deadLetterKeyFile: String?
+    @OptionGroup(title: "Console") var console: ConsoleOptions
     @OptionGroup(title: "Listening") var listening: ListenOptions
     @OptionGroup(title: "Taking events in") var capture: ChangeDataOptions
     @Flag(
@@ -148,7 +149,7 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile, "dead-letter-key-file": deadLetterKeyFile,
             ]
-            for group in [delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags] {
+            for group in [console.flags, delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags] {
                 flags.merge(group) { _, flag in flag }
             }
             var (configuration, loader) = try await broker.load(flags)
@@ -156,7 +157,9 @@ struct RunCommand: AsyncParsableCommand {
             try loader.checkParts()
             try checkHandler(&configuration)
             let logger = broker.logger
-            let telemetry = try makeTelemetry(loader, logger: logger, exportsByDefault: true)
+            configuration.console.makeToken(if: Narration.isTerminal && Narration.output.format == .text)
+            let telemetry = try makeTelemetry(
+                loader, logger: logger, exportsByDefault: true, keeping: configuration.servesConsole ? SpanStore.Limits() : nil)
             let summary = try await serve(configuration, telemetry: telemetry, logger: logger)
             if output == .json { try Output.json(summary) } else { try Output.line(summary.table) }
         }
@@ -209,6 +212,7 @@ struct RunCommand: AsyncParsableCommand {
             let address = Configuration.HTTPAddress(host: configuration.http?.host ?? "", port: port)
             logger.log(
                 level: .notice, safe: "serving metrics and health", shown: "metrics and health: http://\(address)/metrics")
+            if configuration.servesConsole { ConsoleOptions.announce(configuration.console, at: address, logger: logger) }
         case .ingress:
             let address = Configuration.HTTPAddress(host: configuration.listen.address.host, port: port)
             let scheme = configuration.listen.certificateFile == nil ? "http" : "https"
@@ -262,7 +266,7 @@ struct RunCommand: AsyncParsableCommand {
 /// Telemetry by the `OTEL_*` variables; what can't be used is named once.
 func makeTelemetry(
     _ loader: ConfigurationLoader, logger: Logger, exportsByDefault: Bool, processors: [any SpanProcessor] = [],
-    identifiersByDefault: IdentifierPolicy? = nil
+    identifiersByDefault: IdentifierPolicy? = nil, keeping: SpanStore.Limits? = nil
 ) throws -> Telemetry {
     var settings = TelemetryConfiguration(environment: ProcessInfo.processInfo.environment, exportsByDefault: exportsByDefault)
     if let limit = try loader.failureTraceLimit() { settings.failureTraces.tracesPerSecond = limit }
@@ -281,7 +285,9 @@ func makeTelemetry(
                 TRIAGE_IDENTIFIER_KEY_FILE, to have them hashed
                 """)
     }
-    let telemetry = Telemetry(settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors) { text in
+    let telemetry = Telemetry(
+        settings, identifiers: policy ?? identifiersByDefault ?? .omitted, processors: processors, keeping: keeping
+    ) { text in
         logger.log(level: .warning, safe: "telemetry can't be exported as it should", shown: "telemetry: \(text)")
     }
     Narration.output.export(to: telemetry)

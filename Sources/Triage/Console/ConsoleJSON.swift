@@ -1,3 +1,4 @@
+internal import HTTPTypes
 internal import TriageEvents
 internal import TriageIngress
 internal import TriageProcessing

@@ -105,7 +105,7 @@ struct ConsoleRouter: ConsolePages {
         }
         let index = snapshot.index
         html += """
-            <p class="lead">Read \(ConsoleTexts.ago(readAt, now: now)), again when this page is loaded later than 10 s after that.
+            <p class="lead">Read \(ConsoleTexts.ago(readAt, now: now)); what is older than 10 s is read again when a page is loaded.
             """
         if index.isCut {
             html += """

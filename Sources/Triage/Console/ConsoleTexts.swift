@@ -22,9 +22,10 @@ enum ConsoleTexts {
         return (value < 0 ? "-" : "") + String(text.reversed())
     }
 
-    /// `0.4 ms`, `12 ms`, `1.2 s`, `4 min 5 s`; `–` for nil.
+    /// `34 µs`, `1.4 ms`, `12 ms`, `1.2 s`, `4 min 5 s`; `–` for nil.
     static func seconds(_ seconds: Double?) -> String {
         guard let seconds, seconds.isFinite else { return "–" }
+        if seconds < 0.000_95 { return seconds <= 0 ? "0 ms" : "\(max(1, Int64((seconds * 1e6).rounded()))) µs" }
         if seconds < 0.01 { return "\(number(seconds * 1000)) ms" }
         if seconds < 1 { return "\(Int64((seconds * 1000).rounded())) ms" }
         if seconds < 60 { return "\(number(seconds)) s" }
@@ -40,6 +41,41 @@ enum ConsoleTexts {
     /// `5 min ago`.
     static func ago(_ time: Timestamp?, now: Timestamp) -> String {
         time.map { "\(PlainText.span(now - $0)) ago" } ?? "unknown"
+    }
+
+    /// JSON with a line for each member; anything else as it is.
+    static func indented(_ text: String) -> String {
+        guard text.utf8.first == UInt8(ascii: "{") else { return text }
+        var result: [UInt8] = []
+        var depth = 0
+        var isText = false
+        var isEscaped = false
+        var previous: UInt8 = 0
+        func breakLine() { result += [0x0A] + Array(repeating: 0x20, count: min(60, max(0, depth)) * 2) }
+        for byte in text.utf8 {
+            if isText {
+                result.append(byte)
+                isText = isEscaped || byte != UInt8(ascii: "\"")
+                isEscaped = !isEscaped && byte == UInt8(ascii: "\\")
+                previous = byte
+                continue
+            }
+            switch byte {
+            case 0x20, 0x09, 0x0A, 0x0D: continue
+            case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                depth -= 1
+                if previous != byte - 2 { breakLine() }
+                result.append(byte)
+            default:
+                if previous == UInt8(ascii: "{") || previous == UInt8(ascii: "[") || previous == UInt8(ascii: ",") { breakLine() }
+                result.append(byte)
+                if byte == UInt8(ascii: ":") { result.append(0x20) }
+                if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") { depth += 1 }
+                isText = byte == UInt8(ascii: "\"")
+            }
+            previous = byte
+        }
+        return String(decoding: result, as: UTF8.self)
     }
 
     static func count(_ count: Int, _ noun: String) -> String {

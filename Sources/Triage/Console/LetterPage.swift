@@ -192,7 +192,7 @@ extension ConsoleRouter {
         let value: HTML =
             if let problem = revealed.problem {
                 "<p class=\"alert\" role=\"alert\">\(problem)</p>"
-            } else if let value = revealed.value {
+            } else if let value = revealed.value.map(ConsoleTexts.indented) {
                 "<pre tabindex=\"0\" aria-label=\"Value\">\(value)</pre>" + (revealed.isCut ? "<p class=\"quiet\">It is cut here.</p>" : "")
             } else {
                 "<p>It has no value.</p>"
@@ -200,8 +200,7 @@ extension ConsoleRouter {
         let body: HTML = """
             <p class="quiet"><a href="\(address: ConsolePath.letter(id))">Back to \(id.description)</a></p>
             <h1>Revealed: \(id.description)</h1>
-            <p class="notice warn" role="status">This is patient data. It was written down that you looked at it. It is shown once: loading the page
-            again shows it no more.</p>
+            <p class="notice warn" role="status">This is patient data. It was written down that you looked at it; looking again is written down again.</p>
             <h2>Key</h2>
             <p>\(revealed.key.map { "<code>\($0)</code>" } ?? "It has none." as HTML)</p>
             <h2>Value</h2>

@@ -106,7 +106,7 @@ extension ConsoleRouter {
         let kind = span.name.hasPrefix("wait ") ? "waiting" : "\(span.kind)"
         let result: HTML =
             isFailed
-            ? "<span class=\"pill\" data-tone=\"bad\">failed</span> \(span.errorType ?? "")"
+            ? "<span class=\"nowrap\"><span class=\"pill\" data-tone=\"bad\">failed</span> \(span.errorType ?? "")</span>"
             : span["triage.outcome"].map { "\($0.replacing("_", with: " "))" } ?? "<span class=\"quiet\">–</span>"
         let branch: HTML = row.depth == 0 ? "" : "<span class=\"branch\" aria-hidden=\"true\">└ </span>"
         let service: HTML = span.service.map { "<br><span class=\"hint\">\($0)\(row.flags.contains(.orphan) ? ", its parent isn't kept" : "")</span>" } ?? ""

@@ -108,6 +108,8 @@ public final class Demonstration: Sendable {
                 try cluster.createTopic(name, partitions: options.partitions)
             }
         }
+        // The embedded broker makes no topics when it is asked over the wire.
+        try cluster.createTopic(TopicName.deadLetterState, partitions: 1)
     }
 
     /// Produces all events, waits until each is completed or dead-lettered, and reports.
@@ -253,17 +255,34 @@ public final class Demonstration: Sendable {
         return try await admin.watermarks(of: topics.map(TopicName.deadLetter(of:))).values.reduce(0) { $0 + Int($1.upperBound) }
     }
 
-    /// Serves `/metrics` and `/health` until the task is cancelled; the embedded broker stays up as long.
-    public func serve(at address: Configuration.HTTPAddress, onListening: @escaping @Sendable (Int) -> Void) async throws {
+    /// Serves `/metrics`, `/health` and `/console` until the task is cancelled; the embedded broker stays up as long.
+    ///
+    /// - Parameter settings: the console's token and names; nil for no console.
+    public func serve(
+        at address: Configuration.HTTPAddress, console settings: Configuration.Console? = nil, links: TraceLinks = TraceLinks(),
+        onListening: @escaping @Sendable (Int) -> Void
+    ) async throws {
         let begin = telemetry.tracer.clock.now()
+        let console = try settings.map { try makeConsole($0, links) }
+        async let _: Void? = console?.run()
         let server = telemetry.adminServer(
-            at: address, logger: logger,
+            at: address, logger: logger, console: console?.site,
             health: { _ in
                 [self.consuming.withLock { $0?.processor.health(since: begin) } ?? Health(start: begin)]
             },
             onListening: onListening
         )
         try await server.run()
+    }
+
+    private func makeConsole(_ settings: Configuration.Console, _ links: TraceLinks) throws -> Console {
+        let kafka = KafkaConfiguration(bootstrapServers: brokers)
+        let access = DeadLetterAccess(
+            topics: topics.map(TopicName.deadLetter(of:)), group: Demonstration.group, scanner: try KafkaRecordScanner(kafka),
+            transactions: { try KafkaTransactions(kafka, id: DeadLetterAccess.transactionalID) }, clientID: kafka.clientID)
+        return Console(
+            ServiceConsole.Parts(access: access, reveals: DeadLetterReveal(access, kafka: kafka), links: links),
+            token: settings.token, hosts: settings.hosts.compactMap { ConsoleHostName($0) }, telemetry: telemetry, logger: logger)
     }
 
     /// Ends the embedded broker.

@@ -141,7 +141,9 @@ final class DemonstrationHandler: Sendable {
 
     func handle(_ event: PatientEvent, _ context: HandlerContext) throws {
         let id = event.eventID ?? ""
-        switch state.withLock({ $0.plans[id] }) ?? .none {
+        // Whoever replays an event has seen to its cause before.
+        let isReplayed = context.record.headers.last(HeaderName.replay) != nil
+        switch isReplayed ? .none : state.withLock({ $0.plans[id] }) ?? .none {
         case .none, .invalid: break
         case .rejected: throw RejectedError("duplicate_medical_record_number")
         case .transient(let healsOnAttempt):

@@ -192,8 +192,14 @@ public final class TriageService: Service, Sendable {
     /// Serves metrics and health until it is cancelled; if it can't, the service ends.
     private func serveAdmin(since start: Timestamp) async throws {
         guard let address = configuration.http else { return }
+        let console: Console?
+        do { console = try Console(configuration, telemetry: telemetry, logger: logger) } catch {
+            stop()
+            throw error
+        }
+        async let _: Void? = console?.run()
         let server = telemetry.adminServer(
-            at: address, logger: logger, health: { [self] _ in health(since: start) },
+            at: address, logger: logger, console: console?.site, health: { [self] _ in health(since: start) },
             onListening: { [onListening] in onListening(.admin, $0) })
         do { try await server.run() } catch {
             stop()

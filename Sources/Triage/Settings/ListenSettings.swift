@@ -21,12 +21,17 @@ extension Configuration {
         public init() {}
 
         /// Whether only this machine can reach the address.
-        public var isLoopback: Bool {
-            guard address.host != "localhost", address.host != "::1" else { return true }
-            // 127.0.0.0/8 (RFC 1122 §3.2.1.3); a name such as 127.example.org may lead anywhere.
-            let numbers = address.host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
-            return numbers.count == 4 && !numbers.contains(nil) && numbers[0] == 127
-        }
+        public var isLoopback: Bool { address.isLoopback }
+    }
+}
+
+extension Configuration.HTTPAddress {
+    /// Whether only this machine can reach the address.
+    public var isLoopback: Bool {
+        guard host != "localhost", host != "::1" else { return true }
+        // 127.0.0.0/8 (RFC 1122 §3.2.1.3); a name such as 127.example.org may lead anywhere.
+        let numbers = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
+        return numbers.count == 4 && !numbers.contains(nil) && numbers[0] == 127
     }
 }
 

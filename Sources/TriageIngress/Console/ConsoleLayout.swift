@@ -20,7 +20,7 @@ enum ConsoleLayout {
         <header class="top">
         <div class="bar">
         <a class="brand" href="/console">\(mark)Triage<span class="quiet"> console</span></a>
-        <nav aria-label="Console"><ul>\(navigation.map { item in link(item, isCurrent: isCurrent(item.path, request.path, in: navigation)) })</ul></nav>
+        <nav aria-label="Console"><ul>\(navigation.map { item in link(item, isCurrent: isCurrent(item.path, request.path)) })</ul></nav>
         <div class="who">\(who(request))</div>
         </div>
         </header>
@@ -44,11 +44,11 @@ enum ConsoleLayout {
             : "<li><a href=\"\(address: item.path)\">\(item.title)</a></li>"
     }
 
-    /// The link whose path is the longest beginning of the one that is shown.
-    private static func isCurrent(_ link: String, _ path: [String], in navigation: [(path: String, title: String)]) -> Bool {
+    /// Whether a link leads to the page that is shown, or to the list that it belongs to.
+    private static func isCurrent(_ link: String, _ path: [String]) -> Bool {
         let shown = ([ConsoleSite.path] + path).joined(separator: "/")
-        let begins = navigation.map(\.path).filter { shown == $0 || shown.hasPrefix($0 + "/") }
-        return begins.max { $0.utf8.count < $1.utf8.count } == link
+        // The first page's path is the beginning of all others.
+        return shown == link || (link != ConsoleSite.path && shown.hasPrefix(link + "/"))
     }
 
     private static func who(_ request: ConsoleRequest) -> HTML {

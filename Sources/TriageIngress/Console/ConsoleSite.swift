@@ -92,6 +92,9 @@ public final class ConsoleSite: Sendable {
     static func owns(_ path: String) -> Bool { path == ConsoleSite.path || path.hasPrefix(ConsoleSite.path + "/") }
 
     /// Headers of each answer: nothing from elsewhere is loaded, nothing inline is run, no other page frames it or reads it.
+    ///
+    /// Other sites get no referrer. Of `no-referrer` browsers would make `Origin: null` for our own forms as well (Fetch §3.2,
+    /// "append a request Origin header"), and nothing could be told by it.
     static let protection: HTTPFields = {
         var fields = HTTPFields()
         let policy = [
@@ -101,7 +104,7 @@ public final class ConsoleSite: Sendable {
         ]
         let headers = [
             ("Content-Security-Policy", policy.joined(separator: "; ")), ("X-Content-Type-Options", "nosniff"),
-            ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer"), ("Cross-Origin-Opener-Policy", "same-origin"),
+            ("X-Frame-Options", "DENY"), ("Referrer-Policy", "same-origin"), ("Cross-Origin-Opener-Policy", "same-origin"),
             ("Cross-Origin-Resource-Policy", "same-origin"), ("Cross-Origin-Embedder-Policy", "require-corp"),
             ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"), ("X-Robots-Tag", "noindex"),
         ]

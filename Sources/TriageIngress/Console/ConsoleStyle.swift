@@ -42,13 +42,16 @@ extension ConsoleAsset {
         main { max-width: 1240px; margin: 0 auto; padding: 22px 20px 56px; }
         h1 { font-size: 23px; line-height: 1.25; margin: 0 0 6px; font-weight: 650; overflow-wrap: anywhere; }
         h2 { font-size: 17px; margin: 30px 0 10px; font-weight: 650; }
+        h2.first { margin-top: 0; }
+        h2.inline { display: inline; font-size: 16px; }
         h3 { font-size: 15px; margin: 18px 0 6px; font-weight: 650; }
         p { margin: 0 0 12px; max-width: 78ch; }
         .quiet { color: var(--quiet); }
         .lead { color: var(--quiet); margin-bottom: 16px; max-width: none; }
         code, pre, .mono { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .9em; }
         code { overflow-wrap: anywhere; }
-        pre { background: var(--faint); border: 1px solid var(--line); border-radius: 6px; padding: 12px; overflow-x: auto; margin: 0 0 12px; }
+        pre { background: var(--faint); border: 1px solid var(--line); border-radius: 6px; padding: 12px; overflow-x: auto; margin: 0 0 12px;
+          white-space: pre-wrap; overflow-wrap: anywhere; }
         .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px; }
         .narrow { max-width: 520px; }
         .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(168px, 1fr)); gap: 12px; margin: 0 0 14px; padding: 0; }
@@ -60,9 +63,9 @@ extension ConsoleAsset {
         .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 0 24px; align-items: start; }
         .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; margin: 0 0 14px; }
         .scroll > table { border: 0; }
-        table { border-collapse: collapse; width: 100%; font-size: 14px; }
-        caption { text-align: left; padding: 10px 14px; color: var(--quiet); font-size: 13.5px; }
-        th, td { text-align: left; padding: 8px 14px; border-top: 1px solid var(--line); vertical-align: top; }
+        table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
+        caption { text-align: left; padding: 10px 12px; color: var(--quiet); font-size: 13.5px; }
+        th, td { text-align: left; padding: 8px 12px; border-top: 1px solid var(--line); vertical-align: top; }
         thead th { border-top: 0; color: var(--quiet); font-weight: 600; font-size: 13px; background: var(--faint); white-space: nowrap; }
         caption + thead th { border-top: 1px solid var(--line); }
         tbody th { font-weight: 500; }
@@ -108,13 +111,14 @@ extension ConsoleAsset {
         .empty { padding: 24px 16px; color: var(--quiet); }
         details { margin: 0 0 14px; }
         summary { cursor: pointer; }
-        .bars { display: flex; align-items: flex-end; gap: 2px; height: 56px; padding-top: 4px; border-bottom: 1px solid var(--line); }
+        .bars { display: flex; align-items: flex-end; gap: 2px; height: 116px; padding-top: 4px; border-bottom: 1px solid var(--line); }
         .bars > i { flex: 1 1 0; min-width: 1px; background: var(--link); border-radius: 1px 1px 0 0; }
         .bars > i.h0 { background: var(--line); height: 1px; }
         .share { display: block; height: 6px; background: var(--faint); border-radius: 3px; min-width: 70px; margin-top: 6px; overflow: hidden; }
         .share > i { display: block; height: 6px; background: var(--link); border-radius: 3px; }
         .waterfall td, .waterfall th { padding-top: 6px; padding-bottom: 6px; }
-        .waterfall .line { width: 42%; min-width: 240px; }
+        .waterfall .line { width: 38%; min-width: 200px; }
+        .waterfall .number { white-space: nowrap; }
         .track { display: block; position: relative; height: 16px; background: var(--faint); border-radius: 3px; overflow: hidden; }
         .track > i { position: absolute; top: 3px; height: 10px; min-width: 3px; border-radius: 2px; background: var(--internal); }
         .track > i.server { background: var(--server); } .track > i.producer { background: var(--producer); }
@@ -139,7 +143,7 @@ extension ConsoleAsset {
             text += ".track>i.o\(half){left:\(percent)}.track>i.w\(half),.share>i.w\(half){width:\(percent)}\n"
         }
         for step in 0...20 where step > 0 { text += ".bars>i.h\(step){height:\(step * 5)%}\n" }
-        for depth in 1...12 { text += ".d\(depth){padding-left:\(depth * 14)px}\n" }
+        for depth in 1...12 { text += ".d\(depth){display:block;padding-left:\(depth * 12)px}\n" }
         return text
     }()
 }
