@@ -84,7 +84,8 @@ struct DemoCommand: AsyncParsableCommand {
             let serving =
                 serve
                 ? try await startServing(
-                    demonstration, at: telemetry.configuration.prometheusAddress, console: console, links: loader.traceLinks()) : nil
+                    demonstration, at: telemetry.configuration.prometheusAddress, console: console, links: loader.traceLinks())
+                : nil
             let server = serving?.server
             defer { server?.cancel() }
             let work = Task {
@@ -131,7 +132,8 @@ struct DemoCommand: AsyncParsableCommand {
     ///
     /// The flag goes before OpenTelemetry's variables, those before the default.
     private func startServing(
-        _ demonstration: Demonstration, at configured: Configuration.HTTPAddress?, console: Configuration.Console?, links: TraceLinks
+        _ demonstration: Demonstration, at configured: Configuration.HTTPAddress?, console: Configuration.Console?,
+        links: TraceLinks
     ) async throws -> (server: Task<Void, any Error>, address: Configuration.HTTPAddress) {
         let address =
             http.flatMap { Configuration.HTTPAddress($0) } ?? configured

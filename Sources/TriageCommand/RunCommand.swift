@@ -149,7 +149,9 @@ struct RunCommand: AsyncParsableCommand {
                 "commit-interval": commitInterval, "http": http, "identifiers": identifiers,
                 "identifier-key-file": identifierKeyFile, "dead-letter-key-file": deadLetterKeyFile,
             ]
-            for group in [console.flags, delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags] {
+            for group in [
+                console.flags, delivery.flags, fhir.flags, commands.flags, listening.flags, webhooks.flags, capture.flags,
+            ] {
                 flags.merge(group) { _, flag in flag }
             }
             var (configuration, loader) = try await broker.load(flags)

@@ -7,7 +7,7 @@ The groups of `BESIDE` mostly wait: for outages to pass, intervals to end. All t
 others, which tells what it found when it has ended.
 
 Needs `.build/debug/triage` (or TRIAGE_BIN), kcat, prometheus and promtool on the path, and the Python packages PyYAML, noida-db,
-rotel, opentelemetry-proto, prometheus-client and cryptography. A part that is missing fails what needs it. Exit 1 if any check failed.
+rotel, opentelemetry-proto, prometheus-client, cryptography and playwright (with chromium). A part that is missing fails what needs it. Exit 1 if any check failed.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 import check_capture
 import check_change_data
 import check_commands
+import check_console
 import check_crash
 import check_dashboards
 import check_delivery
@@ -43,6 +44,7 @@ from harness import Report
 GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
+    "console": check_console.console,
     "otlp-metrics": check_metrics.otlp_metrics,
     "scrape-text": check_scrape.golden,
     "scrape": check_scrape.scrape,

@@ -89,6 +89,7 @@ struct ConfigurationLoaderTests {
             ("jaeger-url", "http://jaeger.test:16686"), ("tempo-url", "http://tempo.test:3200"),
             ("grafana-url", "https://g.test"),
             ("grafana-tempo-uid", "t1"), ("trace-headers-file", "h"), ("trace-ca-file", "ca.pem"),
+            ("console", "on"), ("console-hosts", "triage.example.org"), ("console-token-file", "t"),
         ])
     func everyKey(key: String, value: String) async throws {
         let name = "TRIAGE_" + key.uppercased().replacing("-", with: "_")
@@ -101,7 +102,7 @@ struct ConfigurationLoaderTests {
     }
 
     @Test("The list of keys has no other")
-    func keyCount() { #expect(ConfigurationLoader.keys.count == 71) }
+    func keyCount() { #expect(ConfigurationLoader.keys.count == 74) }
 
     @Test("A list in the file is one too, spaces and repetitions don't matter")
     func lists() async throws {

@@ -14,7 +14,8 @@ extension ConsoleRouter {
             case .replay:
                 verb = "Replay"
                 meaning = """
-                    Each event is written anew as it stands, and takes its place among its patient's events. What was replayed or completed \
+                    Each event is written anew as it stands, and takes its place among its patient's events. What was replayed \
+                    or completed \
                     before is left alone.
                     """
             case .discard:
@@ -35,7 +36,9 @@ extension ConsoleRouter {
         let words = Words(kind)
         let ids = request.query.all("id")
         let positions = ids.compactMap { RecordPosition($0) }
-        guard positions.count == ids.count, ids.count <= 200 else { return notFound("A dead letter is named TOPIC/PARTITION/OFFSET.") }
+        guard positions.count == ids.count, ids.count <= 200 else {
+            return notFound("A dead letter is named TOPIC/PARTITION/OFFSET.")
+        }
         let snapshot = await source.letters()
         let query = query(request.query, status: kind == .reopen ? .discarded : .open)
         let isQuery = query.fingerprint != nil
@@ -54,7 +57,8 @@ extension ConsoleRouter {
         let what: HTML =
             positions.isEmpty
             ? """
-            <p>All that are \(query.status.map(ConsoleTexts.word) ?? "there") and have the fingerprint <code>\(query.fingerprint ?? "")</code>\
+            <p>All that are \(query.status.map(ConsoleTexts.word) ?? "there") and have the fingerprint \
+            <code>\(query.fingerprint ?? "")</code>\
             \(query.errorClass.map { " and the class \($0.rawValue)" } ?? ""); \(ConsoleTexts.grouped(count)) as of \
             \(ConsoleTexts.ago(snapshot.readAt, now: source.now)), and what came since.</p>
             """
@@ -74,7 +78,8 @@ extension ConsoleRouter {
     ) -> HTML {
         guard let visitor = request.visitor else {
             guard request.canSignIn else {
-                return "<p class=\"notice\">This console only shows: it has no token. <code>triage dead-letters</code> does it from a terminal.</p>"
+                return
+                    "<p class=\"notice\">This console only shows: it has no token. <code>triage dead-letters</code> does it from a terminal.</p>"
             }
             var pairs: [(String, String?)] = [("do", kind.rawValue)] + positions.map { ("id", $0.description) }
             if positions.isEmpty { pairs += [("fingerprint", query.fingerprint), ("class", query.errorClass?.rawValue)] }
@@ -84,12 +89,15 @@ extension ConsoleRouter {
                 """
         }
         var hidden: HTML = """
-            <input type="hidden" name="form-token" value="\(visitor.formToken)"><input type="hidden" name="do" value="\(kind.rawValue)">
+            <input type="hidden" name="form-token" value="\(visitor.formToken)">\
+            <input type="hidden" name="do" value="\(kind.rawValue)">
             """
         for position in positions { hidden += "<input type=\"hidden\" name=\"id\" value=\"\(position.description)\">" }
         if positions.isEmpty {
             hidden += "<input type=\"hidden\" name=\"fingerprint\" value=\"\(query.fingerprint ?? "")\">"
-            if let errorClass = query.errorClass { hidden += "<input type=\"hidden\" name=\"class\" value=\"\(errorClass.rawValue)\">" }
+            if let errorClass = query.errorClass {
+                hidden += "<input type=\"hidden\" name=\"class\" value=\"\(errorClass.rawValue)\">"
+            }
         }
         let isDiscard = kind == .discard
         let reason: HTML = isDiscard ? " required" : ""
@@ -100,7 +108,9 @@ extension ConsoleRouter {
             <p class="field"><label for="reason">Reason\(optional)</label>
             <input type="text" id="reason" name="reason" maxlength="500" autocomplete="off"\(reason)>
             <span class="hint">Stands beside your name in <code>triage.dead-letters</code>. No patient data, please.</span></p>
-            <div class="actions"><button type="submit" class="primary">\(SafeText(stringLiteral: words.verb)) \(ConsoleTexts.count(count, "dead letter"))</button>
+            <div class="actions">\
+            <button type="submit" \
+            class="primary">\(SafeText(stringLiteral: words.verb)) \(ConsoleTexts.count(count, "dead letter"))</button>
             <a href="/console/dead-letters">Cancel</a></div>
             </form>
             """
@@ -113,14 +123,17 @@ extension ConsoleRouter {
             : """
             <p class="field"><label for="canary">Try first</label>
             <input type="number" id="canary" name="canary" min="0" max="\(min(count, 1000))" value="1">
-            <span class="hint">So many are replayed first; the others only if all of these are completed. 0 replays all at once.</span></p>
+            <span class="hint">So many are replayed first; the others only if all of these are completed. 0 replays all at once.\
+            </span></p>
             """
         return """
             <fieldset><legend>Where to</legend>
             <p class="choice"><input type="radio" id="to-retry" name="to" value="retry" checked>
-            <label for="to-retry">To the retry topic <span class="hint">Only the group that failed gets them, in their patients' order.</span></label></p>
+            <label for="to-retry">To the retry topic \
+            <span class="hint">Only the group that failed gets them, in their patients' order.</span></label></p>
             <p class="choice"><input type="radio" id="to-origin" name="to" value="origin">
-            <label for="to-origin">To the main topic <span class="hint">Every group that reads it sees them again, at its end.</span></label></p>
+            <label for="to-origin">To the main topic <span class="hint">Every group that reads it sees them again, at its end.\
+            </span></label></p>
             </fieldset>
             \(canary)
             """
@@ -160,8 +173,10 @@ extension ConsoleRouter {
         let now = source.now
         let rows = tasks.map { task in
             """
-            <tr><th scope="row"><a href="\(address: "\(ConsolePath.actions)/\(task.id)")">\(ConsoleRouter.title(task.order))</a></th>
-            <td>\(task.by)</td><td class="nowrap">\(ConsoleTexts.time(task.begun, now: now))</td><td>\(ConsoleRouter.pill(task))</td></tr>
+            <tr><th scope="row"><a href="\(address: "\(ConsolePath.actions)/\(task.id)")">\(ConsoleRouter.title(task.order))</a>\
+            </th>
+            <td>\(task.by)</td><td class="nowrap">\(ConsoleTexts.time(task.begun, now: now))</td><td>\(ConsoleRouter.pill(task))\
+            </td></tr>
             """ as HTML
         }
         let table: HTML =
@@ -169,7 +184,8 @@ extension ConsoleRouter {
             ? "<p class=\"card empty\">Nothing was done from this console since the start.</p>"
             : """
             <div class="scroll"><table><caption>The last \(tasks.count), newest first</caption>
-            <thead><tr><th scope="col">Action</th><th scope="col">By</th><th scope="col">Begun</th><th scope="col">Result</th></tr></thead>
+            <thead><tr><th scope="col">Action</th><th scope="col">By</th><th scope="col">Begun</th><th scope="col">Result</th>\
+            </tr></thead>
             <tbody>\(rows)</tbody></table></div>
             """
         return ConsoleAnswer(
@@ -177,20 +193,24 @@ extension ConsoleRouter {
                 title: "Actions",
                 """
                 <h1>Actions</h1>
-                <p class="lead">What was done from this console since the service was started. What became of each dead letter stands in \
+                <p class="lead">What was done from this console since the service was started. What became of each dead letter \
+                stands in \
                 <code>triage.dead-letters</code>, and on its page.</p>
                 \(table)
                 """))
     }
 
     func action(_ id: String) async -> ConsoleAnswer {
-        guard let task = await source.tasks().first(where: { $0.id == id }) else { return notFound("There is no such action any more.") }
+        guard let task = await source.tasks().first(where: { $0.id == id }) else {
+            return notFound("There is no such action any more.")
+        }
         let now = source.now
         let result: HTML
         switch task.state {
         case .running(let text):
             result = """
-                <div data-live="\(address: "/console/api/actions/\(task.id)")"><p class="notice" role="status" data-field="progress">\(text)</p>
+                <div data-live="\(address: "/console/api/actions/\(task.id)")">\
+                <p class="notice" role="status" data-field="progress">\(text)</p>
                 <p class="quiet"><span data-note>Load the page again to see how far it is.</span></p></div>
                 """
         case .done(let lines, let isWell):
@@ -210,7 +230,11 @@ extension ConsoleRouter {
         }
         switch task.order.choice {
         case .some(let ids):
-            rows.append(("Dead letters", "\(ids.map { "<a href=\"\(address: ConsolePath.letter($0))\">\($0.description)</a><br>" as HTML })"))
+            rows.append(
+                (
+                    "Dead letters",
+                    "\(ids.map { "<a href=\"\(address: ConsolePath.letter($0))\">\($0.description)</a><br>" as HTML })"
+                ))
         case .query(let query):
             let list = ConsolePath.with(ConsolePath.letters, [("fingerprint", query.fingerprint), ("status", "any")])
             rows.append(("Dead letters", "fingerprint <a href=\"\(address: list)\"><code>\(query.fingerprint ?? "")</code></a>"))
@@ -238,7 +262,9 @@ extension ConsoleRouter {
         switch task.state {
         case .running: "<span class=\"pill\" data-tone=\"warn\">under way</span>"
         case .done(_, let isWell):
-            isWell ? "<span class=\"pill\" data-tone=\"good\">done</span>" : "<span class=\"pill\" data-tone=\"warn\">done in part</span>"
+            isWell
+                ? "<span class=\"pill\" data-tone=\"good\">done</span>"
+                : "<span class=\"pill\" data-tone=\"warn\">done in part</span>"
         case .failed: "<span class=\"pill\" data-tone=\"bad\">failed</span>"
         }
     }

@@ -43,7 +43,8 @@ final class ConsoleDesk: Sendable {
         let id = randomUUID()
         let isBusy = state.withLock { state in
             if state.tasks.contains(where: \.isRunning) { return true }
-            state.tasks.append(ConsoleTask(id: id, order: order, by: name, begun: clock.now(), state: .running("Taking over as operator.")))
+            state.tasks.append(
+                ConsoleTask(id: id, order: order, by: name, begun: clock.now(), state: .running("Taking over as operator.")))
             if state.tasks.count > ConsoleDesk.maximumTasks { state.tasks.removeFirst() }
             return false
         }
@@ -149,7 +150,8 @@ final class ConsoleDesk: Sendable {
             lines.append("Of those tried first \(some.count) failed again (\(names(some))), so \(report.left) were left alone.")
         case .timedOut(let some)?:
             isWell = false
-            lines.append("Of those tried first \(some.count) hadn't ended in time (\(names(some))), so \(report.left) were left alone.")
+            lines.append(
+                "Of those tried first \(some.count) hadn't ended in time (\(names(some))), so \(report.left) were left alone.")
         case nil: break
         }
         lines += rest(report.unchanged, report.refusals, report.refused)
@@ -162,7 +164,8 @@ final class ConsoleDesk: Sendable {
     }
 
     private static func rest(
-        _ unchanged: [DeadLetterState.Status: Int], _ refusals: [(position: RecordPosition, refusal: OperatorRefusal)], _ refused: Int
+        _ unchanged: [DeadLetterState.Status: Int], _ refusals: [(position: RecordPosition, refusal: OperatorRefusal)],
+        _ refused: Int
     ) -> [String] {
         var lines = unchanged.sorted { $0.key.rawValue < $1.key.rawValue }.map { status, count in
             "\(ConsoleTexts.count(count, "dead letter")) left alone: \(ConsoleTexts.word(status)) already."

@@ -83,12 +83,16 @@ struct ConsoleRouter: ConsolePages {
     func query(_ fields: FormFields, status: DeadLetterState.Status? = .open) -> LetterQuery {
         var query = LetterQuery()
         query.fingerprint = fields["fingerprint"].flatMap { text in
-            text.utf8.count <= 16 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) } ? text : nil
+            text.utf8.count <= 16 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+                ? text : nil
         }
         query.errorClass = fields["class"].flatMap { ErrorClass(rawValue: $0) }
         query.topic = fields["topic"].flatMap { $0.utf8.count <= 249 ? $0 : nil }
-        query.status = fields["status"] == "any" ? nil : fields["status"].flatMap { DeadLetterState.Status(rawValue: $0) } ?? status
-        if let since = fields["since"].flatMap({ Duration(triage: $0) }), since > .zero { query.since = source.now + (.zero - since) }
+        query.status =
+            fields["status"] == "any" ? nil : fields["status"].flatMap { DeadLetterState.Status(rawValue: $0) } ?? status
+        if let since = fields["since"].flatMap({ Duration(triage: $0) }), since > .zero {
+            query.since = source.now + (.zero - since)
+        }
         return query
     }
 
@@ -101,15 +105,18 @@ struct ConsoleRouter: ConsolePages {
         }
         guard let readAt = snapshot.readAt else {
             return snapshot.problem == nil
-                ? "<p class=\"notice\">The dead letters are being read for the first time. Load the page again in a moment.</p>" : html
+                ? "<p class=\"notice\">The dead letters are being read for the first time. Load the page again in a moment.</p>"
+                : html
         }
         let index = snapshot.index
         html += """
-            <p class="lead">Read \(ConsoleTexts.ago(readAt, now: now)); what is older than 10 s is read again when a page is loaded.
+            <p class="lead">Read \(ConsoleTexts.ago(readAt, now: now)); what is older than 10 s is read again when a page is \
+            loaded.
             """
         if index.isCut {
             html += """
-                 Only the newest \(ConsoleTexts.grouped(index.rows.count)) of \(ConsoleTexts.grouped(index.total)) records are looked at \
+                 Only the newest \(ConsoleTexts.grouped(index.rows.count)) of \(ConsoleTexts.grouped(index.total)) records are \
+                 looked at \
                 here; <code>triage dead-letters</code> looks at all.
                 """
         }

@@ -7,25 +7,28 @@ extension ConsoleRouter {
         let snapshot = await source.letters()
         let groups = snapshot.index.groups(query(request.query))
         let total = groups.reduce(0) { $0 + $1.count }
+        let sum =
+            total == 0
+            ? "Nothing is open."
+            : "\(ConsoleTexts.count(total, "open dead letter")) of \(ConsoleTexts.count(groups.count, "cause"))."
         let body: HTML = """
             <h1>Failures by cause</h1>
             \(age(snapshot))
-            <p>\(total == 0 ? "Nothing is open." : "\(ConsoleTexts.count(total, "open dead letter")) of \(ConsoleTexts.count(groups.count, "cause")).")
+            <p>\(sum)
             One fingerprint stands for one class, error, code and place: the same bug on two patients has the same.</p>
-            \(ConsoleRouter.table(groups[...], of: groups, now: source.now, caption: "Open dead letters by fingerprint, the largest group first"))
+            \(ConsoleRouter.table(groups[...], of: groups, now: source.now))
             """
         return ConsoleAnswer(.page(title: "Failures", body))
     }
 
     static func table(
-        _ shown: ArraySlice<LetterGroup>, of groups: [LetterGroup], now: Timestamp,
-        caption: String = "Open dead letters by fingerprint"
+        _ shown: ArraySlice<LetterGroup>, of groups: [LetterGroup], now: Timestamp
     ) -> HTML {
         guard !shown.isEmpty else { return "<p class=\"card empty\">No dead letter is open.</p>" }
         let total = max(1, groups.reduce(0) { $0 + $1.count })
         return """
             <div class="scroll"><table class="groups">
-            <caption>\(caption)</caption>
+            <caption>Open dead letters by fingerprint, the largest group first</caption>
             <thead><tr><th scope="col">Error</th><th scope="col">Class</th><th scope="col" class="number">Open</th>
             <th scope="col">Share</th><th scope="col" class="number">Patients</th><th scope="col">First seen</th>
             <th scope="col">Last seen</th><th scope="col">Topics</th><th scope="col">Actions</th></tr></thead>
@@ -36,7 +39,8 @@ extension ConsoleRouter {
 
     private static func row(_ group: LetterGroup, total: Int, now: Timestamp) -> HTML {
         let cause = group.cause
-        let error = cause.error ?? (cause.dialect == .triage ? "no error named" : "written by \(ConsoleTexts.dialect(cause.dialect))")
+        let error =
+            cause.error ?? (cause.dialect == .triage ? "no error named" : "written by \(ConsoleTexts.dialect(cause.dialect))")
         let share = group.count * 1000 / total
         let half = min(200, max(1, group.count * 200 / total))
         let list = ConsolePath.with(ConsolePath.letters, [("fingerprint", cause.fingerprint)])
@@ -48,7 +52,8 @@ extension ConsoleRouter {
             <tr><th scope="row"><a href="\(address: list)">\(error)</a><br><code class="quiet">\(cause.fingerprint)</code></th>
             <td>\(cause.errorClass?.rawValue ?? "–")</td>
             <td class="number">\(ConsoleTexts.grouped(group.count))</td>
-            <td><span class="nowrap">\(share / 10).\(share % 10) %</span><span class="share" aria-hidden="true"><i class="w\(half)"></i></span></td>
+            <td><span class="nowrap">\(share / 10).\(share % 10) %</span><span class="share" aria-hidden="true">\
+            <i class="w\(half)"></i></span></td>
             <td class="number">\(ConsoleTexts.grouped(group.patients.count))</td>
             <td class="nowrap">\(ConsoleTexts.time(time(group.first), now: now))</td>
             <td class="nowrap">\(ConsoleTexts.time(time(group.last), now: now))</td>

@@ -19,8 +19,10 @@ extension ConsoleRouter {
             <p class="lead">\(ConsoleTexts.status(detail.entry.status)) \(letter.error ?? "It names no error that may be shown.")</p>
             \(buttons(id, detail.entry.status, request))
             <div class="columns">
-            <section class="card" aria-labelledby="what"><h2 id="what" class="first">What failed</h2>\(facts(letter, detail.entry, now))</section>
-            <section class="card" aria-labelledby="state"><h2 id="state" class="first">What became of it</h2>\(state(detail.entry, now))</section>
+            <section class="card" aria-labelledby="what"><h2 id="what" class="first">What failed\
+            </h2>\(facts(letter, detail.entry, now))</section>
+            <section class="card" aria-labelledby="state"><h2 id="state" class="first">What became of it\
+            </h2>\(state(detail.entry, now))</section>
             </div>
             \(attempts(letter, now))
             \(traceSection(letter))
@@ -57,7 +59,8 @@ extension ConsoleRouter {
         if status != .open { html += act(.reopen, "Open again…") }
         if let visitor = request.visitor {
             html += """
-                <form method="post" action="\(address: ConsolePath.letter(id) + "/reveal")"><input type="hidden" name="form-token" value="\(visitor.formToken)">
+                <form method="post" action="\(address: ConsolePath.letter(id) + "/reveal")">\
+                <input type="hidden" name="form-token" value="\(visitor.formToken)">
                 <button type="submit" class="danger" aria-describedby="reveal-hint">Reveal its content</button></form>
                 <span class="hint" id="reveal-hint">Shows patient data; it is written down that you looked.</span>
                 """
@@ -82,7 +85,10 @@ extension ConsoleRouter {
         if letter.dialect != .triage { rows.append(("Written by", "\(ConsoleTexts.dialect(letter.dialect))")) }
         if let replay = letter.replay {
             rows.append(
-                ("Follows a replay of", "<a href=\"\(address: ConsolePath.letter(replay.deadLetter))\">\(replay.deadLetter.description)</a>"))
+                (
+                    "Follows a replay of",
+                    "<a href=\"\(address: ConsolePath.letter(replay.deadLetter))\">\(replay.deadLetter.description)</a>"
+                ))
         }
         if !entry.copies.isEmpty { rows.append(("Copies", "\(entry.copies.map(\.description).joined(separator: ", "))")) }
         return ConsoleRouter.list(rows)
@@ -91,7 +97,8 @@ extension ConsoleRouter {
     private func state(_ entry: DeadLetterEntry, _ now: Timestamp) -> HTML {
         guard let state = entry.state else { return "<p>Nobody has done anything about it yet.</p>" }
         var rows: [(StaticString, HTML)] = [
-            ("State", ConsoleTexts.status(state.status)), ("Since", ConsoleTexts.time(state.time, now: now)), ("By", "\(state.by)"),
+            ("State", ConsoleTexts.status(state.status)), ("Since", ConsoleTexts.time(state.time, now: now)),
+            ("By", "\(state.by)"),
         ]
         if let reason = state.reason { rows.append(("Reason", "\(reason)")) }
         if let replay = state.replay { rows.append(("Replay", "<code>\(replay)</code>")) }
@@ -134,7 +141,8 @@ extension ConsoleRouter {
         let spans = source.spans(of: trace)
         let waterfall: HTML =
             spans.isEmpty
-            ? "<p class=\"quiet\">No spans of it are kept here.</p>" : ConsoleRouter.waterfall(TraceWaterfall(spans: spans, maximumRows: 200))
+            ? "<p class=\"quiet\">No spans of it are kept here.</p>"
+            : ConsoleRouter.waterfall(TraceWaterfall(spans: spans, maximumRows: 200))
         return """
             <h2>Trace</h2>
             <p><a href="\(address: ConsolePath.trace(trace))"><code>\(trace.description)</code></a> \(links(trace))</p>
@@ -144,9 +152,10 @@ extension ConsoleRouter {
 
     /// Where else a trace can be looked at.
     func links(_ trace: TraceID) -> HTML {
-        .all(source.links(for: trace).map { link in
-            " · <a href=\"\(address: link.url)\" rel=\"noopener noreferrer\">\(link.name)<span class=\"quiet\"> ↗</span></a>"
-        })
+        .all(
+            source.links(for: trace).map { link in
+                " · <a href=\"\(address: link.url)\" rel=\"noopener noreferrer\">\(link.name)<span class=\"quiet\"> ↗</span></a>"
+            })
     }
 
     private func headers(_ detail: LetterDetail) -> HTML {
@@ -193,19 +202,24 @@ extension ConsoleRouter {
             if let problem = revealed.problem {
                 "<p class=\"alert\" role=\"alert\">\(problem)</p>"
             } else if let value = revealed.value.map(ConsoleTexts.indented) {
-                "<pre tabindex=\"0\" aria-label=\"Value\">\(value)</pre>" + (revealed.isCut ? "<p class=\"quiet\">It is cut here.</p>" : "")
+                "<pre tabindex=\"0\" aria-label=\"Value\">\(value)</pre>"
+                    + (revealed.isCut ? "<p class=\"quiet\">It is cut here.</p>" : "")
             } else {
                 "<p>It has no value.</p>"
             }
+        let texts = revealed.texts.map { text in
+            "<h2><code>\(text.name)</code></h2><pre tabindex=\"0\" aria-label=\"\(text.name)\">\(text.text)</pre>" as HTML
+        }
         let body: HTML = """
             <p class="quiet"><a href="\(address: ConsolePath.letter(id))">Back to \(id.description)</a></p>
             <h1>Revealed: \(id.description)</h1>
-            <p class="notice warn" role="status">This is patient data. It was written down that you looked at it; looking again is written down again.</p>
+            <p class="notice warn" role="status">This is patient data. It was written down that you looked at it; looking again \
+            is written down again.</p>
             <h2>Key</h2>
             <p>\(revealed.key.map { "<code>\($0)</code>" } ?? "It has none." as HTML)</p>
             <h2>Value</h2>
             \(value)
-            \(revealed.texts.map { text in "<h2><code>\(text.name)</code></h2><pre tabindex=\"0\" aria-label=\"\(text.name)\">\(text.text)</pre>" as HTML })
+            \(texts)
             """
         return ConsoleAnswer(.page(title: "Revealed", body))
     }

@@ -33,11 +33,17 @@ extension ConsoleRouter {
         let times = [("", "any time"), ("1h", "last hour"), ("24h", "last day"), ("168h", "last week")]
         return """
             <form method="get" action="/console/dead-letters" class="filters" role="search" aria-label="Filter dead letters">
-            <p class="field"><label for="status">State</label><select id="status" name="status">\(options(statuses, query.status?.rawValue ?? "any"))</select></p>
-            <p class="field"><label for="class">Class</label><select id="class" name="class">\(options(classes, query.errorClass?.rawValue ?? ""))</select></p>
-            <p class="field"><label for="topic">Topic</label><select id="topic" name="topic">\(options(topics, query.topic ?? ""))</select></p>
-            <p class="field"><label for="since">Written</label><select id="since" name="since">\(options(times, fields["since"] ?? ""))</select></p>
-            <p class="field"><label for="fingerprint">Fingerprint</label><input type="text" id="fingerprint" name="fingerprint" value="\(query.fingerprint ?? "")" maxlength="16" pattern="[0-9a-f]*" spellcheck="false"></p>
+            <p class="field"><label for="status">State</label>\
+            <select id="status" name="status">\(options(statuses, query.status?.rawValue ?? "any"))</select></p>
+            <p class="field"><label for="class">Class</label>\
+            <select id="class" name="class">\(options(classes, query.errorClass?.rawValue ?? ""))</select></p>
+            <p class="field"><label for="topic">Topic</label>\
+            <select id="topic" name="topic">\(options(topics, query.topic ?? ""))</select></p>
+            <p class="field"><label for="since">Written</label>\
+            <select id="since" name="since">\(options(times, fields["since"] ?? ""))</select></p>
+            <p class="field"><label for="fingerprint">Fingerprint</label>\
+            <input type="text" id="fingerprint" name="fingerprint" value="\(query.fingerprint ?? "")" maxlength="16" \
+            pattern="[0-9a-f]*" spellcheck="false"></p>
             <p class="field"><button type="submit">Filter</button></p>
             </form>
             """
@@ -47,8 +53,10 @@ extension ConsoleRouter {
         """
         <form method="get" action="/console/act">
         <div class="scroll"><table>
-        <caption>\(ConsoleTexts.grouped(from + 1)) to \(ConsoleTexts.grouped(from + rows.count)) of \(ConsoleTexts.count(count, "dead letter")), newest first</caption>
-        <thead><tr><th scope="col"><span class="quiet">Choose</span></th><th scope="col">Dead letter</th><th scope="col">Written</th>
+        <caption>\(ConsoleTexts.grouped(from + 1)) to \(ConsoleTexts.grouped(from + rows.count)) \
+        of \(ConsoleTexts.count(count, "dead letter")), newest first</caption>
+        <thead><tr><th scope="col"><span class="quiet">Choose</span></th><th scope="col">Dead letter</th><th scope="col">Written\
+        </th>
         <th scope="col">Error</th><th scope="col">Class</th><th scope="col" class="number">Retries</th><th scope="col">Group</th>
         <th scope="col">State</th><th scope="col">Trace</th></tr></thead>
         <tbody>\(rows.map { row($0, index) })</tbody>
@@ -65,8 +73,12 @@ extension ConsoleRouter {
         let id = index.position(row)
         let cause = index.cause(row)
         let trace = TraceID(high: row.traceHigh, low: row.traceLow)
+        let link: HTML =
+            trace.isValid
+            ? "<a href=\"\(address: ConsolePath.trace(trace))\" aria-label=\"Trace of \(id.description)\">Trace</a>" : "–"
         let written = row.written == .min ? nil : Timestamp(milliseconds: row.written)
-        let copies: HTML = row.copies == 0 ? "" : "<br><span class=\"hint\">and \(ConsoleTexts.count(Int(row.copies), "copy"))</span>"
+        let copies: HTML =
+            row.copies == 0 ? "" : "<br><span class=\"hint\">and \(ConsoleTexts.count(Int(row.copies), "copy"))</span>"
         return """
             <tr><td><input type="checkbox" name="id" value="\(id.description)" aria-label="Choose \(id.description)"></td>
             <th scope="row"><a href="\(address: ConsolePath.letter(id))">\(id.description)</a>\(copies)</th>
@@ -74,7 +86,7 @@ extension ConsoleRouter {
             <td>\(cause.error ?? "–")<br><code class="quiet">\(cause.fingerprint)</code></td>
             <td>\(cause.errorClass?.rawValue ?? "–")</td><td class="number">\(row.retries)</td><td>\(index.group(row))</td>
             <td>\(ConsoleTexts.status(row.status))</td>
-            <td>\(trace.isValid ? "<a href=\"\(address: ConsolePath.trace(trace))\" aria-label=\"Trace of \(id.description)\">Trace</a>" : "–" as HTML)</td></tr>
+            <td>\(link)</td></tr>
             """
     }
 
@@ -82,7 +94,8 @@ extension ConsoleRouter {
         guard count > ConsoleRouter.pageSize else { return "" }
         func link(_ from: Int, _ title: StaticString) -> HTML {
             let names = ["status", "class", "topic", "since", "fingerprint"]
-            let path = ConsolePath.with(ConsolePath.letters, names.map { ($0, fields[$0]) } + [("from", from == 0 ? nil : "\(from)")])
+            let path = ConsolePath.with(
+                ConsolePath.letters, names.map { ($0, fields[$0]) } + [("from", from == 0 ? nil : "\(from)")])
             return "<a href=\"\(address: path)\">\(SafeText(stringLiteral: title))</a>"
         }
         let size = ConsoleRouter.pageSize

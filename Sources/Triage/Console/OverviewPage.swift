@@ -115,13 +115,15 @@ extension ConsoleRouter {
             \(ConsoleRouter.tile("Lag", "lag", figures, sub: "lag-sub"))
             \(ConsoleRouter.tile("Patients blocked", "keys", figures, sub: "keys-sub"))
             <div class="tile"><dt>Outage gate</dt>
-            <dd class="big"><span class="pill" data-field="gate" data-tone-of="gate" data-tone="\(figures.tone("gate"))">\(figures["gate"])</span></dd>
+            <dd class="big"><span class="pill" data-field="gate" data-tone-of="gate" \
+            data-tone="\(figures.tone("gate"))">\(figures["gate"])</span></dd>
             <dd class="sub" data-field="gate-sub">\(figures["gate-sub"])</dd></div>
             </dl>
             <div class="columns">
             <section aria-labelledby="throughput">
             <h2 id="throughput">Events a second, last two minutes</h2>
-            <div class="card"><div class="bars" role="img" aria-label="\(figures.barsText)" data-bars>\(figures.bars.map { height in "<i class=\"h\(height)\"></i>" as HTML })</div></div>
+            <div class="card"><div class="bars" role="img" aria-label="\(figures.barsText)" \
+            data-bars>\(figures.bars.map { height in "<i class=\"h\(height)\"></i>" as HTML })</div></div>
             </section>
             <section aria-labelledby="latency">
             <h2 id="latency">Latency</h2>
@@ -150,21 +152,24 @@ extension ConsoleRouter {
     }
 
     private static func latency(_ figures: OverviewFigures) -> HTML {
+        let shares = OverviewFigures.quantiles.map { "<th scope=\"col\" class=\"number\">\($0.0)</th>" as HTML }
         func row(_ title: StaticString, _ name: String) -> HTML {
             let recent = OverviewFigures.quantiles.map { quantile in
                 "<td class=\"number\" data-field=\"\(name)-\(quantile.0)\">\(figures["\(name)-\(quantile.0)"])</td>" as HTML
             }
             let whole = OverviewFigures.quantiles.map { quantile in
-                "<td class=\"number\" data-field=\"\(name)-\(quantile.0)-all\">\(figures["\(name)-\(quantile.0)-all"])</td>" as HTML
+                "<td class=\"number\" data-field=\"\(name)-\(quantile.0)-all\">\(figures["\(name)-\(quantile.0)-all"])</td>"
+                    as HTML
             }
             return "<tr><th scope=\"row\">\(SafeText(stringLiteral: title))</th>\(recent)\(whole)</tr>"
         }
         return """
             <div class="scroll"><table>
             <caption>Half, 95 % and 99 % of events took no longer than this</caption>
-            <thead><tr><th scope="col" rowspan="2"><span class="quiet">Time</span></th><th scope="colgroup" colspan="3">last minute</th>
+            <thead><tr><th scope="col" rowspan="2"><span class="quiet">Time</span></th>\
+            <th scope="colgroup" colspan="3">last minute</th>
             <th scope="colgroup" colspan="3">since the start</th></tr>
-            <tr>\([0, 1].map { _ in "<th scope=\"col\" class=\"number\">p50</th><th scope=\"col\" class=\"number\">p95</th><th scope=\"col\" class=\"number\">p99</th>" as HTML })</tr></thead>
+            <tr>\(shares)\(shares)</tr></thead>
             <tbody>\(row("one delivery", "handling"))\(row("first produce to outcome", "whole"))</tbody>
             </table></div>
             """

@@ -70,7 +70,9 @@ final class ServiceConsole: ConsoleSource {
         let (entry, record) = try await DeadLetterBrowser(access).find(id)
         let headers = ShownHeader.all(of: record.headers).map { (name: $0.name, bytes: $0.bytes, value: $0.value) }
         if record.headers.last(HeaderName.encryption) != nil {
-            return LetterDetail(entry: entry, headers: headers, shape: nil, shapeNote: "It is encrypted.")
+            return LetterDetail(
+                entry: entry, headers: headers, shape: DeadLetter.shape(of: record.headers),
+                shapeNote: "It is encrypted, and doesn't say what it looks like.")
         }
         guard let value = record.value else {
             return LetterDetail(entry: entry, headers: headers, shape: nil, shapeNote: "It has no value.")
@@ -86,20 +88,24 @@ final class ServiceConsole: ConsoleSource {
         // Nothing is shown of what couldn't be written down.
         try await reveals.record(id, by: name)
         logger.log(
-            level: .notice, safe: "a dead letter was revealed on the console", shown: "\(id) was revealed on the console by \(name)")
+            level: .notice, safe: "a dead letter was revealed on the console",
+            shown: "\(id) was revealed on the console by \(name)")
         var value = record.value
         var problem: String?
+        var texts = DeadLetter.foreignTexts(of: record.headers)
         if record.headers.last(HeaderName.encryption) != nil {
-            do { value = try access.cipher?.open(record) } catch { value = nil }
-            if value == nil {
-                problem = access.cipher == nil ? "It is encrypted, and this service has no key." : "It is encrypted, and the key doesn't open it."
+            if let cipher = access.cipher {
+                do { value = try cipher.open(record) } catch { problem = "It is encrypted, and the key doesn't open it." }
+                if let detail = try? cipher.openDetail(record.headers) { texts.append((name: "error", text: detail)) }
+            } else {
+                problem = "It is encrypted, and this service has no key."
             }
         }
         let shown = value.map { String(decoding: $0.prefix(ServiceConsole.maximumShownBytes), as: UTF8.self) }
         return RevealedLetter(
             entry: entry, key: entry.letter.key.map { String(decoding: $0.prefix(1024), as: UTF8.self) }, value: shown,
             isCut: (value?.count ?? 0) > ServiceConsole.maximumShownBytes, problem: problem,
-            texts: DeadLetter.foreignTexts(of: record.headers))
+            texts: texts)
     }
 
     func start(_ order: ConsoleOrder, by name: String) async throws -> String {

@@ -7,7 +7,8 @@ extension ConsoleRouter {
         let failures = source.failures(limit: 100)
         let body: HTML = """
             <h1>Recent failed events</h1>
-            <p class="lead">Of these the spans are kept in this process' memory, the newest up to a bound; older ones are in the trace back end.</p>
+            <p class="lead">Of these the spans are kept in this process' memory, the newest up to a bound; older ones are in \
+            the trace back end.</p>
             \(failureTable(failures))
             """
         return ConsoleAnswer(.page(title: "Traces", body))
@@ -77,7 +78,8 @@ extension ConsoleRouter {
             <p class="quiet"><a href="/console/traces">Recent failed events</a></p>
             <h1>Trace <code>\(trace.description)</code></h1>
             <p class="lead">\(ConsoleTexts.count(spans.count, "span")) in \(ConsoleTexts.seconds(waterfall.duration.inSeconds)), \
-            \(failed == 0 ? "none failed" : "\(failed) failed"). Began \(ConsoleTexts.time(waterfall.start, now: source.now)).\(links)</p>
+            \(failed == 0 ? "none failed" : "\(failed) failed"). \
+            Began \(ConsoleTexts.time(waterfall.start, now: source.now)).\(links)</p>
             \(ConsoleRouter.waterfall(waterfall))
             \(waterfall.hidden > 0 ? "<p class=\"quiet\">\(waterfall.hidden) more spans aren't drawn.</p>" : "" as HTML)
             \(others)
@@ -91,7 +93,8 @@ extension ConsoleRouter {
     static func waterfall(_ waterfall: TraceWaterfall) -> HTML {
         """
         <div class="scroll"><table class="waterfall">
-        <caption>Steps in the order in which they began; a bar tells when, from 0 to \(ConsoleTexts.seconds(waterfall.duration.inSeconds))</caption>
+        <caption>Steps in the order in which they began; a bar tells when, from 0 \
+        to \(ConsoleTexts.seconds(waterfall.duration.inSeconds))</caption>
         <thead><tr><th scope="col">Step</th><th scope="col">Result</th><th scope="col" class="number">Began after</th>
         <th scope="col" class="number">Took</th><th scope="col" class="line">Time</th></tr></thead>
         <tbody>\(waterfall.rows.map { row($0, from: waterfall.start) })</tbody></table></div>
@@ -109,12 +112,17 @@ extension ConsoleRouter {
             ? "<span class=\"nowrap\"><span class=\"pill\" data-tone=\"bad\">failed</span> \(span.errorType ?? "")</span>"
             : span["triage.outcome"].map { "\($0.replacing("_", with: " "))" } ?? "<span class=\"quiet\">–</span>"
         let branch: HTML = row.depth == 0 ? "" : "<span class=\"branch\" aria-hidden=\"true\">└ </span>"
-        let service: HTML = span.service.map { "<br><span class=\"hint\">\($0)\(row.flags.contains(.orphan) ? ", its parent isn't kept" : "")</span>" } ?? ""
+        let service: HTML =
+            span.service.map {
+                "<br><span class=\"hint\">\($0)\(row.flags.contains(.orphan) ? ", its parent isn't kept" : "")</span>"
+            } ?? ""
         return """
-            <tr><th scope="row"><span class="d\(min(12, row.depth))">\(branch)<a href="#span-\(span.spanID.description)">\(span.name)</a></span>\(row.depth == 0 ? service : "")</th>
+            <tr><th scope="row"><span class="d\(min(12, row.depth))">\(branch)\
+            <a href="#span-\(span.spanID.description)">\(span.name)</a></span>\(row.depth == 0 ? service : "")</th>
             <td>\(result)</td><td class="number">\(ConsoleTexts.seconds((span.start - start).inSeconds))</td>
             <td class="number">\(ConsoleTexts.seconds(span.duration.inSeconds))</td>
-            <td class="line"><span class="track" aria-hidden="true"><i class="\(isFailed ? "failed" : kind) o\(left) w\(width)"></i></span></td></tr>
+            <td class="line"><span class="track" aria-hidden="true"><i class="\(isFailed ? "failed" : kind) o\(left) w\(width)">\
+            </i></span></td></tr>
             """
     }
 
@@ -127,14 +135,19 @@ extension ConsoleRouter {
         if case .error(let text) = span.status, !text.isEmpty { rows.append("<dt>Status</dt><dd>\(text)</dd>") }
         for event in span.events {
             let said = event.attributes.map { "\($0.key)=\($0.value)" }.joined(separator: ", ")
-            rows.append("<dt>\(event.name)</dt><dd>after \(ConsoleTexts.seconds((event.time - start).inSeconds))\(said.isEmpty ? "" : ": \(said)")</dd>")
+            rows.append(
+                "<dt>\(event.name)</dt><dd>after \(ConsoleTexts.seconds((event.time - start).inSeconds))\(said.isEmpty ? "" : ": \(said)")</dd>"
+            )
         }
         for link in span.links where link.traceID != span.traceID {
-            rows.append("<dt>Link</dt><dd><a href=\"\(address: ConsolePath.trace(link.traceID))\"><code>\(link.traceID.description)</code></a></dd>")
+            rows.append(
+                "<dt>Link</dt><dd><a href=\"\(address: ConsolePath.trace(link.traceID))\"><code>\(link.traceID.description)</code></a></dd>"
+            )
         }
         let mark: HTML = row.flags.contains(.failed) ? " <span class=\"pill\" data-tone=\"bad\">failed</span>" : ""
         return """
-            <details id="span-\(span.spanID.description)"><summary>\(span.name)\(mark)</summary><dl class="facts card">\(rows)</dl></details>
+            <details id="span-\(span.spanID.description)"><summary>\(span.name)\(mark)</summary><dl class="facts card">\(rows)\
+            </dl></details>
             """
     }
 }

@@ -44,14 +44,18 @@ extension ConfigurationLoader {
         guard configuration.console.isOn == nil, !configuration.servesConsole else { return }
         for key in ["console-hosts", "console-token-file"] where text(key) != nil {
             throw ConfigurationError(
-                key: key, value: "…", expected: "console=on beside it: without it \(configuration.http?.description ?? "nothing") has none")
+                key: key, value: "…",
+                expected: "console=on beside it: without it \(configuration.http?.description ?? "nothing") has none")
         }
     }
 
     static let consoleKeys: [(key: String, meaning: String)] = [
         ("console", "on or off: whether /console is served beside /metrics; by default where only this machine can reach it"),
         ("console-hosts", "names that the console is reached by, such as https://triage.example.org, separated by commas"),
-        ("console-token-file", "file with the token that replays, discards and reveals on the console need, 16 characters or more"),
+        (
+            "console-token-file",
+            "file with the token that replays, discards and reveals on the console need, 16 characters or more"
+        ),
     ]
 
     /// The console as `console` and its like say.

@@ -20,7 +20,8 @@ enum ConsoleLayout {
         <header class="top">
         <div class="bar">
         <a class="brand" href="/console">\(mark)Triage<span class="quiet"> console</span></a>
-        <nav aria-label="Console"><ul>\(navigation.map { item in link(item, isCurrent: isCurrent(item.path, request.path)) })</ul></nav>
+        <nav aria-label="Console"><ul>\(navigation.map { item in link(item, isCurrent: isCurrent(item.path, request.path)) })\
+        </ul></nav>
         <div class="who">\(who(request))</div>
         </div>
         </header>
@@ -61,7 +62,8 @@ enum ConsoleLayout {
                 """
         }
         return request.canSignIn
-            ? "<span class=\"quiet\">Read only</span> <a href=\"/console/login\">Sign in</a>" : "<span class=\"quiet\">Read only</span>"
+            ? "<span class=\"quiet\">Read only</span> <a href=\"/console/login\">Sign in</a>"
+            : "<span class=\"quiet\">Read only</span>"
     }
 
     static func signIn(canSignIn: Bool, next: String, problem: String?) -> HTML {

@@ -168,7 +168,9 @@ public final class ConsoleSite: Sendable {
 
     // MARK: Signing in
 
-    private func signInPage(_ request: ConsoleRequest, _ problem: String? = nil, status: HTTPResponse.Status = .ok) -> ConsoleReply {
+    private func signInPage(_ request: ConsoleRequest, _ problem: String? = nil, status: HTTPResponse.Status = .ok)
+        -> ConsoleReply
+    {
         let next = ConsoleSite.local(request.form["next"] ?? request.query["next"])
         let page = ConsoleLayout.signIn(canSignIn: request.canSignIn, next: next, problem: problem)
         return reply(ConsoleAnswer(.page(title: "Sign in", page), status: status), to: request)
@@ -257,7 +259,9 @@ public final class ConsoleSite: Sendable {
 
     private static func isName(_ text: String) -> Bool {
         text.count <= 64
-            && text.unicodeScalars.allSatisfy { $0.properties.isAlphabetic || ("0"..."9").contains($0) || " ._-@".unicodeScalars.contains($0) }
+            && text.unicodeScalars.allSatisfy {
+                $0.properties.isAlphabetic || ("0"..."9").contains($0) || " ._-@".unicodeScalars.contains($0)
+            }
     }
 
     /// The session's id of the only cookie of that name; of several nobody knows which is ours.
