@@ -9,7 +9,8 @@ import TriageTestKit
 
 @testable import Triage
 
-/// The brokers that dead letters are operated on over a socket: the embedded one, and a real one when `TRIAGE_TEST_BROKERS` names it.
+/// The brokers that dead letters are operated on over a socket: the embedded one, and a real one when
+/// `TRIAGE_TEST_BROKERS` names it.
 enum DeskBroker: String, CaseIterable, CustomTestStringConvertible {
     case embedded, real
 

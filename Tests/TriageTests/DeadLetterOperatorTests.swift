@@ -64,7 +64,8 @@ struct DeadLetterOperatorTests {
         #expect(world.replays().sorted() == letters)
         #expect(
             "\(OperatorError.fenced(by: "bob", since: Timestamp(milliseconds: 0)))"
-                == "bob operates the dead letters of this cluster now, since 1970-01-01T00:00:00.000Z: nothing of what was under way was written"
+                == "bob operates the dead letters of this cluster now, since 1970-01-01T00:00:00.000Z: "
+                + "nothing of what was under way was written"
         )
     }
 

@@ -4,8 +4,8 @@ public import TriageProcessing
 
 /// Reads dead letters and what became of them, in bounded memory however many there are.
 ///
-/// It joins no group, commits nothing and produces nothing. Copies of one dead letter, which a crash can leave, are told as one: of
-/// each partition the last 50,000 identities are remembered (fewer where more than ten partitions are read), so copies that
+/// It joins no group, commits nothing and produces nothing. Copies of one dead letter, which a crash can leave, are told as
+/// one: of each partition the last 50,000 identities are remembered (fewer where more than ten partitions are read), so copies that
 /// stand farther apart are told as two, and whatever is done about one is found for the other by its state.
 public struct DeadLetterBrowser: Sendable {
     /// Told how far a long look has come: a topic's name, records read so far, and how many there are at most.
@@ -77,8 +77,8 @@ public struct DeadLetterBrowser: Sendable {
     /// - Parameters:
     ///   - filter: which of them.
     ///   - everywhere: as for ``list(_:limit:everywhere:)``.
-    ///   - body: takes a dead letter and its record, and says whether more are wanted; called on one thread at a time. Copies that
-    ///     come later aren't known to it yet; they are passed over when they come.
+    ///   - body: takes a dead letter and its record, and says whether more are wanted; called on one thread at a time. Copies
+    ///     that come later aren't known to it yet; they are passed over when they come.
     public func each(
         _ filter: DeadLetterFilter = DeadLetterFilter(), everywhere: Bool = false,
         _ body: @escaping @Sendable (DeadLetterEntry, Record) -> Bool

@@ -9,8 +9,8 @@ extension DeadLetterOperator {
 
     /// Replays dead letters, in the order of the selection. What isn't open is left alone, so doing it twice does it once.
     ///
-    /// Each transaction holds some of them, each with its state, so whenever it ends, what was replayed is known to be. Copies of a
-    /// dead letter are closed with it.
+    /// Each transaction holds some of them, each with its state, so whenever it ends, what was replayed is known to be. Copies of
+    /// a dead letter are closed with it.
     ///
     /// - Returns: what became of them.
     /// - Throws: ``OperatorError``; a `BrokerError` if the brokers don't answer.

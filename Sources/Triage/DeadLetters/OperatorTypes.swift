@@ -161,7 +161,8 @@ public struct StateChangeReport: Sendable {
     public internal(set) var refused = 0
 }
 
-/// What an event said before an operator changed it: a record of `triage.dead-letters`, whose value is the dead letter's as it stood.
+/// What an event said before an operator changed it: a record of `triage.dead-letters`, whose value is the dead letter's as it
+/// stood.
 public struct DeadLetterAudit: Sendable {
     /// The replay and the dead letter.
     public let mark: ReplayMark

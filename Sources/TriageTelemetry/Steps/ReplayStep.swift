@@ -1,6 +1,6 @@
 public import TriageEvents
 
-/// The step *replay*: an INTERNAL span over the replay of one dead letter, a root that links to the dead letter and to its origin.
+/// The step *replay*: an INTERNAL span over the replay of one dead letter, a root that links to the dead letter and its origin.
 ///
 /// What is written for it — the record, its state — are `send` spans under ``context``. When that counts, the old trace gets
 /// a span `replayed` that links to the new one. Both are always exported: traces of failures are kept.
