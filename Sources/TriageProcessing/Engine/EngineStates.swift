@@ -84,7 +84,7 @@ extension Engine {
 
     /// Holds the patients of partitions that have just come.
     func holdPatients(of ids: [TopicPartition]) {
-        guard isSequencing else { return }
+        guard isSequencing, !makes(.holdForgotten) else { return }
         for id in ids where !TopicName.isRetry(id.topic) {
             for head in held.heads(of: id) { settleHold(of: head.origin) }
         }
@@ -197,7 +197,7 @@ extension Engine {
                         follows: history.replay.flatMap { ReplayMark($0) }, lane: lane)))
             if let partition = delivery.partition.isRetry ? delivery.partition : delivery.partition.twin, !partition.isRevoked {
                 pendingHolds[history.origin, default: 0] += 1
-                hold(history.origin, lane: delivery.lane, in: partition, time: history.originTimestamp)
+                if !makes(.heldLate) { hold(history.origin, lane: delivery.lane, in: partition, time: history.originTimestamp) }
             }
         }
         if let mark {

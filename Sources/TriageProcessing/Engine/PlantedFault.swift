@@ -19,6 +19,10 @@ enum PlantedFault: CaseIterable {
     case completedUnacknowledged
     /// A head that is dead-lettered doesn't release its successors.
     case deadLetterHolds
+    /// A dead letter that should hold its patient doesn't before its state is acknowledged.
+    case heldLate
+    /// Who was held before an assignment isn't after it.
+    case holdForgotten
     /// A retry record's send stands under what its delivery came with, not under the process.
     case sendUnderRecord
     /// A retry's process doesn't link the attempt before it.

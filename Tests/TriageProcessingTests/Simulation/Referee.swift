@@ -284,13 +284,12 @@ final class Referee {
         else { return }
         let me = SimulatedEvent.Owner(engine: engine.number, generation: engine.consumer.generation)
         var held = HeldPatients(group: engine.configuration.group)
-        var known: Set<RecordPosition> = []
         for (change, time, owner) in states {
+            let holds = change.state?.status == .open || change.state?.status == .replayed
+            if holds, time >= engine.consumer.assignedAt, owner != me { continue }
             _ = held.apply(change.key, change.state, at: change.offset)
-            guard change.state?.status == .open, let origin = change.state?.origin else { continue }
-            if time < engine.consumer.assignedAt || owner == me { known.insert(origin) }
         }
-        for head in held.heads(of: event.log.id) where head.origin.offset < event.offset && known.contains(head.origin) {
+        for head in held.heads(of: event.log.id) where head.origin.offset < event.offset {
             guard let index = self.event(at: head.origin), events[index].patient == event.patient else { continue }
             world.violate("\(name(of: event.index)) begins, held behind \(head.letter)")
         }

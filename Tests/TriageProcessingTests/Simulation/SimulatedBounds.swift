@@ -68,8 +68,9 @@ extension Referee {
         }
         let span = partition.ledger.offsetSpan
         let isLong = span > limit && span > 2 * partition.ledger.incomplete && partition.rebuildEnd == nil && !engine.isDraining
-        guard isLong, world.isCalm, let since = tooLong[partition.id] else {
-            tooLong[partition.id] = isLong && world.isCalm ? world.now : nil
+        // What holds hold up is written anew again and again, as long as an operator takes.
+        guard isLong, world.isCalm, engine.holds.isEmpty, let since = tooLong[partition.id] else {
+            tooLong[partition.id] = isLong && world.isCalm && engine.holds.isEmpty ? world.now : nil
             return
         }
         // What is at its handler, or whose produce failed before the calm, takes its time.
