@@ -86,14 +86,14 @@ struct ConsolePagesTests {
         #expect(
             row == """
                 <tr><th scope="row"><a href="/console/dead-letters?fingerprint=00000000000000aa">RejectedError no_id</a><br>\
-                <code class="quiet">00000000000000aa</code></th>
+                <code class="quiet">00000000000000aa</code>
+                <span class="hint">fhir.Patient.created</span></th>
                 <td>persistent</td>
                 <td class="number">50</td>
                 <td><span class="nowrap">83.3 %</span><span class="share" aria-hidden="true"><i class="w166"></i></span></td>
                 <td class="number">50</td>
                 <td class="nowrap"><time datetime="2023-11-14T22:13:20.000Z" title="2023-11-14T22:13:20.000Z">22:13:20Z</time></td>
                 <td class="nowrap"><time datetime="2023-11-14T22:14:09.000Z" title="2023-11-14T22:14:09.000Z">22:14:09Z</time></td>
-                <td>fhir.Patient.created</td>
                 <td class="nowrap"><a href="/console/dead-letters/fhir.Patient.created.dlq/0/49">Example</a>
                 · <a href="/console/act?do=replay&amp;fingerprint=00000000000000aa" aria-label="Replay RejectedError no_id">Replay</a>
                 · <a href="/console/act?do=discard&amp;fingerprint=00000000000000aa" aria-label="Discard RejectedError no_id">Discard</a></td></tr>

@@ -40,7 +40,10 @@ extension ConsoleRouter {
             return notFound("A dead letter is named TOPIC/PARTITION/OFFSET.")
         }
         let snapshot = await source.letters()
-        let query = query(request.query, status: kind == .reopen ? .discarded : .open)
+        var query = query(request.query, status: kind == .reopen ? .discarded : .open)
+        // A form sends no more than a fingerprint and a class.
+        query.topic = nil
+        query.since = nil
         let isQuery = query.fingerprint != nil
         guard isQuery || !positions.isEmpty else {
             return ConsoleAnswer(

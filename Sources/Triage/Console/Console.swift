@@ -22,12 +22,16 @@ struct Console: Sendable {
             notice: { logger.log(level: .notice, safe: $0) })
     }
 
-    /// The console of a configuration's brokers.
-    ///
-    /// - Throws: a `KafkaConfigurationError` that names the property that can't be used.
-    init?(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) throws {
+    /// The console of a configuration's brokers, which are asked nothing before somebody looks; nil if it isn't to be served.
+    init?(_ configuration: Configuration, telemetry: Telemetry, logger: Logger) {
         guard configuration.servesConsole else { return nil }
-        let access = try DeadLetterAccess(configuration, logger: logger)
+        let scanner = LazyScanner { try DeadLetterAccess(configuration, logger: logger) }
+        let mains = configuration.topics + [TopicName.commands]
+        let access = DeadLetterAccess(
+            topics: mains.map { TopicName.deadLetter(of: $0) }, group: configuration.group, cipher: configuration.deadLetterCipher,
+            scanner: scanner, transactions: { try scanner.access().transactions() },
+            createStateTopic: { try await scanner.access().createStateTopic() }, clientID: configuration.kafka.clientID,
+            logger: logger)
         self.init(
             ServiceConsole.Parts(
                 access: access, reveals: DeadLetterReveal(access, kafka: configuration.kafka), links: configuration.traces.links),

@@ -31,7 +31,7 @@ extension ConsoleRouter {
             <caption>Open dead letters by fingerprint, the largest group first</caption>
             <thead><tr><th scope="col">Error</th><th scope="col">Class</th><th scope="col" class="number">Open</th>
             <th scope="col">Share</th><th scope="col" class="number">Patients</th><th scope="col">First seen</th>
-            <th scope="col">Last seen</th><th scope="col">Topics</th><th scope="col">Actions</th></tr></thead>
+            <th scope="col">Last seen</th><th scope="col">Actions</th></tr></thead>
             <tbody>\(shown.map { row($0, total: total, now: now) })</tbody>
             </table></div>
             """
@@ -49,7 +49,8 @@ extension ConsoleRouter {
         }
         let topics = group.topics.sorted { ($0.value, $1.key) > ($1.value, $0.key) }.prefix(4).map(\.key).joined(separator: ", ")
         return """
-            <tr><th scope="row"><a href="\(address: list)">\(error)</a><br><code class="quiet">\(cause.fingerprint)</code></th>
+            <tr><th scope="row"><a href="\(address: list)">\(error)</a><br><code class="quiet">\(cause.fingerprint)</code>
+            <span class="hint">\(topics)</span></th>
             <td>\(cause.errorClass?.rawValue ?? "–")</td>
             <td class="number">\(ConsoleTexts.grouped(group.count))</td>
             <td><span class="nowrap">\(share / 10).\(share % 10) %</span><span class="share" aria-hidden="true">\
@@ -57,7 +58,6 @@ extension ConsoleRouter {
             <td class="number">\(ConsoleTexts.grouped(group.patients.count))</td>
             <td class="nowrap">\(ConsoleTexts.time(time(group.first), now: now))</td>
             <td class="nowrap">\(ConsoleTexts.time(time(group.last), now: now))</td>
-            <td>\(topics)</td>
             <td class="nowrap"><a href="\(address: ConsolePath.letter(group.example))">Example</a>
             · <a href="\(address: act("replay"))" aria-label="Replay \(error)">Replay</a>
             · <a href="\(address: act("discard"))" aria-label="Discard \(error)">Discard</a></td></tr>

@@ -165,12 +165,12 @@ extension ConsoleRouter {
         }
         return """
             <div class="scroll"><table>
-            <caption>Half, 95 % and 99 % of events took no longer than this</caption>
+            <caption>Half, 95 % and 99 % of events took no longer; end to end is from the first produce to the outcome</caption>
             <thead><tr><th scope="col" rowspan="2"><span class="quiet">Time</span></th>\
             <th scope="colgroup" colspan="3">last minute</th>
             <th scope="colgroup" colspan="3">since the start</th></tr>
             <tr>\(shares)\(shares)</tr></thead>
-            <tbody>\(row("one delivery", "handling"))\(row("first produce to outcome", "whole"))</tbody>
+            <tbody>\(row("one delivery", "handling"))\(row("end to end", "whole"))</tbody>
             </table></div>
             """
     }

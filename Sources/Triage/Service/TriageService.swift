@@ -192,11 +192,7 @@ public final class TriageService: Service, Sendable {
     /// Serves metrics and health until it is cancelled; if it can't, the service ends.
     private func serveAdmin(since start: Timestamp) async throws {
         guard let address = configuration.http else { return }
-        let console: Console?
-        do { console = try Console(configuration, telemetry: telemetry, logger: logger) } catch {
-            stop()
-            throw error
-        }
+        let console = Console(configuration, telemetry: telemetry, logger: logger)
         async let _: Void? = console?.run()
         let server = telemetry.adminServer(
             at: address, logger: logger, console: console?.site, health: { [self] _ in health(since: start) },
