@@ -130,13 +130,14 @@ let package = Package(
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageProcessing", "TriageIngress",
+                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
+                "TriageTestKit",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Benchmarks",
-            exclude: ["Fixtures", "counts.sh", "ingress.sh", "memory.sh", "scale-out.py", "throughput.sh"],
+            exclude: ["Fixtures", "counts.sh", "dead-letters.py", "ingress.sh", "memory.sh", "scale-out.py", "throughput.sh"],
             swiftSettings: strict
         ),
 

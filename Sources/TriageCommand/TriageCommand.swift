@@ -17,6 +17,7 @@ struct TriageCommand: AsyncParsableCommand {
               triage run -b localhost:9092 --group clinic   the service; Ctrl-C finishes what is in flight and ends
               triage status -b localhost:9092 -g clinic     lag, owners, gate, retries, dead letters; what is wrong comes first
               triage patient -b localhost:9092 -g clinic ID why a patient's events wait, and until when
+              triage dead-letters groups -b localhost:9092  which failures there are; show, repair and replay them
               triage hash-id --identifier-key-file key ID   what to search traces for, given a resource id
 
             Spans and metrics go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Completion for your
@@ -25,7 +26,7 @@ struct TriageCommand: AsyncParsableCommand {
         version: TriageVersion.current,
         subcommands: [
             DemoCommand.self, RunCommand.self, PublishCommand.self, CommandCommand.self, TopicsCommand.self, StatusCommand.self,
-            PatientCommand.self,
+            PatientCommand.self, DeadLettersCommand.self,
             HashIDCommand.self,
             EmbeddedBrokerCommand.self,
         ]

@@ -15,6 +15,7 @@ enum Benchmarks {
     static func main() async throws {
         let arguments = CommandLine.arguments.dropFirst()
         if arguments.first == "parked" { return try await ParkedRecords.run(Array(arguments.dropFirst())) }
+        if arguments.first == "dead-letters" { return try await DeadLetterScale.run(Array(arguments.dropFirst())) }
         if arguments.first == "bare-route" { return try await BareRoute.run(Array(arguments.dropFirst())) }
         if arguments.first == "retry-path" { return try await RetryPath.run(Array(arguments.dropFirst())) }
         let all: [(name: String, count: Int, make: () -> (Int) -> Void)] =

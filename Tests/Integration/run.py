@@ -23,6 +23,7 @@ import check_commands
 import check_console
 import check_crash
 import check_dashboards
+import check_dead_letters
 import check_delivery
 import check_faults
 import check_demo
@@ -71,6 +72,7 @@ GROUPS = {
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
     "delivery": check_delivery.delivery,
+    "dead-letters": check_dead_letters.dead_letters,
     "change-data": check_change_data.change_data,
     "ingress": check_ingress.ingress,
     "ingress-tls": check_ingress.ingress_tls,

@@ -229,6 +229,8 @@ struct ReplayRun {
 
     private mutating func write(_ session: inout OperatorSession) async throws {
         while !batch.isEmpty {
+            // Whoever ends it ends it between two transactions.
+            try Task.checkCancellation()
             let pause = pacer.pause(before: batch.count, at: desk.clock.now())
             if pause > .zero { try await desk.sleep(pause) }
             let all = batch

@@ -42,7 +42,8 @@ public struct DeadLetterReveal: Sendable {
     /// - Throws: ``NotRecorded`` if the record wasn't acknowledged: then nothing may be exported.
     public func recordExport(of ids: [RecordPosition], by name: String, reason: String? = nil) async throws(NotRecorded) {
         let what = ids.isEmpty ? access.topics : ids.map { "\($0)" }
-        let position = ids.first ?? RecordPosition(topic: access.topics.first ?? TopicName.deadLetterState, partition: 0, offset: 0)
+        let position =
+            ids.first ?? RecordPosition(topic: access.topics.first ?? TopicName.deadLetterState, partition: 0, offset: 0)
         try await write("export", what, at: position, by: name, reason: reason)
     }
 
@@ -76,6 +77,8 @@ public struct DeadLetterReveal: Sendable {
         /// What the brokers or the client said.
         public let reason: String
         /// What that means.
-        public var description: String { "nothing is revealed, since that can't be put on record in \(TopicName.deadLetterState): \(reason)" }
+        public var description: String {
+            "nothing is revealed, since that can't be put on record in \(TopicName.deadLetterState): \(reason)"
+        }
     }
 }

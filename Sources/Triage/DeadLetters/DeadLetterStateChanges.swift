@@ -79,6 +79,7 @@ extension DeadLetterOperator {
         _ report: inout StateChangeReport, _ status: DeadLetterState.Status, _ reason: String?, _ progress: Progress
     ) async throws {
         if batch.isEmpty { return }
+        try Task.checkCancellation()
         var changes: [(DeadLetterKey, DeadLetterState)] = []
         for (entry, key) in batch {
             let letter = entry.letter

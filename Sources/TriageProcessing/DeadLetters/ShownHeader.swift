@@ -1,7 +1,7 @@
 public import TriageEvents
 
-/// A header of a dead letter as it may be shown to anybody: its name, and its value only where that is a number, a time, an id or a
-/// name of our own or of those whose dead letters are understood.
+/// A header of a dead letter as it may be shown to anybody: its name, and its value only where that is a number, a time, an
+/// id or a name of our own or of those whose dead letters are understood.
 public struct ShownHeader: Sendable, Hashable {
     /// The header's name, which comes from anywhere.
     public let name: String
@@ -53,7 +53,7 @@ public struct ShownHeader: Sendable, Hashable {
     }
 
     private static func isIdentifier(_ text: String) -> Bool {
-        text.utf8.count <= 64 && text.utf8.allSatisfy { ($0 | 0x20).isHexadecimal || $0 == UInt8(ascii: "-") }
+        (1...64).contains(text.utf8.count) && text.utf8.allSatisfy { ($0 | 0x20).isHexadecimal || $0 == UInt8(ascii: "-") }
     }
 
     private static func attempts(_ ledger: AttemptLedger) -> String {

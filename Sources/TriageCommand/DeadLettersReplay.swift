@@ -1,0 +1,340 @@
+public import ArgumentParser
+import Foundation
+import Logging
+import Synchronization
+import Triage
+import TriageEvents
+public import TriageProcessing
+import TriageTelemetry
+
+extension DeadLetterReplay.Target: ExpressibleByArgument {}
+
+extension DeadLettersCommand {
+    struct Replay: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Writes failed events anew, to be handled again; a dry run until --execute.",
+            discussion: """
+                Named ones, or those of a filter that are open. They go to the .retry topic, where only the group that failed
+                takes them, in their place among their patient's events. What was replayed before is left alone, unless
+                forced. The service writes what becomes of them: completed, or failed_again with the dead letter that stands
+                for the event now.
+
+                One operator replays at a time: whoever comes later stops the one before, who ends with 1 and is told.
+
+                --edit opens the payload in $VISUAL or $EDITOR, which is put on record as show --reveal is; --patch changes it
+                by a JSON patch (RFC 6902). What the event said before is kept in \(TopicName.deadLetterState).
+
+                Exit 0 if all was done or there was nothing to do, 1 if not: some were refused, a canary failed, another
+                operator came.
+
+                EXAMPLES
+                  triage dlq replay -b localhost:9092 fhir.Patient.created.dlq/0/17 --execute
+                  triage dlq replay --fingerprint 5c01 --canary 3 --reason 'fixed in 2.4.1' --execute
+                  triage dlq replay --fingerprint 5c01 --patch '[{"op":"remove","path":"/data/gender"}]' --execute
+                """
+        )
+        @OptionGroup var options: DeadLetterOptions
+        @OptionGroup var which: DeadLetterWhich
+        @OptionGroup var person: OperatorOptions
+        @Flag(help: "Do it.")
+        var execute = false
+        @Option(
+            help: ArgumentHelp("retry: only the group that failed; origin: the main topic, for every group.", valueName: "where"))
+        var to: DeadLetterReplay.Target = .retry
+        @Option(
+            help: ArgumentHelp(
+                "Main topic that they go to, or beside; for those of other systems that don't say theirs.", valueName: "topic"))
+        var toTopic: String?
+        @Option(
+            parsing: .unconditional,
+            help: ArgumentHelp("Replay so many first, and the others only if all of these are completed.", valueName: "number"))
+        var canary: Int?
+        @Option(help: ArgumentHelp("How long the canaries may take (default: 120s).", valueName: "duration"))
+        var canaryTimeout: String?
+        @Option(parsing: .unconditional, help: ArgumentHelp("No more than so many in a second.", valueName: "number"))
+        var rate: Double?
+        @Flag(help: "Also what isn't open: replayed before, completed or discarded. With a filter name those by --status.")
+        var force = false
+        @Option(help: ArgumentHelp("Why; goes on record.", valueName: "text"))
+        var reason: String?
+        @Flag(help: "Change the payload in the editor first: of one named dead letter.")
+        var edit = false
+        @Option(
+            help: ArgumentHelp(
+                "Change the payload first: a JSON patch (RFC 6902), or the file that holds it.", valueName: "patch|file"))
+        var patch: String?
+
+        func validate() throws {
+            guard canary.map({ (1...10_000).contains($0) }) ?? true else {
+                throw ValidationError("--canary \(canary ?? 0): expected 1 to 10000")
+            }
+            guard rate.map({ $0 > 0 && $0.isFinite }) ?? true else {
+                throw ValidationError("--rate \(rate ?? 0): expected a number above 0")
+            }
+            guard canaryTimeout == nil || canary != nil else {
+                throw ValidationError("--canary-timeout: expected --canary beside it")
+            }
+            guard !edit || patch == nil else { throw ValidationError("--edit: expected no --patch beside it") }
+            guard !edit || which.ids.count == 1 else { throw ValidationError("--edit: expected one ID") }
+            guard !edit || execute else {
+                throw ValidationError("--edit: expected --execute beside it, since what is edited in a dry run would be lost")
+            }
+        }
+
+        func run() async throws {
+            try await reported {
+                let now = SystemClock().now()
+                var replay = ReplayOptions()
+                replay.target = to
+                replay.topic = toTopic
+                replay.canary = canary ?? 0
+                replay.rate = rate
+                replay.force = force
+                replay.reason = reason
+                if let canaryTimeout {
+                    guard let timeout = Duration(triage: canaryTimeout), timeout > .zero else {
+                        throw ConfigurationError(key: "--canary-timeout", value: canaryTimeout, expected: "a duration such as 2m")
+                    }
+                    replay.canaryTimeout = timeout
+                }
+                let repair = try patch.map { try Repair.patch($0) }
+                let resolved = try which.resolved(group: options.group, now: now, statuses: [.open])
+                let desk = try await options.connect(resolved.ids)
+                defer { desk.access.close() }
+                let checker = EventChecker(roles: desk.configuration.roles)
+                if let repair { replay.edit = { _, record, value in try checker.checked(repair.applied(to: value), of: record) } }
+                if to == .origin {
+                    Narration.say(
+                        "warning: --to origin writes to the main topic: every group that reads it sees these events again; "
+                            + "--to retry reaches the group that failed alone")
+                }
+                guard execute else { return try await preview(resolved, desk, replay, now) }
+                if edit {
+                    guard let edited = try await editing(resolved.ids[0], desk, checker) else {
+                        Narration.say("nothing was changed, and nothing is done")
+                        return
+                    }
+                    replay.edit = ReplayOptions.edit([resolved.ids[0]: edited])
+                }
+                try await carryOut(resolved, desk, replay)
+            }
+        }
+
+        private func preview(
+            _ resolved: DeadLetterWhich.Resolved, _ desk: DeadLetterDesk, _ options: ReplayOptions, _ now: Timestamp
+        ) async throws {
+            let preview = try await resolved.preview(desk.browser, Self.plan(desk.access, options))
+            let command = DeadLetterWhich.command(CommandLine.arguments, now: now, isFiltered: resolved.ids.isEmpty)
+            if self.options.output == .json {
+                try Output.json(DeadLetterPreview.Output(preview, verb: "replay", command: command))
+            } else {
+                try Output.line(preview.text(verb: "replay", command: command, now: now, width: FittedTable.terminalWidth))
+            }
+        }
+
+        /// What a replay would do with a dead letter.
+        static func plan(_ access: DeadLetterAccess, _ options: ReplayOptions) -> DeadLetterPreview.Plan {
+            let replay = DeadLetterReplay(to: options.target, id: "", group: access.group, topic: options.topic)
+            return { entry, record in
+                guard options.force || entry.status.isOpen else { return .nothingToDo }
+                do {
+                    let record = try opened(record, access.cipher)
+                    var value = record.value
+                    if let edit = options.edit, !entry.letter.isPointer { value = try edit(entry, record, value) ?? value }
+                    // The bytes of one that only points to its origin are looked for when it is done.
+                    let outbound = try replay.outbound(
+                        record, value: value ?? (entry.letter.isPointer ? ByteSlice("") : nil), at: Timestamp(nanoseconds: 0))
+                    let owner = options.target == .retry ? outbound.headers.text(HeaderName.group) : nil
+                    return .goes(to: outbound.topic + (owner.map { ", for the group \($0)" } ?? ", for every group"))
+                } catch let refusal as DeadLetterReplay.Refusal {
+                    switch refusal {
+                    case .noGroup: return .cannot("\(OperatorRefusal.noGroup)")
+                    case .noTopic: return .cannot("\(OperatorRefusal.noTopic)")
+                    case .sealed: return .cannot("\(OperatorRefusal.encrypted)")
+                    case .valueElsewhere(let origin): return .cannot("\(OperatorRefusal.valueGone(origin))")
+                    }
+                } catch {
+                    return .cannot("\(error)")
+                }
+            }
+        }
+
+        /// The dead letter as if it had never been encrypted.
+        private static func opened(_ record: Record, _ cipher: (any DeadLetterOpening)?) throws -> Record {
+            guard record.headers.last(HeaderName.encryption) != nil else { return record }
+            guard let cipher else { throw EditorError("\(OperatorRefusal.encrypted)") }
+            return try cipher.opened(record)
+        }
+
+        /// Lets the operator change a payload, which he thereby sees.
+        private func editing(_ id: RecordPosition, _ desk: DeadLetterDesk, _ checker: EventChecker) async throws -> ByteSlice? {
+            let (entry, record) = try await desk.browser.find(id)
+            guard force || entry.status.isOpen else {
+                throw ConfigurationError(
+                    key: "--edit", value: "\(id)", expected: "an open dead letter, or --force: it is \(entry.status.rawValue)")
+            }
+            guard let value = try Self.opened(record, desk.access.cipher).value else {
+                throw EditorError("\(id) has no payload to be edited")
+            }
+            try await DeadLetterReveal(desk.access, kafka: desk.configuration.kafka).record(id, by: person.name, reason: reason)
+            Narration.logger.log(
+                level: .notice, safe: "a dead letter is revealed",
+                shown:
+                    "revealed \(id) to \(PlainText.printable(person.name)) for editing: on record in \(TopicName.deadLetterState)"
+            )
+            let session = EditorSession(environment: ProcessInfo.processInfo.environment)
+            var text = value
+            while true {
+                guard let edited = try await session.edit(text, suffix: ".json") else { return text == value ? nil : text }
+                do {
+                    return try checker.checked(edited, of: record)
+                } catch {
+                    guard isatty(STDIN_FILENO) == 1 else { throw error }
+                    Narration.say("\(error)\nEdit it again? [Y/n]")
+                    guard let answer = readLine(), !answer.lowercased().hasPrefix("n") else {
+                        throw EditorError("nothing was done")
+                    }
+                    text = edited
+                }
+            }
+        }
+
+        private func carryOut(_ resolved: DeadLetterWhich.Resolved, _ desk: DeadLetterDesk, _ replay: ReplayOptions) async throws
+        {
+            let telemetry = try makeTelemetry(desk.loader, logger: options.broker.logger, exportsByDefault: false)
+            let work = DeadLetterWork(verb: "replayed")
+            let person = person.name
+            let browser = desk.browser
+            let outcome: Result<ReplayReport, any Error>
+            do {
+                outcome = .success(
+                    try await InterruptibleWork.run {
+                        let desk = DeadLetterOperator(browser.access, by: person, telemetry: telemetry)
+                        // Others are fenced first: what they have done by then is known when it is decided what there is to do.
+                        try await desk.begin()
+                        let selection = try await resolved.selection(browser)
+                        work.total = selection.count
+                        defer { Narration.endProgress() }
+                        do {
+                            let report = try await desk.replay(selection, options: replay) { work.note($0) }
+                            await desk.end()
+                            return report
+                        } catch {
+                            await desk.end()
+                            throw error
+                        }
+                    })
+            } catch {
+                outcome = .failure(error)
+            }
+            await telemetry.shutdown()
+            switch outcome {
+            case .failure(let error): throw work.interrupted(by: error)
+            case .success(let report):
+                let result = ReplayOutput(report)
+                if options.output == .json { try Output.json(result) } else { try Output.line(result.text) }
+                result.narrate()
+                if result.hasFailed { throw ExitCode.failure }
+            }
+        }
+    }
+}
+
+/// Counts what an operator does, and tells it as it goes on.
+final class DeadLetterWork: Sendable {
+    private struct Counts {
+        var total = 0
+        var done = 0
+        var seen = 0
+    }
+    private let counts = Mutex(Counts())
+    private let verb: String
+
+    init(verb: String) { self.verb = verb }
+
+    var total: Int {
+        get { counts.withLock(\.total) }
+        set { counts.withLock { $0.total = newValue } }
+    }
+
+    func note(_ event: OperatorEvent) {
+        if case .waiting(let ended, let all) = event {
+            Narration.progress("canaries: \(ended) of \(all) have ended")
+            return
+        }
+        let counts = counts.withLock { counts in
+            counts.seen += 1
+            switch event {
+            case .replayed, .discarded, .reopened: counts.done += 1
+            case .unchanged, .refused, .waiting: break
+            }
+            return counts
+        }
+        if counts.seen % 50 == 0 || counts.seen == counts.total {
+            Narration.progress(ProgressBar.text(verb, Int64(counts.seen), of: Int64(counts.total)))
+        }
+    }
+
+    /// What is said of an end before the end.
+    func interrupted(by error: any Error) -> any Error {
+        let counts = counts.withLock { $0 }
+        Narration.endProgress()
+        let isCancelled = error is CancellationError
+        if counts.total > 0 || isCancelled {
+            Narration.say("\(verb) \(counts.done) of \(counts.total) before it ended; run again, it does nothing twice")
+        }
+        return isCancelled ? ExitCode(130) : error
+    }
+}
+
+/// What a replay prints at its end.
+struct ReplayOutput: Encodable {
+    struct Canary: Encodable {
+        let result: String
+        let ids: [String]
+    }
+    let replay: String
+    let replayed: Int
+    let unchanged: [String: Int]
+    let refused: Int
+    let refusals: [DeadLetterPreview.Output.Problem]
+    let canary: Canary?
+    let left: Int
+
+    init(_ report: ReplayReport) {
+        replay = report.id
+        replayed = report.replayed
+        unchanged = Dictionary(uniqueKeysWithValues: report.unchanged.map { ($0.key.rawValue, $0.value) })
+        refused = report.refused
+        refusals = report.refusals.map { .init(id: "\($0.position)", reason: "\($0.refusal)") }
+        left = report.left
+        canary =
+            switch report.canary {
+            case nil: nil
+            case .completed: Canary(result: "completed", ids: [])
+            case .failedAgain(let ids): Canary(result: "failed_again", ids: ids.map { "\($0)" })
+            case .timedOut(let ids): Canary(result: "timed_out", ids: ids.map { "\($0)" })
+            }
+    }
+
+    var hasFailed: Bool { refused > 0 || canary.map { $0.result != "completed" } ?? false }
+
+    var text: String {
+        var rows = [("replayed", "\(replayed)")]
+        rows += unchanged.sorted { $0.key < $1.key }.map { ("left alone, \($0.key)", "\($0.value)") }
+        if refused > 0 { rows.append(("refused", "\(refused)")) }
+        if let canary { rows.append(("canaries", canary.result)) }
+        if left > 0 { rows.append(("not begun", "\(left)")) }
+        if replayed > 0 { rows.append(("replay", replay)) }
+        return Table.rows(rows)
+    }
+
+    func narrate() {
+        for refusal in refusals.prefix(10) { Narration.say("\(refusal.id): \(refusal.reason)") }
+        if refused > 10 { Narration.say("and \(refused - 10) more") }
+        guard let canary, canary.result != "completed" else { return }
+        let what = canary.result == "failed_again" ? "failed again" : "had not ended in time"
+        for id in canary.ids.prefix(10) { Narration.say("canary \(id) \(what); look at it: triage explain \(id)") }
+        if left > 0 { Narration.say("the other \(left) were not begun") }
+    }
+}
