@@ -212,10 +212,11 @@ let package = Package(
         .testTarget(
             name: "TriageCommandTests",
             dependencies: [
-                "TriageCommand", "Triage", "TriageEvents", "TriageTelemetry",
+                "TriageCommand", "Triage", "TriageEvents", "TriageTelemetry", "TriageKafka", "TriageProcessing", "TriageTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
+            exclude: ["Fixtures"],
             swiftSettings: strict
         ),
     ],

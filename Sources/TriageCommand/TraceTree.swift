@@ -1,30 +1,23 @@
 import TriageEvents
 import TriageTelemetry
 
-/// Draws the spans of one trace as a tree, by parents.
+/// Draws the spans of one trace as a tree, by parents: the demonstration's, whose durations matter less than what led to what.
 struct TraceTree {
-    private let spans: [SpanData]
+    private let waterfall: TraceWaterfall
 
     /// A tree of these spans; one whose parent isn't among them is a root.
-    init(_ spans: [SpanData]) { self.spans = spans.sorted { ($0.start, $0.end) < ($1.start, $1.end) } }
+    init(_ spans: [SpanData]) {
+        waterfall = TraceWaterfall(
+            spans: spans.map { TraceSpan($0, identifiers: .omitted, service: nil) }, maximumRows: .max)
+    }
 
     /// One line a span: name, duration, what came of it.
     var text: String {
-        let known = Set(spans.map(\.context.spanID))
-        let children = Dictionary(grouping: spans.filter { known.contains($0.parentSpanID) }, by: \.parentSpanID)
-        var lines: [(tree: String, duration: String, outcome: String)] = []
-        func draw(_ span: SpanData, indent: String, connector: String, childIndent: String) {
-            lines.append((indent + connector + span.template.name, Self.duration(span.end - span.start), Self.outcome(of: span)))
-            let below = children[span.context.spanID] ?? []
-            for (index, child) in below.enumerated() {
-                let isLast = index == below.count - 1
-                draw(
-                    child, indent: indent + childIndent, connector: isLast ? "└─ " : "├─ ", childIndent: isLast ? "   " : "│  "
-                )
-            }
-        }
-        for root in spans where !known.contains(root.parentSpanID) {
-            draw(root, indent: "", connector: "", childIndent: "")
+        let lines = waterfall.rows.map { row in
+            (
+                tree: Self.lead(row) + row.span.name, duration: Self.duration(row.span.duration),
+                outcome: Self.outcome(of: row.span)
+            )
         }
         let width = lines.map(\.tree.count).max() ?? 0
         let durationWidth = lines.map(\.duration.count).max() ?? 0
@@ -35,7 +28,25 @@ struct TraceTree {
         }.joined(separator: "\n")
     }
 
-    private static func duration(_ duration: Duration) -> String {
+    private static func outcome(of span: TraceSpan) -> String {
+        var parts: [String] = []
+        if let outcome = span["triage.outcome"] { parts.append(outcome) }
+        if let reason = span["triage.wait.reason"] { parts.append(reason) }
+        if case .error(let message) = span.status { parts.append(message.isEmpty ? "ERROR" : "ERROR \(message)") }
+        if let partition = span["messaging.destination.partition.id"], let offset = span["messaging.kafka.offset"] {
+            parts.append("partition \(partition) offset \(offset)")
+        }
+        return parts.joined(separator: "  ")
+    }
+
+    /// The lines that lead from its parents to a row.
+    private static func lead(_ row: TraceWaterfall.Row) -> String {
+        guard row.depth > 0 else { return "" }
+        return row.continues.map { $0 ? "│  " : "   " }.joined() + (row.flags.contains(.last) ? "└─ " : "├─ ")
+    }
+
+    /// `12 µs`, `1.0 ms`, `1.20 s`.
+    static func duration(_ duration: Duration) -> String {
         let microseconds = duration.wholeNanoseconds / 1000
         switch microseconds {
         case ..<1000: return "\(microseconds) µs"
@@ -43,34 +54,6 @@ struct TraceTree {
         default:
             let hundredths = microseconds % 1_000_000 / 10_000
             return "\(microseconds / 1_000_000).\(hundredths < 10 ? "0" : "")\(hundredths) s"
-        }
-    }
-
-    private static func outcome(of span: SpanData) -> String {
-        var parts: [String] = []
-        if let outcome = span.text("triage.outcome") { parts.append(outcome) }
-        if let reason = span.text("triage.wait.reason") { parts.append(reason) }
-        if case .error(let message) = span.status { parts.append(message.text.isEmpty ? "ERROR" : "ERROR \(message)") }
-        if let partition = span.text("messaging.destination.partition.id"), let offset = span.text("messaging.kafka.offset") {
-            parts.append("partition \(partition) offset \(offset)")
-        }
-        return parts.joined(separator: "  ")
-    }
-}
-
-extension SpanData {
-    /// An attribute of its own or of its template, as text.
-    func text(_ key: String) -> String? {
-        guard let value = (attributes + template.attributes).first(where: { $0.key.description == key })?.value else {
-            return nil
-        }
-        switch value {
-        case .literal(let text): return text.description
-        case .text(let text): return text.text
-        case .int(let number): return "\(number)"
-        case .double(let number): return "\(number)"
-        case .bool(let flag): return "\(flag)"
-        case .uuid, .identifier: return nil
         }
     }
 }

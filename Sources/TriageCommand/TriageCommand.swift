@@ -18,6 +18,7 @@ struct TriageCommand: AsyncParsableCommand {
               triage status -b localhost:9092 -g clinic     lag, owners, gate, retries, dead letters; what is wrong comes first
               triage patient -b localhost:9092 -g clinic ID why a patient's events wait, and until when
               triage dead-letters groups -b localhost:9092  which failures there are; show, repair and replay them
+              triage explain -b localhost:9092 RECORD       one event on a page: attempts, waits, fate, trace; also by trace or event id
               triage hash-id --identifier-key-file key ID   what to search traces for, given a resource id
 
             Spans and metrics go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Completion for your
@@ -26,7 +27,7 @@ struct TriageCommand: AsyncParsableCommand {
         version: TriageVersion.current,
         subcommands: [
             DemoCommand.self, RunCommand.self, PublishCommand.self, CommandCommand.self, TopicsCommand.self, StatusCommand.self,
-            PatientCommand.self, DeadLettersCommand.self,
+            PatientCommand.self, DeadLettersCommand.self, ExplainCommand.self,
             HashIDCommand.self,
             EmbeddedBrokerCommand.self,
         ]

@@ -25,6 +25,7 @@ import check_crash
 import check_dashboards
 import check_dead_letters
 import check_delivery
+import check_explain
 import check_faults
 import check_demo
 import check_ingress
@@ -64,6 +65,7 @@ GROUPS = {
     "bad-input": check_input.bad_input,
     "logs": check_logs.logs,
     "status": check_status.status,
+    "explain": check_explain.explain,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
     "privacy-service": check_privacy_service.privacy_service,

@@ -37,7 +37,7 @@ struct InspectionTests {
         var open = OpenRetries(group: "g", commits: [:])
         open.add(record)
         let entry = open.entries { _ in true }[0]
-        return PatientReport.Item(entry, note: FailureNote(record.headers), now: now)
+        return PatientReport.Item(entry, note: FailureNote(record), now: now)
     }
 
     static let member = ConsumerGroup.Member(id: "m", clientID: "triage", host: "/h", instanceID: "one")

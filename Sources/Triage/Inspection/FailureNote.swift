@@ -1,13 +1,13 @@
 public import TriageEvents
 public import TriageProcessing
 
-/// What a retry record or dead letter says about the failure that made it.
+/// What a retry record or dead letter says about the failure that made it: what ``DeadLetter`` believes of its headers.
 public struct FailureNote: Sendable, Hashable {
-    /// Error type, code and path; nil if it doesn't say.
+    /// Error type, code and path; of other systems' the names of the exception and its cause; nil if it doesn't say.
     public let error: String?
     /// The failure's class.
     public let errorClass: ErrorClass?
-    /// Equal for the same bug on two patients.
+    /// Equal for the same bug on two patients; nil without a failure.
     public let fingerprint: String?
     /// When the attempt failed, ISO 8601.
     public let failedAt: String?
@@ -18,15 +18,16 @@ public struct FailureNote: Sendable, Hashable {
     /// The context of the span that sent the record.
     public let context: TraceContext?
 
-    /// What these headers say; they come from anywhere, so nothing in them is shown that isn't plain text.
-    public init(_ headers: Headers) {
-        error = headers.text(HeaderName.error).map(PlainText.printable)
-        errorClass = headers.text(HeaderName.errorClass).flatMap { ErrorClass(rawValue: $0) }
-        fingerprint = headers.text(HeaderName.errorFingerprint).map(PlainText.printable)
-        failedAt = headers.text(HeaderName.failedAt).map(PlainText.printable)
-        retries = headers.text(HeaderName.retryCount).flatMap { Int($0) }.map { max(0, $0) } ?? 0
-        attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
-        context = headers.last(HeaderName.traceparent).flatMap { TraceContext(traceparent: $0) }
+    /// What a record's headers say; they come from anywhere, so nothing in them is shown that isn't a name or a number.
+    public init(_ record: Record) {
+        let letter = DeadLetter(record)
+        error = letter.error
+        errorClass = letter.errorClass
+        fingerprint = letter.error == nil && letter.errorClass == nil ? nil : letter.fingerprint
+        failedAt = letter.failedAt?.iso8601
+        retries = letter.retries
+        attempts = letter.attempts
+        context = letter.context
     }
 
     /// Whether there was a failure at all: a parked record has none.

@@ -68,7 +68,7 @@ extension GroupInspector {
         let empty = OpenOfPatient(open: OpenRetries(group: group, commits: survey.commits, offsets: survey.offsets))
         return try await read(ranges, into: empty) { found, record in
             if match.matches(record), found.open.add(record) == .open {
-                found.notes[record.position] = FailureNote(record.headers)
+                found.notes[record.position] = FailureNote(record)
             }
             return true
         }

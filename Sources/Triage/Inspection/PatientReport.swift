@@ -75,7 +75,7 @@ public struct PatientReport: Sendable {
             position = record.position
             written = record.timestamp
             origin = record.headers.text(HeaderName.origin).flatMap { RecordPosition($0) }
-            failure = FailureNote(record.headers)
+            failure = FailureNote(record)
         }
     }
 

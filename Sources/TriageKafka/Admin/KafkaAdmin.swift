@@ -78,6 +78,17 @@ public final class KafkaAdmin: Sendable {
         }
     }
 
+    /// The first offsets whose records were written at a time or later, by the records' timestamps.
+    ///
+    /// A partition is missing if no record is that new; an ``EmbeddedCluster`` knows no times, so there each is missing.
+    public func offsets(
+        at time: Timestamp, of partitions: [TopicPartition], timeout: Duration = .seconds(30)
+    ) async throws(BrokerError) -> [TopicPartition: Int64] {
+        try await run("offsets by time") { handle throws(BrokerError) in
+            try handle.offsets(at: time, of: partitions, milliseconds: timeout.wholeMilliseconds)
+        }
+    }
+
     /// The consumer groups, with state and members.
     ///
     /// - Parameter names: nil for all, which an ``EmbeddedCluster`` can't tell.

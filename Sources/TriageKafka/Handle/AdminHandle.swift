@@ -101,6 +101,27 @@ struct AdminHandle: Sendable {
         try handle.watermarks(partition, milliseconds: milliseconds)
     }
 
+    /// Offsets by time; a partition is missing whose answer says that nothing was written at that time or later.
+    func offsets(
+        at time: Timestamp, of partitions: [TopicPartition], milliseconds: Int32
+    ) throws(BrokerError) -> [TopicPartition: Int64] {
+        guard !partitions.isEmpty else { return [:] }
+        let list = PartitionList(partitions)
+        return try list.withPointer { (pointer) throws(BrokerError) in
+            // The field that answers with an offset asks by a time.
+            for index in pointer.elements.indices { pointer.elements[index].offset = max(0, time.milliseconds) }
+            let code = rd_kafka_offsets_for_times(handle.client, pointer, milliseconds)
+            guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+                throw BrokerError(code: code, client: handle.client, operation: "offsets by time")
+            }
+            var found: [TopicPartition: Int64] = [:]
+            for element in pointer.elements where element.err == RD_KAFKA_RESP_ERR_NO_ERROR && element.offset >= 0 {
+                found[element.topicPartition] = element.offset
+            }
+            return found
+        }
+    }
+
     func committed(_ partitions: [TopicPartition], milliseconds: Int32) throws(BrokerError) -> [TopicPartition: OffsetCommit] {
         try handle.committed(partitions, milliseconds: milliseconds)
     }

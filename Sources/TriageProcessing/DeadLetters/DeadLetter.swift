@@ -30,6 +30,8 @@ public struct DeadLetter: Sendable, Hashable {
     public let fingerprint: String
     /// When the last attempt failed.
     public let failedAt: Timestamp?
+    /// Not to be handled before: of records that wait for a retry, as those of our retry topics and Spring's.
+    public let dueAt: Timestamp?
     /// Retries before it was given up.
     public let retries: Int
     /// One entry for each failed attempt, the first and last ones kept; empty in other dialects.
@@ -75,6 +77,7 @@ public struct DeadLetter: Sendable, Hashable {
             let named = headers.text(HeaderName.errorFingerprint).flatMap { $0.isFingerprint ? $0 : nil }
             fingerprint = named ?? Failure.fingerprint([dialect.rawValue, errorClass?.rawValue ?? "", error ?? ""])
             failedAt = headers.last(HeaderName.failedAt).flatMap { Timestamp(instant: $0) }
+            dueAt = DeadLetter.time(headers.last(HeaderName.dueAt)?.decimal)
             retries = DeadLetter.count(headers.last(HeaderName.retryCount)?.decimal)
             return
         }
@@ -92,6 +95,7 @@ public struct DeadLetter: Sendable, Hashable {
         self.error = error.isEmpty ? nil : error
         fingerprint = Failure.fingerprint([dialect.rawValue] + types + [stage ?? ""])
         failedAt = nil
+        dueAt = DeadLetter.time(reader.number(names.dueAt))
         let tries = reader.number(names.attempts)
         // Karafka, share groups and Spring count attempts, of which the first is no retry; NServiceBus counts retries.
         retries = DeadLetter.count(dialect == .nServiceBus ? tries : tries.map { max(0, $0 - 1) })
@@ -157,6 +161,9 @@ public struct DeadLetter: Sendable, Hashable {
     private static func count(_ number: Int64?) -> Int {
         Int(clamping: min(max(0, number ?? 0), EventHistory.maximumRetries))
     }
+
+    /// The name of a group that a header says; nil if it is none.
+    package static func groupName(_ value: ByteSlice) -> String? { value.utf8Text.flatMap(name) }
 
     /// The name of a group, connector or topic as they are usually made; such names are configuration, other text is none.
     static func name(_ text: String) -> String? {

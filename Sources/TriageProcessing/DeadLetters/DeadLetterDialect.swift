@@ -6,6 +6,8 @@ public enum DeadLetterDialect: String, Sendable, Hashable, CaseIterable {
     case triage
     /// Spring for Apache Kafka: `kafka_dlt-…`.
     case spring
+    /// Spring's retry topics and the dead letters behind them: `kafka_original-…`, `retry_topic-…`.
+    case springRetry = "spring-retry"
     /// Kafka Connect's sink connectors: `__connect.errors.…`.
     case connect
     /// Kafka Streams' exception handlers: `__streams.errors.…`.
@@ -30,6 +32,7 @@ public enum DeadLetterDialect: String, Sendable, Hashable, CaseIterable {
     private static let signs: [(name: StaticString, dialect: DeadLetterDialect)] = [
         (HeaderName.origin, .triage), (HeaderName.errorFingerprint, .triage),
         ("kafka_dlt-original-topic", .spring), ("kafka_dlt-exception-fqcn", .spring),
+        ("kafka_original-topic", .springRetry), ("retry_topic-attempts", .springRetry),
         ("__connect.errors.topic", .connect), ("__connect.errors.exception.class.name", .connect),
         ("__streams.errors.topic", .streams), ("__streams.errors.exception", .streams),
         ("__dlq.errors.topic", .shareGroup), ("__dlq.errors.group", .shareGroup),
@@ -52,6 +55,8 @@ public enum DeadLetterDialect: String, Sendable, Hashable, CaseIterable {
         /// Where in the other's work it failed.
         var stage: StaticString?
         var attempts: StaticString?
+        /// Not to be handled before: of records that wait for a retry.
+        var dueAt: StaticString?
         /// What may say anything, patient data among it.
         var texts: [StaticString] = []
         /// Numbers are big-endian integers, not decimal text.
@@ -69,6 +74,14 @@ public enum DeadLetterDialect: String, Sendable, Hashable, CaseIterable {
                 group: "kafka_dlt-original-consumer-group", type: "kafka_dlt-exception-fqcn",
                 cause: "kafka_dlt-exception-cause-fqcn", attempts: "retry_topic-attempts",
                 texts: ["kafka_dlt-exception-message", "kafka_dlt-exception-stacktrace", "kafka_dlt-key-exception-message"],
+                isBinary: true)
+        case .springRetry:
+            Names(
+                topic: "kafka_original-topic", partition: "kafka_original-partition", offset: "kafka_original-offset",
+                timestamp: "kafka_original-timestamp", group: "kafka_original-consumer-group", type: "kafka_exception-fqcn",
+                cause: "kafka_exception-cause-fqcn", attempts: "retry_topic-attempts",
+                dueAt: "retry_topic-backoff-timestamp",
+                texts: ["kafka_exception-message", "kafka_exception-stacktrace", "kafka_key-exception-message"],
                 isBinary: true)
         case .connect:
             Names(

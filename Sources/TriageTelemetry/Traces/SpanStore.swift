@@ -79,10 +79,9 @@ public final class SpanStore: SpanProcessor {
     /// Keeps a span for now; for longer if its trace has failed.
     public func onEnd(_ span: borrowing SpanData) {
         guard SpanStoreContents.isWanted(span) else { return }
-        let bytes = span.estimatedBytes
         let stored = StoredSpan(span)
         // What goes is destroyed outside of the lock.
-        let gone = contents.withLock { $0.add(stored, bytes: bytes) }
+        let gone = contents.withLock { $0.add(stored) }
         _ = gone
     }
 
@@ -179,26 +178,28 @@ struct SpanStoreContents: Sendable {
     /// Takes a span in.
     ///
     /// - Returns: what had to go for it.
-    mutating func add(_ span: StoredSpan, bytes: Int) -> [[StoredSpan]] {
+    mutating func add(_ span: StoredSpan) -> [[StoredSpan]] {
         let id = span.context.traceID
-        var bytes = bytes
         if traces[id] == nil {
             nextTicket += 1
             traces[id] = Trace(ticket: nextTicket)
             pending.items.append((id, nextTicket))
-            bytes += SpanStoreContents.traceOverhead
+            count(id, bytes: SpanStoreContents.traceOverhead)
         }
         // In place: taken out and put back, the array of spans would be copied each time.
         let isFull = (traces[id]?.spans.count ?? 0) >= limits.spansOfTrace || (traces[id]?.bytes ?? 0) > limits.bytes / 8
         let isFailure = if case .error = span.status { span.template.kind != .client } else { false }
         if isFull {
             counts.droppedSpans += 1
+            // What makes the trace a failed one is never what is left out.
+            if isFailure, traces[id]?.isFailed == false, let last = traces[id]?.spans.popLast() {
+                count(id, bytes: span.bytes - last.bytes)
+                traces[id]?.spans.append(span)
+            }
         } else {
             traces[id]?.spans.append(span)
-            traces[id]?.bytes += bytes
             counts.spans += 1
-            counts.bytes += bytes
-            if traces[id]?.isFailed == false { pendingBytes += bytes }
+            count(id, bytes: span.bytes)
         }
         if isFailure, let trace = traces[id], !trace.isFailed {
             nextTicket += 1
@@ -209,6 +210,12 @@ struct SpanStoreContents: Sendable {
             counts.failedTraces += 1
         }
         return makeRoom()
+    }
+
+    private mutating func count(_ id: TraceID, bytes: Int) {
+        traces[id]?.bytes += bytes
+        counts.bytes += bytes
+        if traces[id]?.isFailed == false { pendingBytes += bytes }
     }
 
     private mutating func makeRoom() -> [[StoredSpan]] {

@@ -193,6 +193,8 @@ struct StoredSpan: Sendable {
     let events: [SpanEvent]
     let links: [SpanLink]
     let status: SpanStatus
+    /// About what it occupies.
+    let bytes: Int
 
     init(_ span: borrowing SpanData) {
         template = span.template
@@ -204,6 +206,7 @@ struct StoredSpan: Sendable {
         events = span.events
         links = span.links
         status = span.status
+        bytes = span.estimatedBytes
     }
 
     /// A key is a slice of its record's memory: kept as it is, it would keep the record, payload and all.

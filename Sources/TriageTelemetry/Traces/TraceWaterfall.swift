@@ -109,8 +109,7 @@ public struct TraceWaterfall: Sendable, Hashable {
 
     private static func isBefore(_ left: TraceSpan, _ right: TraceSpan) -> Bool {
         if left.start != right.start { return left.start < right.start }
-        // A parent that began at the same instant as its child lasts longer.
-        if left.end != right.end { return left.end > right.end }
+        if left.end != right.end { return left.end < right.end }
         return (left.traceID.high, left.traceID.low, left.spanID.value)
             < (right.traceID.high, right.traceID.low, right.spanID.value)
     }
