@@ -97,7 +97,7 @@ enum ConsoleTexts {
     static func dialect(_ dialect: DeadLetterDialect) -> String {
         switch dialect {
         case .triage: "Triage"
-        case .spring: "Spring for Apache Kafka"
+        case .spring, .springRetry: "Spring for Apache Kafka"
         case .connect: "Kafka Connect"
         case .streams: "Kafka Streams"
         case .shareGroup: "a Kafka share group"
