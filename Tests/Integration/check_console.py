@@ -11,13 +11,18 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
 import urllib.parse
 
+from check_capture import CREATED, created_topics
+from check_privacy import patients, port_of
+from check_sealed import refusal
+from fhir_server import Receiver
 from harness import Failed, Report, fetch, parsed, wait_until
-from parts import on_path
+from parts import Kcat, on_path, real_broker
 
 CHROMIUM = os.environ.get("TRIAGE_CHROMIUM", "/usr/bin/chromium")
 VIEW = {"width": 1120, "height": 780}
@@ -393,6 +398,90 @@ def private(report, brokers, texts):
     report.none(f"none of them is on {len(texts)} pages", [word for word in words if word in whole])
 
 
+class Visitor:
+    """Somebody without a browser: requests with a cookie, forms with their token."""
+
+    def __init__(self, port):
+        self.port, self.cookie = port, None
+
+    def get(self, path):
+        own = [("Host", f"localhost:{self.port}")] + ([("Cookie", self.cookie)] if self.cookie else [])
+        return raw(self.port, "GET", "/console" + path, own)
+
+    def post(self, path, **form):
+        own = f"localhost:{self.port}"
+        if self.cookie:
+            form["form-token"] = re.search(r'name="form-token" value="([0-9a-f]+)"', self.get("")[2]).group(1)
+        headers = [("Host", own), ("Origin", "http://" + own)] + ([("Cookie", self.cookie)] if self.cookie else [])
+        status, answer, text = raw(self.port, "POST", "/console" + path, headers, urllib.parse.urlencode(form).encode())
+        if "Set-Cookie" in answer:
+            self.cookie = answer["Set-Cookie"].split(";")[0]
+        return status, answer, text
+
+    def letters(self, status):
+        answer = json.loads(self.get(f"/api/dead-letters?status={status}&limit=1000")[2])
+        return [letter["id"] for letter in answer["dead_letters"]] if answer["read_at"] else []
+
+
+def console_run(report, room):
+    """`triage run` on a real broker: a console without a token, one with, one that can be reached from elsewhere."""
+    brokers = real_broker(room)
+    created_topics(room, brokers)
+    kcat, receiver = Kcat(brokers), Receiver()
+    room.closers.append(receiver.close)
+    count = 6
+    receiver.script[:] = [refusal() for _ in range(count)]
+
+    def run(*more):
+        child = room.triage(
+            "run", "-b", brokers, "--group", "console", "--http", "127.0.0.1:0", "--handler", "http", "--deliver-to", receiver.url,
+            "--storm-breaker", "off", *more)
+        return child, wait_until("it tells its port", lambda: port_of(child.err()), 60)
+
+    first, port = run()
+    for number, patient in zip(range(count), patients()):
+        value = json.dumps({"type": "PatientCreated", "data": {**patient, "id": f"CANARY-{number}"}}).encode()
+        kcat.write(CREATED, value, key=f"CANARY-{number}".encode())
+    visitor = Visitor(port)
+    wait_until("the console shows the dead letters", lambda: len(visitor.letters("open")) == count, 60, 0.5)
+    pages = [visitor.get(path)[2] for path in ["", "/failures", "/dead-letters", "/traces", f"/dead-letters/{visitor.letters('open')[0]}"]]
+    report.check("no marker on its pages", not any("CANARY" in page for page in pages))
+    report.check("without a token it only shows, and says so", "read only" in first.err() and "it has no token" in visitor.get("/login")[2])
+    report.equal("without a token nobody signs in", visitor.post("/login", token="")[0], 403)
+    first.signal(signal.SIGTERM)
+    report.equal("a clean stop", first.wait(60), 0)
+
+    token = room.path("token")
+    token.write_text("a-token-of-this-test\n")
+    second, port = run("--console-token-file", str(token))
+    visitor = Visitor(port)
+    report.equal("with the token of the file somebody signs in", visitor.post("/login", token="a-token-of-this-test", name="Ann")[0], 303)
+    ids = wait_until("the dead letters are read", lambda: visitor.letters("open"), 30, 0.5)
+    fingerprint = json.loads(visitor.get("/api/groups")[2])["groups"][0]["fingerprint"]
+    status, headers, _ = visitor.post("/act", do="replay", fingerprint=fingerprint, canary="1", reason="the receiver was mended")
+    report.equal("a group is replayed, one first", (status, headers["Location"].startswith("/console/actions/")), (303, True))
+    action = headers["Location"].removeprefix("/console")
+    wait_until("it ends", lambda: "Those tried first were completed." in visitor.get(action)[2], 60, 0.5)
+    report.check("it is told what was done", f"{count} dead letters replayed." in visitor.get(action)[2])
+    wait_until("all of them are handled", lambda: len(receiver.delivered()) >= 2 * count, 30)
+    def settled():
+        # What is known is read again when it is ten seconds old.
+        return sorted(visitor.letters("completed")) == sorted(ids)
+    wait_until("their states say so", settled, 60, 1)
+    status, headers, text = visitor.post(f"/dead-letters/{ids[0]}/reveal")
+    report.equal("it is revealed, and not kept", (status, headers["Cache-Control"], "CANARY" in text), (200, "no-store", True))
+    audits = [json.loads(m.value) for m in kcat.read("triage.dead-letters") if m.key and m.key.startswith(b"audit/")]
+    report.check("that is on record", [(a["action"], a["by"], a["of"]) for a in audits] == [("reveal", "Ann (console)", [ids[0]])], audits)
+    second.signal(signal.SIGTERM)
+    report.equal("a clean stop", second.wait(60), 0)
+
+    for flags, wanted in [(["--http", "0.0.0.0:0"], 404), (["--http", "0.0.0.0:0", "--console", "on"], 200), (["--console", "off"], 404)]:
+        child, port = run(*flags)
+        report.equal(f"run {' '.join(flags)}: /console", Visitor(port).get("")[0], wanted)
+        child.signal(signal.SIGTERM)
+        child.wait(60)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Look at the console in a browser.")
     parser.add_argument("--screenshots", metavar="DIR", help="where the pictures go; they are thrown away without it")
@@ -401,4 +490,6 @@ if __name__ == "__main__":
         os.environ["TRIAGE_SCREENSHOTS"] = str(pathlib.Path(arguments.screenshots).absolute())
     REPORT = Report()
     REPORT.run("console", console)
+    if not arguments.screenshots:
+        REPORT.run("console-run", console_run)
     sys.exit(1 if REPORT.failures else 0)

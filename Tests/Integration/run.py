@@ -47,6 +47,7 @@ GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
     "console": check_console.console,
+    "console-run": check_console.console_run,
     "otlp-metrics": check_metrics.otlp_metrics,
     "scrape-text": check_scrape.golden,
     "scrape": check_scrape.scrape,
