@@ -83,9 +83,9 @@ struct DeadLetterOutput: Encodable {
         return FittedTable(
             columns: [
                 .init(name: "ID"), .init(name: "WHEN"), .init(name: "CLASS", rank: 3), .init(name: "ERROR"),
-                .init(name: "FINGERPRINT"), .init(name: "RETRIES", isNumber: true, rank: 2), .init(name: "STATE"),
+                .init(name: "FINGERPRINT", rank: 4), .init(name: "RETRIES", isNumber: true, rank: 2), .init(name: "STATE"),
                 .init(name: "TRACE", rank: 1),
-            ], rows: rows, flexible: 3, least: 16
+            ], rows: rows, flexible: 3, least: 12
         ).text(width: width)
     }
 }
