@@ -28,7 +28,8 @@ struct Console: Sendable {
         let scanner = LazyScanner { try DeadLetterAccess(configuration, logger: logger) }
         let mains = configuration.topics + [TopicName.commands]
         let access = DeadLetterAccess(
-            topics: mains.map { TopicName.deadLetter(of: $0) }, group: configuration.group, cipher: configuration.deadLetterCipher,
+            topics: mains.map { TopicName.deadLetter(of: $0) }, group: configuration.group,
+            cipher: configuration.deadLetterCipher,
             scanner: scanner, transactions: { try scanner.access().transactions() },
             createStateTopic: { try await scanner.access().createStateTopic() }, clientID: configuration.kafka.clientID,
             logger: logger)
