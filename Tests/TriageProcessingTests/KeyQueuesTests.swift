@@ -181,11 +181,45 @@ struct KeyQueuesTests {
     }
 }
 
+@Suite("Key queues with holds")
+struct KeyHoldTests {
+    private func place(_ source: Int, _ offset: Int64, _ time: Int64 = .min) -> QueuePlace {
+        QueuePlace(source: source, offset: offset, time: time)
+    }
+
+    @Test("a hold holds what is behind it; a retry at its place comes before it, whichever was there first")
+    func hold() {
+        var queues = KeyQueues<String>()
+        let key = LaneKey(1)
+        let hold = queues.open("hold", key: key, place: place(0, 5), isHold: true)
+        let later = queues.open("later", key: key, place: place(0, 7))
+        #expect(queues.arrived(later) == nil && queues.isHeld(later))
+        let replay = queues.open("replay", key: key, place: place(0, 5))
+        #expect(queues.arrived(replay) == replay && !queues.isHeld(later))
+        #expect(queues.close(replay) == nil && queues.isHeld(later))
+        #expect(queues.close(hold) == later)
+    }
+
+    @Test(
+        "a replay that comes before its hold frees another topic's retry, which is earlier than the replay and waited for the hold"
+    )
+    func acrossTopics() {
+        var queues = KeyQueues<String>()
+        let key = LaneKey(1)
+        _ = queues.open("hold", key: key, place: place(0, 5), isHold: true)
+        let earlier = queues.open("earlier", key: key, place: place(1, 3, 10))
+        #expect(queues.arrived(earlier) == nil)
+        let replay = queues.open("replay", key: key, place: place(0, 5, 20))
+        #expect(queues.arrived(replay) == earlier)
+    }
+}
+
 @Suite("Rebuild")
 struct RebuildTests {
     private static func item(_ origin: Int64, retries: Int, at offset: Int64, replay: String? = nil) -> RebuildItem {
         RebuildItem(
-            identity: RetryIdentity(origin: RecordPosition(topic: "t", partition: 0, offset: origin), replay: replay), originTime: nil, retries: retries, offset: offset,
+            identity: RetryIdentity(origin: RecordPosition(topic: "t", partition: 0, offset: origin), replay: replay),
+            originTime: nil, retries: retries, offset: offset,
             size: 1, ticket: 0, due: nil, reason: .backoff, lane: LaneKey(1), context: nil, delivery: nil)
     }
 

@@ -159,7 +159,7 @@ extension Engine {
                 notify(.produceFailed(error))
                 noteProduce(failed: true)
             }
-            if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
+            if let next = queues.arrived(open.id, isBarred: isBarred(open)), let item = queues[next] { freed(item, now) }
         }
     }
 
@@ -167,6 +167,6 @@ extension Engine {
     private func retryRewrite(_ open: OpenRetry, _ now: Timestamp) {
         open.isRewriting = false
         open.partition.rewriting -= 1
-        if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
+        if let next = queues.arrived(open.id, isBarred: isBarred(open)), let item = queues[next] { freed(item, now) }
     }
 }

@@ -229,7 +229,7 @@ extension Engine {
         open.due = due ?? now
         open.reason = reason
         rest(open, body)
-        if queues.arrived(open.id, isBarred: isBarred(open)) != nil { freed(open, now) }
+        if let next = queues.arrived(open.id, isBarred: isBarred(open)), let item = queues[next] { freed(item, now) }
     }
 
     /// Whether main has yet to redeliver something that may lie before it.

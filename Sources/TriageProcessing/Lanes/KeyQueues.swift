@@ -57,6 +57,8 @@ public struct KeyQueues<Item> {
     private var barred: [Int: [Int32]] = [:]
     /// Retries that are open.
     public private(set) var count = 0
+    /// How many of them are holds.
+    private var holds = 0
 
     /// Nothing is blocked.
     public init() {}
@@ -85,6 +87,7 @@ public struct KeyQueues<Item> {
         entries[index].place = place
         entries[index].state = .away
         entries[index].isHold = isHold
+        if isHold { holds += 1 }
         entries[index].item = item
         insert(slot, key, place, isHold)
         count += 1
@@ -97,12 +100,13 @@ public struct KeyQueues<Item> {
     /// Its record was read.
     ///
     /// - Parameter isBarred: main hasn't redelivered everything before its origin yet.
-    /// - Returns: itself if it may run.
+    /// - Returns: what may run now: itself, or another one that waited for a hold which it has come before.
     public mutating func arrived(_ id: OpenID, isBarred: Bool = false) -> OpenID? {
         guard isOpen(id) else { return nil }
         entries[Int(id.slot)].state = isBarred ? .barred : .atHand
         if isBarred { barred[entries[Int(id.slot)].place.source, default: []].append(id.slot) }
-        return mayRun(id) ? id : nil
+        if mayRun(id) { return id }
+        return holds > 0 ? runnable(entries[Int(id.slot)].key) : nil
     }
 
     /// It failed again or is written anew: not at hand until the next record of it is read.
@@ -252,6 +256,8 @@ public struct KeyQueues<Item> {
     }
 
     private mutating func free(_ slot: Int32) {
+        if entries[Int(slot)].isHold { holds -= 1 }
+        entries[Int(slot)].isHold = false
         entries[Int(slot)].item = nil
         entries[Int(slot)].generation &+= 1
         freeSlots.append(slot)

@@ -84,7 +84,9 @@ extension Referee {
     /// is read and committed, and nothing under way.
     private func recount(_ seat: SimulatedEngine, _ engine: Engine) {
         let broker = world.broker
-        guard broker.accepts(seat.consumer, generation: seat.consumer.generation), broker.isSettled, broker.underWay == 0,
+        // What an outage left when the engine was asked to end isn't its any more.
+        guard !engine.isDraining, broker.accepts(seat.consumer, generation: seat.consumer.generation), broker.isSettled,
+            broker.underWay == 0,
             engine.commitsInFlight.isEmpty, engine.sends.isEmpty, engine.unsent.isEmpty, engine.resends.count == 0
         else { return }
         var found = 0
