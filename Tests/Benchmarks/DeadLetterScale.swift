@@ -68,20 +68,25 @@ enum DeadLetterScale {
 
     private static func load(_ brokers: String, count: Int) async throws {
         let producer = try KafkaProducer(KafkaConfiguration(bootstrapServers: brokers))
-        let failures = Atomic(0)
+        let failures = Tally()
         for number in 0..<count {
-            while true {
-                do {
-                    try producer.produce(record(number)) { if case .failure = $0 { failures.add(1, ordering: .relaxed) } }
-                    break
-                } catch  where error.isQueueFull {
-                    await withCheckedContinuation { continuation in producer.whenWritable { continuation.resume() } }
-                }
+            while try !isTaken(record(number), by: producer, failures) {
+                await withCheckedContinuation { continuation in producer.whenWritable { continuation.resume() } }
             }
         }
         let isDone = await producer.flush(timeout: .seconds(600))
         producer.close()
-        print("\(count) written, \(failures.load(ordering: .relaxed)) failed\(isDone ? "" : ", not flushed")")
+        print("\(count) written, \(failures.count) failed\(isDone ? "" : ", not flushed")")
+    }
+
+    private static func isTaken(_ record: OutboundRecord, by producer: KafkaProducer, _ failures: Tally) throws -> Bool {
+        do throws(BrokerError) {
+            try producer.produce(record) { if case .failure = $0 { failures.add() } }
+            return true
+        } catch {
+            guard error.isQueueFull else { throw error }
+            return false
+        }
     }
 
     /// A dead letter of some 900 bytes; five causes, the last one in a thousand; each patient has three.
@@ -117,4 +122,11 @@ enum DeadLetterScale {
         let digits = String(number, radix: 16)
         return String(repeating: "0", count: 8 - digits.count) + digits
     }
+}
+
+/// Counts on any thread.
+private final class Tally: Sendable {
+    private let value = Atomic(0)
+    var count: Int { value.load(ordering: .relaxed) }
+    func add() { value.add(1, ordering: .relaxed) }
 }
