@@ -162,7 +162,7 @@ struct ExplainPageTests {
             of: letter)
         world.clock.advance(by: .seconds(30))
         var page = try await world.page("\(letter)")
-        #expect(page.contains("13:37:23.030  +4 min 3 s  replayed by ada, as fhir.Patient.created.retry/0/3: server is back"))
+        #expect(page.contains("13:37:23.030   +4 min 3 s  replayed by ada, as fhir.Patient.created.retry/0/3: server is back"))
         #expect(page.contains("00000000000000070000000000000007  the replay's"))
         #expect(page.contains("has been due since"))
         world.state(DeadLetterState(.completed, time: time + .seconds(1), by: "clinic", replay: mark.id), of: letter)

@@ -155,23 +155,22 @@ extension DeadLetterOperator {
         try await operate { session in
             let producer = session.producer
             try await self.transact(&session) { _ in
-                try await withThrowingTaskGroup(of: Void.self) { group in
-                    for record in records {
-                        let outbound = OutboundRecord(
-                            topic: record.topic, partition: record.partition, key: record.key, value: record.value,
-                            headers: record.headers)
-                        group.addTask {
-                            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                                do {
-                                    try producer.produce(outbound) { continuation.resume(with: $0.map { _ in }) }
-                                } catch {
-                                    continuation.resume(throwing: error)
-                                }
-                            }
-                        }
+                let answers = SendAnswers()
+                // One after the other, since each keeps its place among those of its partition.
+                for record in records {
+                    let number = answers.expect()
+                    do throws(BrokerError) {
+                        try producer.produce(
+                            OutboundRecord(
+                                topic: record.topic, partition: record.partition, key: record.key, value: record.value,
+                                headers: record.headers)
+                        ) { answers.answer(number, $0) }
+                    } catch {
+                        answers.answer(number, .failure(error))
+                        throw error
                     }
-                    try await group.waitForAll()
                 }
+                _ = try await answers.all()
             }
         }
     }

@@ -254,7 +254,7 @@ struct OperatorSession: Sendable {
 }
 
 /// Gathers the answers to what was handed over, and waits for them.
-private final class SendAnswers: Sendable {
+final class SendAnswers: Sendable {
     private struct State {
         var results: [Result<Acknowledgement, BrokerError>?] = []
         var open = 0
