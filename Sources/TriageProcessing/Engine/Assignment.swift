@@ -13,13 +13,6 @@ extension Engine {
         // Records that an earlier assignment of ours produced and that land late are another writer's. Never from the seed: two
         // engines may have the same.
         let writer = UInt64.random(in: 1 ... .max).hexadecimal
-        // First, since it takes its time: what was committed must be fresh when starts are committed.
-        if isSequencing, !ids.isEmpty {
-            do throws(BrokerError) { try catchUpWithStates() } catch {
-                if isStopping { return [:] }
-                failure = .statesUnknown(error)
-            }
-        }
         do throws(BrokerError) {
             let committed = try retrying { () throws(BrokerError) in try consumer.committed(ids, timeout: .seconds(10)) }
             for id in ids {
@@ -37,6 +30,17 @@ extension Engine {
                 return [:]
             }
             failure = .broker(error)
+        }
+        // After what is committed, since a state is written before the commit that covers its dead letter: whatever is passed over
+        // has its hold. That time passes in between does no harm, for nobody else's commit is taken in this generation.
+        if isSequencing, failure == nil, !ids.isEmpty {
+            do throws(BrokerError) { try catchUpWithStates() } catch {
+                if isStopping {
+                    for id in ids { partitions[id] = nil }
+                    return [:]
+                }
+                failure = .statesUnknown(error)
+            }
         }
         pair(ids)
         holdPatients(of: ids)

@@ -140,12 +140,14 @@ final class SimulatedWorld: @unchecked Sendable {
         insert(Entry(time: time, order: random.next(), seat: seat, ticket: seat.ticket, action: nil))
     }
 
-    /// Keeps an engine's thread from its turn for so long.
+    /// Keeps an engine's thread from its turn for so long. What can't be woken isn't over any earlier for it: a commit that was
+    /// waited for would otherwise be applied before those that were sent first.
     func stall(_ seat: SimulatedSeat, _ nanoseconds: Int64) {
         guard seat.wakesAt != .max else { return }
+        let end = now + nanoseconds
+        seat.wakesAt = seat.isWakeable ? end : max(seat.wakesAt, end)
         seat.isWakeable = false
         seat.ticket += 1
-        seat.wakesAt = now + nanoseconds
         insert(Entry(time: seat.wakesAt, order: random.next(), seat: seat, ticket: seat.ticket, action: nil))
     }
 

@@ -26,6 +26,20 @@ struct SimulationScenarioTests {
         world.transcript.count { $0.what == what && $0.one == event }
     }
 
+    // MARK: The world itself
+
+    @Test(
+        "a stall of a thread ends no wait early that nobody can wake: what it sent first is done first",
+        arguments: [(false, 10, 50), (false, 90, 95), (true, 10, 15)])
+    func stalled(isWakeable: Bool, nanoseconds: Int64, end: Int64) {
+        let world = world()
+        let seat = SimulatedSeat(number: 1)
+        world.after(5) { world.stall(seat, nanoseconds) }
+        world.block(seat, for: 50, isWakeable: isWakeable)
+        #expect(world.now - world.start == end)
+        world.destroy()
+    }
+
     // MARK: Restarts
 
     @Test(
