@@ -52,6 +52,9 @@ struct DeadLetterOptions: ParsableArguments {
         let policy = try loader.identifierPolicy { Narration.say("\($0): ids are left out") } ?? .omitted
         try await TopicAdministrator(configuration.kafka, logger: broker.logger).reach()
         var named = deadLetterTopics.flatMap(ListedTopics.parts)
+        if let id = ids.first(where: { !TopicName.isDeadLetter($0.topic) && !named.contains($0.topic) }) {
+            throw NoSuchDeadLetter(id, .notDeadLetters)
+        }
         if mains.isEmpty, named.isEmpty { named = Set(ids.map(\.topic)).sorted() }
         if !named.isEmpty, !mains.isEmpty { named += mains.map { TopicName.deadLetter(of: $0) } }
         let cipher = try keys.cipher(configuration)

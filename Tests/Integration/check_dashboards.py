@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import yaml
 
 from check_demo import after_failure
 from collector import Collector
-from harness import REPOSITORY, Failed, free_port, parsed, triage_path, wait_until
+from harness import REPOSITORY, Failed, clean_environment, free_port, parsed, triage_path, wait_until
 from parts import Kcat, Prometheus, on_path
 from provisioning import DASHBOARDS, configured
 from spans import spans_of
@@ -378,28 +379,37 @@ class Live:
         self.report.none("each names a trace that the collector received", unknown)
 
     def once_more(self):
-        """The runbook's recipe, as it stands there, on dead letters of a topic of their own with and without keys and values."""
-        topic = TOPICS[0] + ".again"
-        directory = self.room.path("again")
-        directory.mkdir()
+        """The runbook's recipes, as they stand there, on dead letters of this demonstration."""
+        self.topic = next(topic for topic in TOPICS if self.open_groups(topic))
+        groups = sorted(self.open_groups(self.topic), key=lambda group: -group["count"])
+        refused = next(group for group in groups if "decod" not in (group["error"] or "").lower())
+        output = self.recipe("groups", refused) + self.recipe("list", refused)
+        self.report.check("groups and list name the bug and the dead letter", output.count(refused["fingerprint"]) >= 2, output)
+        output = self.recipe("show", refused)
+        self.report.check("show and explain tell of it", "ATTEMPT" in output and "WHAT HAPPENED" in output, output)
+        output = self.recipe("replay", refused)
+        left = [group["fingerprint"] for group in self.open_groups(self.topic)]
+        self.report.check("what was replayed is open no longer", refused["fingerprint"] not in left, (left, output))
+        other = next(group for group in groups if group["fingerprint"] in left)
+        output = self.recipe("discard", other)
+        left = [group["fingerprint"] for group in self.open_groups(self.topic)]
+        self.report.check("what was discarded is open no longer", other["fingerprint"] not in left, (left, output))
+
+    def open_groups(self, topic):
+        command = [triage_path(), "dead-letters", "groups", "-b", self.brokers, "-t", topic, "-o", "json"]
+        answer = subprocess.run(command, capture_output=True, timeout=60, check=True, env=clean_environment())
+        return json.loads(answer.stdout)
+
+    def recipe(self, verb, group):
+        """Runs the runbook's first block with this command; what it says."""
         blocks = re.findall(r"```sh\n(.*?)```", (DASHBOARDS / "RUNBOOK.md").read_text(), re.DOTALL)
-        recipe = next(block for block in blocks if " -P " in block)
-        kcat = Kcat(self.brokers)
-        origin = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-        pairs = [(b"patient one", b'{"a": 1}\n{"b": 2}\n'), (None, b"{}"), (b"gone, too", None), (None, None)]
-        for key, value in pairs:
-            known = {message.position for message in kcat.read(topic + ".dlq")} if topic + ".dlq" in kcat.topics() else set()
-            kcat.write(topic + ".dlq", value, key=key, partition=0, headers=[("triage-origin-traceparent", origin)])
-            dead = next(message for message in kcat.read(topic + ".dlq") if message.position not in known)
-            before = {message.position for message in kcat.read(topic)} if topic in kcat.topics() else set()
-            script = recipe.replace("PARTITION", str(dead.partition)).replace("OFFSET", str(dead.offset))
-            done = subprocess.run(
-                ["bash", "-eu", "-c", script], cwd=directory, capture_output=True, timeout=60, check=False,
-                env={**os.environ, "BROKERS": self.brokers, "TOPIC": topic},
-            )
-            again = [message for message in kcat.read(topic) if message.position not in before]
-            self.report.equal(
-                f"the runbook's recipe publishes key {key} and value {value} again",
-                (done.returncode, [(m.key, m.value, m.header("traceparent")) for m in again], done.stderr),
-                (0, [(key, value, origin)], b""),
-            )
+        script = next(block for block in blocks if f"triage dead-letters {verb} " in block)
+        for word, value in (("FINGERPRINT", group["fingerprint"]), ("WHY", "'mended in 1.2'"), (" ID", f" {group['example']}")):
+            script = script.replace(word, value)
+        path = f"{pathlib.Path(triage_path()).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-eu", "-c", script], capture_output=True, timeout=120, check=False, cwd=self.room.directory,
+            env=clean_environment({"PATH": path, "BROKERS": self.brokers, "TOPIC": self.topic}),
+        )
+        self.report.equal(f"the runbook's {verb}: exit status", (done.returncode, done.stderr[-500:] if done.returncode else b""), (0, b""))
+        return done.stdout.decode()

@@ -113,7 +113,8 @@ struct EngineSequenceTests {
         }
         running.engine.stop()
         try await running.finished()
-        if isReplay { #expect(told == ["0 open", "0 replayed", "0 completed"]) }
+        // The bench writes a replay and its state one after the other, so what became of it may come between.
+        if isReplay { #expect(told.sorted() == ["0 completed", "0 open", "0 replayed"]) }
     }
 
     @Test("a replay that fails again: the new dead letter holds, also while the replay is retried")

@@ -25,7 +25,8 @@ struct OverviewFigures: Sendable {
                 set("\(name)-\(label)-all", ConsoleTexts.seconds(last.flatMap { buckets($0).quantile(share) }))
             }
         }
-        set("dead", ConsoleTexts.grouped(last?.openDeadLetters ?? last?.deadLettered ?? 0))
+        // Unknown isn't none.
+        set("dead", last?.openDeadLetters.map { ConsoleTexts.grouped($0) } ?? "–")
         let dead = figures.rate { $0.deadLettered }
         set(
             "dead-sub",
@@ -73,10 +74,12 @@ struct OverviewFigures: Sendable {
             default: "nothing is processed here"
             }
         set("gate-sub", paused == 0 ? meaning : "\(meaning); \(ConsoleTexts.count(Int(paused), "partition")) paused")
-        let open = last?.openDeadLetters ?? 0
+        let open =
+            last?.openDeadLetters.map { ConsoleTexts.count(Int(clamping: $0), "open dead letter") }
+            ?? "How many dead letters are open isn't known"
         set(
             "summary",
-            "Gate \(self["gate"]). \(ConsoleTexts.count(Int(clamping: open), "open dead letter")). "
+            "Gate \(self["gate"]). \(open). "
                 + "\(ConsoleTexts.count(Int(clamping: last?.keysBlocked ?? 0), "patient")) waiting for a retry.")
     }
 

@@ -166,7 +166,7 @@ public struct NoSuchDeadLetter: Error, Sendable, Hashable, CustomStringConvertib
         switch reason {
         case .noTopic: "\(position): there is no topic \(position.topic)"
         case .notDeadLetters:
-            "\(position): \(position.topic) isn't a dead letter topic by its name; name it as one if it is"
+            "\(position): \(position.topic) isn't a dead letter topic by its name; --dlq-topic names it as one if it is"
         case .noPartition(let count):
             "\(position): \(position.topic) has \(PlainText.count(count, "partition")), 0 to \(max(0, count - 1))"
         case .beforeStart(let first): "\(position): the partition begins at offset \(first): retention took what was before"

@@ -98,9 +98,10 @@ struct ReplayRun {
             batch.append(prepared)
             batchBytes += (prepared.record.value?.count ?? 0) + (prepared.audit?.original?.count ?? 0)
             let isCanary = report.canary == nil && options.canary > 0
-            let isLastCanary = isCanary && report.replayed + batch.count >= options.canary
+            let isLastCanary = isCanary && canaries.count + batch.count >= options.canary
             if batch.count >= limit || batchBytes >= options.batchBytes || isLastCanary { try await write(&session) }
-            if isLastCanary, try await !canariesComplete(&session) {
+            // What was refused is no canary: then the next ones are.
+            if isLastCanary, canaries.count >= options.canary, try await !canariesComplete(&session) {
                 report.left = selection.count - taken
                 return report
             }
@@ -246,8 +247,8 @@ struct ReplayRun {
                     if let place = state.successor { progress(.replayed(prepared.entry.letter.position, as: place)) }
                 }
                 batch = []
-            } catch let error as RecordTooLarge {
-                refuse(all[error.index].entry.letter.position, .tooLarge)
+            } catch let error as RecordRefused {
+                refuse(all[error.index].entry.letter.position, error.refusal)
                 batch.remove(at: error.index)
             }
         }
@@ -255,8 +256,20 @@ struct ReplayRun {
     }
 
     /// Set aside, so that the others can be written without it.
-    private struct RecordTooLarge: Error {
+    private struct RecordRefused: Error {
         let index: Int
+        let refusal: OperatorRefusal
+
+        /// Nil for an error that isn't this record's alone.
+        init?(_ error: BrokerError, _ index: Int, _ record: OutboundRecord) {
+            self.index = index
+            switch error.name {
+            case _ where error.isTooLarge: refusal = .tooLarge
+            case "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART":
+                refusal = .noPartition(record.topic, record.partition)
+            default: return nil
+            }
+        }
     }
 
     private func transact(_ all: [Prepared], _ session: inout OperatorSession) async throws -> [DeadLetterState] {
@@ -281,15 +294,17 @@ struct ReplayRun {
                             owners.append(index)
                         }
                     } catch {
-                        throw error.isTooLarge ? RecordTooLarge(index: index) : error
+                        if let refused = RecordRefused(error, index, prepared.record) { throw refused }
+                        throw error
                     }
                 }
                 let places: [Acknowledgement]
                 do throws(BrokerError) {
                     places = try await writes.acknowledged()
                 } catch {
-                    guard error.isTooLarge, let failed = writes.failed else { throw error }
-                    throw RecordTooLarge(index: owners[failed])
+                    guard let failed = writes.failed.map({ owners[$0] }) else { throw error }
+                    if let refused = RecordRefused(error, failed, all[failed].record) { throw refused }
+                    throw error
                 }
                 var states: [DeadLetterState] = []
                 for (index, prepared) in all.enumerated() {

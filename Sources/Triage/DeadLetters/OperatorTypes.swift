@@ -82,6 +82,8 @@ public enum OperatorRefusal: Error, Sendable, Hashable, CustomStringConvertible 
     case notEdited(String)
     /// The broker or its client doesn't take a record of that size.
     case tooLarge
+    /// There is no such topic, or no such partition of it, to write to.
+    case noPartition(String, Int32?)
 
     /// What is wrong and what to do.
     public var description: String {
@@ -95,6 +97,8 @@ public enum OperatorRefusal: Error, Sendable, Hashable, CustomStringConvertible 
         case .notOpened(let text): "it can't be decrypted: \(text)"
         case .notEdited(let text): "the edit failed: \(text)"
         case .tooLarge: "it is larger than what the brokers take"
+        case .noPartition(let topic, let partition):
+            "there is no \(partition.map { "partition \($0) of " } ?? "topic ")\(topic) to write it to"
         }
     }
 }

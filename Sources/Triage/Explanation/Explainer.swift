@@ -266,7 +266,7 @@ public struct Explainer: Sendable {
             end = range.lowerBound
             window *= 4
         }
-        let start = max(all.lowerBound, min(origin.offset + 1, all.upperBound))
+        let start = max(all.lowerBound, min(origin.offset, all.upperBound - 1) + 1)
         let behind = start..<max(start, min(all.upperBound, start + min(options.limit, all.upperBound - start)))
         let after = try await scan([partition: behind], into: (events: [Event](), last: start)) { state, record in
             if record.key == key { state.events.append((record.position, record.timestamp)) }
