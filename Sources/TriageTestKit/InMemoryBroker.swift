@@ -224,14 +224,14 @@ public final class InMemoryBroker: Sendable {
     func store(
         _ record: OutboundRecord, in state: inout State, as storing: Storing
     ) -> Result<Acknowledgement, BrokerError> {
-        guard let partitions = state.topics[record.topic] else {
+        // The partitions themselves aren't held here: what is held twice is copied, with all its records, when it changes.
+        guard let count = state.topics[record.topic]?.count else {
             return .failure(BrokerError("UNKNOWN_TOPIC_OR_PART", operation: "produce \(record.topic)"))
         }
-        let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: partitions.count)
-        guard partitions.indices.contains(Int(number)) else {
+        let number = record.partition ?? InMemoryBroker.partition(of: record.key, among: count)
+        guard (0..<count).contains(Int(number)), let offset = state.topics[record.topic]?[Int(number)].next else {
             return .failure(BrokerError("_UNKNOWN_PARTITION", operation: "produce \(record.topic)"))
         }
-        let offset = partitions[Int(number)].next
         let stored = Record(
             topic: record.topic, partition: number, offset: offset,
             timestamp: Timestamp(milliseconds: clock.now().milliseconds), key: record.key, value: record.value,

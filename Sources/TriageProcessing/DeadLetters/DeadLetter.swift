@@ -64,10 +64,12 @@ public struct DeadLetter: Sendable, Hashable {
         isPointer = headers.last(HeaderName.pointer) != nil
         isSealed = headers.last(HeaderName.encryption) != nil
         keyID = DeadLetter.keyID(of: headers)
-        attempts = AttemptLedger(headers.text(HeaderName.attempts) ?? "")
+        attempts = headers.last(HeaderName.attempts).map { AttemptLedger($0) } ?? AttemptLedger()
         guard let names = dialect.names else {
             let isOurs = dialect == .triage
-            origin = headers.text(HeaderName.origin).flatMap(DeadLetter.name).flatMap { RecordPosition($0) }
+            origin = headers.last(HeaderName.origin).flatMap { RecordPosition($0) }.flatMap {
+                DeadLetter.name($0.topic) == nil ? nil : $0
+            }
             originTimestamp = DeadLetter.time(headers.last(HeaderName.originTimestamp)?.decimal)
             group = headers.text(HeaderName.group).flatMap(DeadLetter.name)
             let errorClass = headers.text(HeaderName.errorClass).flatMap { ErrorClass(rawValue: $0) }
