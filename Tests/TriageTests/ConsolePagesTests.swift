@@ -135,7 +135,8 @@ struct ConsolePagesTests {
             [], [("do", "replay")], [("do", "drop"), one], [("do", "replay"), ("id", "x")],
             [("do", "replay"), ("fingerprint", "00")],
             [("do", "replay"), ("fingerprint", "zz")], [("do", "discard"), one], [("do", "discard"), one, ("reason", "  ")],
-            [("do", "replay")] + (0...200).map { ("id", "a.dlq/0/\($0)") },
+            [("do", "replay"), one, ("to", "nowhere")], [("do", "replay"), one, ("canary", "-5")],
+            [("do", "replay"), one, ("canary", "many")], [("do", "replay")] + (0...200).map { ("id", "a.dlq/0/\($0)") },
         ]
         for form in bad { #expect(await console.post("act", form).status == 400, "\(form.prefix(3))") }
         #expect(console.state.withLock { $0.orders.isEmpty })
