@@ -319,6 +319,25 @@ struct DeadLetterTests {
         #expect(seen.count == 2)
     }
 
+    @Test("how a replay ended isn't forgotten for its beginning, which a consumer that reads ahead may overtake")
+    func overtaken() {
+        let decoder = EventDecoder()
+        var states = DeadLetterStates()
+        let key = DeadLetterKey(group: "care", position: RecordPosition(topic: "t.dlq", partition: 1, offset: 2))
+        func add(_ status: DeadLetterState.Status, _ replay: String) -> DeadLetterState.Status? {
+            let state = DeadLetterState(status, time: Timestamp(milliseconds: 1_790_000_000_000), by: "x", replay: replay)
+            states.add(
+                Record(
+                    topic: TopicName.deadLetterState, partition: 0, offset: 0, timestamp: nil, key: ByteSlice(key.description),
+                    value: state.json)
+            ) { bytes in (try? decoder.checkObject(bytes)).flatMap { _ in JSONValue(bytes) } }
+            return states[key]?.status
+        }
+        #expect(add(.completed, Self.replayID) == .completed && add(.replayed, Self.replayID) == .completed)
+        // Another replay is another matter.
+        #expect(add(.replayed, "0af76519-16cd-43dd-8448-eb211c80319d") == .replayed)
+    }
+
     @Test("who operates and what was edited stand beside the states, and are none")
     func leases() throws {
         let decoder = EventDecoder()

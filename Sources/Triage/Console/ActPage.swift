@@ -158,15 +158,18 @@ extension ConsoleRouter {
         if kind == .discard, order.reason == nil {
             return problem("Not done", "A discard needs a reason. Nothing was done.", status: .badRequest)
         }
-        let target = request.form["to"].map { DeadLetterReplay.Target(rawValue: $0) } ?? .retry
-        // An empty field is none; one that can't be read must not become "without canaries".
-        let canary = request.form["canary"].map { $0.isEmpty ? 0 : Int($0) } ?? 0
-        guard kind != .replay || (target != nil && canary.map { (0...1000).contains($0) } ?? false) else {
-            return problem(
-                "Not done", "Expected to: retry or origin; canary: a number from 0 to 1000. Nothing was done.", status: .badRequest)
+        if kind == .replay {
+            let target = request.form["to"].map { DeadLetterReplay.Target(rawValue: $0) } ?? .retry
+            // An empty field is none; one that can't be read must not become "without canaries".
+            let canary = request.form["canary"].map { $0.isEmpty ? 0 : Int($0) } ?? 0
+            guard let target, let canary, (0...1000).contains(canary) else {
+                return problem(
+                    "Not done", "Expected to: retry or origin; canary: a number from 0 to 1000. Nothing was done.",
+                    status: .badRequest)
+            }
+            order.target = target
+            order.canary = canary
         }
-        order.target = target ?? .retry
-        order.canary = canary ?? 0
         do {
             let id = try await source.start(order, by: ConsoleRouter.name(visitor))
             await source.settle(id)
