@@ -60,6 +60,10 @@ struct DeadLetterOptions: ParsableArguments {
         let cipher = try keys.cipher(configuration)
         let access = try DeadLetterAccess(
             configuration, topics: named.isEmpty ? nil : named, cipher: cipher.keys.isEmpty ? nil : cipher, logger: broker.logger)
+        // Nothing found in a topic that was mistyped would look like good news.
+        let missing = try await access.missing(
+            mains.map { TopicName.deadLetter(of: $0) } + deadLetterTopics.flatMap(ListedTopics.parts))
+        if let first = missing.first { throw NoSuchDeadLetterTopic(topic: first) }
         return DeadLetterDesk(configuration: configuration, loader: loader, identifiers: policy, access: access, group: group)
     }
 
@@ -155,5 +159,13 @@ struct DeadLetterChoice: ParsableArguments {
                 expected: "a time such as 2026-11-23T04:00:00Z, a day such as 2026-11-23, or a duration such as 2h")
         }
         return now + (.zero - duration)
+    }
+}
+
+/// A topic that was named doesn't exist.
+struct NoSuchDeadLetterTopic: Error, CustomStringConvertible {
+    let topic: String
+    var description: String {
+        "there is no topic \(PlainText.printable(topic)): -t takes the main topic's name, --dlq-topic that of dead letters elsewhere"
     }
 }

@@ -100,6 +100,14 @@ public struct DeadLetterAccess: Sendable {
         self.logger = logger
     }
 
+    /// Those of these topics that don't exist.
+    ///
+    /// - Throws: a `BrokerError` if the brokers don't answer.
+    public func missing(_ topics: [String]) async throws -> [String] {
+        let found = Set(try await scanner.watermarks(of: topics).keys.map(\.topic))
+        return topics.filter { !found.contains($0) }
+    }
+
     /// Ends the clients that read; operators end their own.
     public func close() { scanner.close() }
 
