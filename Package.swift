@@ -192,7 +192,8 @@ let package = Package(
         .testTarget(
             name: "TriageTests",
             dependencies: [
-                "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing", "TriageIngress",
+                "TestSupport", "Triage", "TriageEvents", "TriageTelemetry", "TriageOTLP", "TriageKafka", "TriageProcessing",
+                "TriageIngress",
                 "TriageHTTPClient", "TriageTestKit",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -212,7 +213,8 @@ let package = Package(
         .testTarget(
             name: "TriageCommandTests",
             dependencies: [
-                "TriageCommand", "Triage", "TriageEvents", "TriageTelemetry", "TriageKafka", "TriageProcessing", "TriageTestKit",
+                "TriageCommand", "Triage", "TriageEvents", "TriageTelemetry", "TriageKafka", "TriageProcessing", "TriageIngress",
+                "TriageTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
