@@ -1,3 +1,4 @@
+import Dispatch
 import Synchronization
 import TriageEvents
 import TriageTestKit
@@ -8,11 +9,14 @@ import TriageTestKit
 final class BenchFeed: DeadLetterFeed {
     private let broker: InMemoryBroker
     private let next = Mutex<Int64>(0)
+    /// A thread of its own, as the follower of a real broker has: the engine waits for it no longer than its limit, and the tests'
+    /// shared threads may be busy with other tests for all that time.
+    private let thread = DispatchQueue(label: "states")
 
     init(_ broker: InMemoryBroker) { self.broker = broker }
 
     func read(_ completion: @escaping @Sendable (Result<DeadLetterChanges, BrokerError>) -> Void) {
-        Task.detached { [self] in completion(readOn()) }
+        thread.async { [self] in completion(readOn()) }
     }
 
     private func readOn() -> Result<DeadLetterChanges, BrokerError> {
