@@ -57,9 +57,10 @@ struct DeadLetterOptions: ParsableArguments {
         }
         if mains.isEmpty, named.isEmpty { named = Set(ids.map(\.topic)).sorted() }
         if !named.isEmpty, !mains.isEmpty { named += mains.map { TopicName.deadLetter(of: $0) } }
+        // Also without any key: then it says which one is needed.
         let cipher = try keys.cipher(configuration)
         let access = try DeadLetterAccess(
-            configuration, topics: named.isEmpty ? nil : named, cipher: cipher.keys.isEmpty ? nil : cipher, logger: broker.logger)
+            configuration, topics: named.isEmpty ? nil : named, cipher: cipher, logger: broker.logger)
         // Nothing found in a topic that was mistyped would look like good news.
         let missing = try await access.missing(
             mains.map { TopicName.deadLetter(of: $0) } + deadLetterTopics.flatMap(ListedTopics.parts))

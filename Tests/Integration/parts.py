@@ -47,10 +47,10 @@ def listening(room, name, start, ports, seconds=30):
     raise Failed(f"{name} ends with {child.process.returncode}: {child.err()[-1000:]}")
 
 
-def real_broker(room):
-    """Starts noida-db; gives its address."""
+def real_broker(room, name="broker"):
+    """Starts noida-db, of several each with a name of its own; gives its address."""
     binary = packaged_binary("noida_db", "noida-db")
-    directory = room.path("broker")
+    directory = room.path(name)
     _, ports = listening(
         room, "noida-db",
         lambda port: [binary, "start", "--only", "kafka", "--kafka-port", str(port), "--data-dir", str(directory)], 1,

@@ -38,6 +38,7 @@ import check_privacy_service
 import check_scrape
 import check_sampling
 import check_sealed
+import check_sealed_tools
 import check_status
 import check_trouble
 import check_truth
@@ -71,6 +72,7 @@ GROUPS = {
     "privacy": check_privacy.privacy,
     "privacy-service": check_privacy_service.privacy_service,
     "sealed": check_sealed.sealed,
+    "sealed-tools": check_sealed_tools.sealed_tools,
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
