@@ -28,6 +28,7 @@ import check_delivery
 import check_explain
 import check_faults
 import check_demo
+import check_guides
 import check_ingress
 import check_input
 import check_metrics
@@ -67,6 +68,7 @@ GROUPS = {
     "bad-input": check_input.bad_input,
     "logs": check_logs.logs,
     "status": check_status.status,
+    "guides": check_guides.guides,
     "explain": check_explain.explain,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
