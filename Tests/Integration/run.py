@@ -32,6 +32,7 @@ import check_guides
 import check_ingress
 import check_input
 import check_metrics
+import check_night
 import check_logs
 import check_parts
 import check_privacy
@@ -70,6 +71,7 @@ GROUPS = {
     "status": check_status.status,
     "guides": check_guides.guides,
     "explain": check_explain.explain,
+    "night": check_night.night,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
     "privacy-service": check_privacy_service.privacy_service,
