@@ -38,6 +38,9 @@ class World:
         self.key, self.other = room.path("dead-letters.key"), room.path("other.key")
         self.key.write_bytes(KEY)
         self.other.write_bytes(OTHER)
+        token = room.path("token")
+        token.write_text(TOKEN + "\n")
+        self.token = ["--console-token-file", str(token)]
         self.events = {}
         # What was printed, logged, answered and exported without the key: the place and the bytes.
         self.said = []
@@ -58,10 +61,10 @@ class World:
             return port_of(child.err())
         return child, wait_until("it tells its port", port, 60)
 
-    def dead_letters(self):
-        """Events that the receiver refuses, bytes that are no JSON, and a tombstone."""
+    def dead_letters(self, *arguments):
+        """Events that the receiver refuses, bytes that are no JSON, and a tombstone, from a service with these arguments."""
         self.receiver.script[:] = [refusal() for _ in range(20)]
-        child, _ = self.run("--dead-letter-key-file", str(self.key), name="sealing")
+        child, _ = self.run(*arguments, name="failing")
         for patient in list(patients())[:3]:
             self.write(CREATED, patient["id"], json.dumps({"type": "PatientCreated", "data": patient}).encode())
         self.write(CREATED, marker("id"), b"\xff\x00" + marker("broken").encode())
@@ -119,7 +122,7 @@ class World:
 def sealed_tools(report, room):
     """The tools and the console on sealed dead letters: first without the key, then with it."""
     world = World(room)
-    world.dead_letters()
+    world.dead_letters("--dead-letter-key-file", str(world.key))
     report.equal("sealed dead letters to look at", len(world.ids), 5)
     found_without(report, world)
     refused_without(report, world)
@@ -263,21 +266,23 @@ def visited(world, child_and_port):
     return visitor
 
 
-def console_without(report, world):
-    """A service without the key: its pages, what is revealed there, and a replay."""
-    token = world.room.path("token")
-    token.write_text(TOKEN + "\n")
-    world.token = ["--console-token-file", str(token)]
-    child, port = world.run(*world.token, name="keyless")
-    visitor = visited(world, (child, port))
+def looked_around(report, world, visitor):
+    """All pages of the console and what it has for scripts; nothing is done or revealed."""
     trace = world.json("dlq", "show", world.ids[0])["trace_id"]
-    paths = ["", "/failures", "/dead-letters", "/dead-letters?status=any", "/traces", f"/traces/{trace}", "/actions", "/api/overview", "/api/groups",
+    paths = ["", "/failures", "/dead-letters", "/dead-letters?status=any", "/traces", f"/traces/{trace}", "/actions", "/login", "/api/overview", "/api/groups",
              "/api/dead-letters?status=any&limit=1000", "/api/traces", f"/api/traces/{trace}", f"/act?do=replay&id={world.ids[0]}"]
     for path in paths + [f"/dead-letters/{id}" for id in world.ids]:
         status, _, text = visitor.ask("GET", path)
         if status != 200 and "traces/" not in path:
             report.check(f"console {path} answers", False, (status, text[:300]))
         world.said.append((f"console {path}", text.encode()))
+
+
+def console_without(report, world):
+    """A service without the key: its pages, what is revealed there, and a replay."""
+    child, port = world.run(*world.token, name="keyless")
+    visitor = visited(world, (child, port))
+    looked_around(report, world, visitor)
     pages = [visitor.get(f"/dead-letters/{id}") for id in world.ids]
     report.equal("console: the pages of three tell a shape", sum("data.birthDate" in page for page in pages), 3)
     for id in world.ids:

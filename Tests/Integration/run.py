@@ -31,6 +31,7 @@ import check_demo
 import check_guides
 import check_ingress
 import check_input
+import check_letters_said
 import check_metrics
 import check_night
 import check_logs
@@ -77,6 +78,8 @@ GROUPS = {
     "privacy-service": check_privacy_service.privacy_service,
     "sealed": check_sealed.sealed,
     "sealed-tools": check_sealed_tools.sealed_tools,
+    "letters-said": check_letters_said.letters_said,
+    "many-letters": check_letters_said.many_letters,
     "capture": check_capture.capture,
     "capture-shapes": check_capture.shapes,
     "capture-outage": check_capture.outage,
