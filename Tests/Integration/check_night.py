@@ -128,7 +128,9 @@ def night(report, room, article=None):
     page = story.types("dlq", "show", first)
     report.check("the shape tells what is missing", "data.address[].city" in page and "data.address[].country" not in page, page)
     report.check("nothing of the patient is told", not any(part in page for part in ("Maple", "Family", "1974", "Zo", " p0")), page)
-    report.check("nobody has acted on it", "Nobody has acted on it." in story.types("explain", first))
+    page = story.types("explain", first)
+    report.check("nobody has acted on it", "Nobody has acted on it." in page, page)
+    report.check("its one attempt has the error", "attempt 1 failed: persistent RejectedError http_422" in page, page)
 
     story.registry.is_rolled_back = True
     plan = story.types("dlq", "replay", "--fingerprint", refused, "--canary", "3")

@@ -193,13 +193,14 @@ public struct EventStory: Sendable, Hashable {
         entries.sort { $0.time < $1.time }
         let dropped = notes.map(\.letter.attempts).map { $0.dropped + $0.entries.count }.max() ?? 0
         let missing = max(0, dropped - entries.count)
+        // A record's error is that of its last attempt. Its time is no way to tell which: it was taken when the record was made.
         let errors = Dictionary(
-            notes.compactMap { note in note.letter.failedAt.map { ($0.milliseconds, note.letter.error) } }
+            notes.compactMap { note in note.letter.attempts.entries.last.map { ($0, note.letter.error) } }
         ) { first, _ in first }
         return entries.enumerated().map { index, entry in
             Attempt(
                 number: index == 0 ? 1 : index + 1 + missing, entry: entry,
-                error: errors[entry.time.milliseconds].flatMap { $0 }, dropped: index == 1 ? missing : 0)
+                error: errors[entry].flatMap { $0 }, dropped: index == 1 ? missing : 0)
         }
     }
 
