@@ -2,20 +2,16 @@
 """The story of the article "An event failed at night": what it tells happens, with a real broker and a real Prometheus.
 
     check_night.py --article FILE      the group alone; what each command of the story prints takes its place in the article
-
-An article shows runs of lines, and `…` between them where it leaves some out. A run is taken anew from its first line to its last one, which are
-found by their form: digits may have changed, and lines may have come in between.
 """
 
 import argparse
 import collections
 import json
 import pathlib
-import re
-import shlex
 import subprocess
 import sys
 
+from articles import retold
 from check_capture import UPDATED, created_topics
 from check_dashboards import RULES
 from check_privacy import port_of
@@ -170,61 +166,6 @@ def alerts(report, story):
     words = ["query", "instant", story.prometheus.base, 'ALERTS{alertstate="firing"}']
     asked = subprocess.run([on_path("promtool"), *words], capture_output=True, text=True, timeout=60, check=True)
     story.told(["promtool", *words[:2], "$PROMETHEUS", *words[3:]], asked.stdout)
-
-
-def retold(article, transcript):
-    """The article with the output of this run; what isn't found any more fails."""
-    left = iter(transcript)
-    parts = re.split(r"^(```\n.*?^```\n)", article, flags=re.MULTILINE | re.DOTALL)
-    return "".join(block(part, left) if part.startswith("```\n$ ") else part for part in parts)
-
-
-def block(text, left):
-    lines = re.sub(r" \\\n +", " ", text).splitlines()[1:-1]
-    told = []
-    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")] + [len(lines)]
-    for start, end in zip(starts, starts[1:]):
-        words, output = next(left)
-        if lines[start].split()[1:3] != words[:2]:
-            raise Failed(f"the article has {lines[start]!r} where the story has {words}")
-        told += typed(words) + shown(lines[start + 1:end], output, lines[start])
-    return "\n".join(["```", *told, "```", ""])
-
-
-def typed(words):
-    """A command as it is typed, over several lines if it is long."""
-    lines = ["$"]
-    for word in words:
-        word = word if word.startswith("$") else shlex.quote(word)
-        if len(lines[-1]) + len(word) > 125:
-            lines[-1] += " \\"
-            lines.append("   ")
-        lines[-1] += " " + word
-    return lines
-
-
-def shown(before, output, command):
-    """The runs of lines that were shown before, as they are now."""
-    def form(line):
-        line = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|[0-9a-f]{8}(?=:)|\+?\d+(\.\d+)? (µs|ms|s|min)\b|\d+", "#", line)
-        return re.sub(r"\s+", " ", line).strip()
-    told, at, run = [], 0, []
-    for line in [*before, "…"]:
-        if line != "…":
-            run.append(line)
-            continue
-        if run:
-            forms = [form(each) for each in output]
-            try:
-                begin = at = forms.index(form(run[0]), at)
-                for _ in range(sum(form(each) == form(run[-1]) for each in run)):
-                    at = forms.index(form(run[-1]), at) + 1
-            except ValueError:
-                raise Failed(f"{command} doesn't print what the article begins or ends with: {run[0]!r} … {run[-1]!r}; it prints {output}") from None
-            told += output[begin:at]
-        told.append("…")
-        run = []
-    return told[:-1]
 
 
 if __name__ == "__main__":

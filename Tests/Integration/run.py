@@ -36,6 +36,7 @@ import check_metrics
 import check_night
 import check_logs
 import check_parts
+import check_patient_stops
 import check_privacy
 import check_privacy_service
 import check_scrape
@@ -73,6 +74,7 @@ GROUPS = {
     "guides": check_guides.guides,
     "explain": check_explain.explain,
     "night": check_night.night,
+    "patient-stops": check_patient_stops.patient_stops,
     "signals": check_commands.signals,
     "privacy": check_privacy.privacy,
     "privacy-service": check_privacy_service.privacy_service,
@@ -92,6 +94,7 @@ GROUPS = {
 # Groups that take their time and hardly any of the processor's.
 BESIDE = [
     "collector-trouble", "collector-tls", "capture-outage", "otlp-metrics", "sampling", "signals", "status", "delivery",
+    "patient-stops",
 ]
 
 
