@@ -200,6 +200,17 @@ def refused_without(report, world):
     report.equal("nobody is on record as having seen one", world.looks(), [])
 
 
+def said_by_lines(report, world, exported):
+    """What stands in lines of an export, in base64 as well, but for the records' keys, which stay readable: the article says so."""
+    keys = [base64.b64decode(line.pop("key")) for line in exported]
+    report.equal("export: their keys are the events' own", sorted(keys), sorted(world.events))
+    for line in exported:
+        fields = [base64.b64decode(part or "") for pair in line["headers"] for part in pair]
+        fields += [base64.b64decode(field) for field in fields if re.fullmatch(rb"[A-Za-z0-9+/]{24,}={0,2}", field) and len(field) % 4 == 0]
+        world.said.append(("a line of export", json.dumps(line).encode()))
+        world.said.append(("what it has in base64", b"\n".join([base64.b64decode(line["value"] or ""), *fields])))
+
+
 def moved_without(report, world):
     """Exported they stay sealed, and imported elsewhere they are what they were."""
     lines = world.tool("dlq", "export", "--all", keep=False)
@@ -207,14 +218,7 @@ def moved_without(report, world):
     exported = [json.loads(line) for line in lines.out().splitlines()]
     report.equal("export: all of them", sorted("{topic}/{partition}/{offset}".format(**line) for line in exported), world.ids)
     report.check("export: the search finds the records' keys in it", found(lines.out().encode()))
-    for line in exported:
-        # The record's key stays readable: the article says so.
-        key = base64.b64decode(line.pop("key"))
-        report.check("export: a key is the event's own", key in world.events, key)
-        fields = [base64.b64decode(part or "") for pair in line["headers"] for part in pair]
-        fields += [base64.b64decode(field) for field in fields if re.fullmatch(rb"[A-Za-z0-9+/]{24,}={0,2}", field) and len(field) % 4 == 0]
-        world.said.append(("a line of export", json.dumps(line).encode()))
-        world.said.append(("what it has in base64", b"\n".join([base64.b64decode(line["value"] or ""), *fields])))
+    said_by_lines(report, world, exported)
     report.equal("export is on record", world.looks(), ["export"])
     file = world.room.path("dead-letters.ndjson")
     file.write_text(lines.out())
@@ -254,7 +258,7 @@ class Visitor:
     def post(self, path, **form):
         if self.cookie:
             form["form-token"] = re.search(r'name="form-token" value="([0-9a-f]+)"', self.get("")).group(1)
-        return self.ask("POST", path, urllib.parse.urlencode(form), **{
+        return self.ask("POST", path, urllib.parse.urlencode(form, doseq=True), **{
             "Origin": f"http://{self.own}", "Content-Type": "application/x-www-form-urlencoded"})
 
 
