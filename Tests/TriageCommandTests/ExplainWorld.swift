@@ -83,7 +83,8 @@ final class ExplainWorld: Sendable {
         var headers = [
             Header("retryCount", text: "\(due == nil ? times.count - 1 : times.count)"),
             Header("error", text: "RetryableError http_503"),
-            Header("failedAt", text: (begin + .milliseconds(times.last ?? 0)).iso8601),
+            // It is told when the record is made, which is a little later than the attempt's end.
+            Header("failedAt", text: (begin + .milliseconds((times.last ?? 0) + 1)).iso8601),
             Header("triage-origin", text: "\(origin)"),
             Header("triage-origin-timestamp", text: "\(begin.milliseconds)"), Header("triage-group", text: group),
             Header("triage-origin-traceparent", text: "00-\(trace)-0000000000000001-01"),
