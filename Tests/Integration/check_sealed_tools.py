@@ -318,7 +318,10 @@ def console_without(report, world):
 
 
 def revealed(page):
-    value = page["revealed"].get("value")
+    return revealed_value(page["revealed"].get("value"))
+
+
+def revealed_value(value):
     return None if value is None else value["text"].encode() if value.get("text") is not None else base64.b64decode(value["base64"])
 
 
@@ -362,13 +365,18 @@ def replayed_with(report, world):
         names = message.names()
         report.check(f"the replay of {id} has the producer's headers, and none of the seal's", "x-upstream" in names and not {
             "triage-encryption", "triage-sealed-headers", "triage-error-detail", "triage-shape"} & set(names), names)
+    child_without = world.tool("dlq", "show", patched, "--original", expect=1)
+    report.check("the patched one's original without the key: refused, naming it", key_id(KEY) in child_without.err() and not child_without.out(), child_without.err())
+    page = world.json("dlq", "show", patched, "--original", key=world.key, keep=False)
+    originals = [revealed_value(original["value"]) for original in page["originals"]]
+    report.equal("with the key: it is what the event said", originals, [world.value(patched)])
     visitor = visited(world, (child, port))
     broken = next(id for id in world.ids if world.is_broken(id))
     text = visitor.post(f"/dead-letters/{patched}/reveal")[2]
     report.check("with the key: the console reveals it", "CANARY" in text.replace(world.letter(patched).key.decode(), ""), text[-1500:])
     report.equal("what is no JSON is open", statuses()[broken], "open")
     world.end(child)
-    report.equal("what was looked at is on record", collections.Counter(world.looks()), {"export": 2, "reveal": 2 * len(world.ids) + 2})
+    report.equal("what was looked at is on record", collections.Counter(world.looks()), {"export": 2, "original": 1, "reveal": 2 * len(world.ids) + 2})
     states = b"\n".join((m.key or b"") + b" " + (m.value or b"") + b" ".join(name.encode() + b"=" + (value or b"") for name, value in m.headers)
                         for m in world.kcat.read(STATES))
     report.check("no marker in triage.dead-letters, where the patched one's original is sealed", len(states) > 2000 and not found(states), found(states))
