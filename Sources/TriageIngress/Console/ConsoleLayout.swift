@@ -78,7 +78,7 @@ enum ConsoleLayout {
         let described: HTML = problem == nil ? "" : " aria-describedby=\"problem\" aria-invalid=\"true\""
         return """
             <h1>Sign in</h1>
-            <p>Reading needs no token. Replaying, discarding and revealing do, and each is written down with your name.</p>
+            <p>Reading needs no token. Replaying, discarding, revealing and exporting do, and each is written down with your name.</p>
             \(alert)
             <form method="post" action="/console/login" class="card narrow" id="sign-in">
             <input type="hidden" name="next" value="\(next)">

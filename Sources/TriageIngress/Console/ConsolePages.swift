@@ -37,6 +37,8 @@ public struct ConsoleAnswer: Sendable {
         case page(title: String, HTML)
         /// Data for scripts.
         case json(String)
+        /// A file of lines of JSON (NDJSON) that a browser saves under this name: letters, digits, `.` and `-`.
+        case lines(name: String, [UInt8])
         /// Another page of the console, shown by GET (RFC 9110 §15.4.4): its path and query.
         case redirect(to: String)
     }

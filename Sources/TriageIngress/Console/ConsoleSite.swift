@@ -225,6 +225,11 @@ public final class ConsoleSite: Sendable {
         case .redirect(let path): return ConsoleSite.redirect(to: ConsoleSite.local(path))
         case .json(let text):
             return ConsoleSite.reply(answer.status, "application/json", Array((text + "\n").utf8))
+        case .lines(let name, let bytes):
+            var reply = ConsoleSite.reply(answer.status, "application/x-ndjson", bytes)
+            let safe = name.filter { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "." || $0 == "-") }
+            reply.headers[.contentDisposition] = "attachment; filename=\"\(safe)\""
+            return reply
         case .page(let title, let body):
             let page = ConsoleLayout.page(title: title, body, navigation: pages.navigation, request: request)
             return ConsoleSite.reply(answer.status, "text/html; charset=utf-8", Array(page.text.utf8))

@@ -116,11 +116,13 @@ extension ConsoleAsset {
         fieldset { border: 0; padding: 0; margin: 0 0 14px; }
         .choice { display: flex; gap: 8px; align-items: baseline; margin: 4px 0; }
         .choice label { font-weight: 400; }
-        input[type=text], input[type=password], input[type=number], input[type=datetime-local], select { font: inherit;
+        input[type=text], input[type=password], input[type=number], select, textarea { font: inherit;
           font-size: 14px; padding: 5px 9px;
           min-height: 34px; border: 1px solid var(--quiet); border-radius: 6px; background: var(--card); color: var(--text);
             max-width: 100%; }
-        .field input[type=text], .field input[type=password] { width: 100%; }
+        .field input[type=text], .field input[type=password], .field textarea { width: 100%; }
+        textarea { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+        .side { display: flex; flex-wrap: wrap; gap: 0 18px; }
         .filters { display: flex; flex-wrap: wrap; gap: 10px 14px; align-items: end; margin: 0 0 14px; }
         .filters .field { margin: 0; }
         .filters .field input[type=text] { width: 190px; }

@@ -37,6 +37,9 @@ public struct FormFields: Sendable, Hashable {
     /// All values of this name.
     public func all(_ name: String) -> [String] { pairs.filter { $0.name == name }.map(\.value) }
 
+    /// The names in order, repeated ones as often as they occur.
+    public var names: [String] { pairs.map(\.name) }
+
     /// Whether two forms say the same.
     public static func == (left: FormFields, right: FormFields) -> Bool {
         left.pairs.elementsEqual(right.pairs) { $0 == $1 }
