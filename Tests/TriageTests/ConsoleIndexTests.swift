@@ -1,7 +1,6 @@
 import Testing
 import TriageEvents
 import TriageProcessing
-import TriageTelemetry
 
 @testable import Triage
 
@@ -28,8 +27,87 @@ struct ConsoleIndexTests {
         #expect(fourth == [partition: 0..<2] && index.rows.isEmpty)
         var large = LetterIndex(group: nil)
         let ranges = large.survey([partition: 0..<1_000_000, other: 5..<9])
-        #expect(ranges == [partition: 950_000..<1_000_000, other: 5..<9])
+        // What one partition doesn't need is another's.
+        #expect(ranges == [partition: 900_004..<1_000_000, other: 5..<9])
         #expect(large.total == 1_000_004 && large.isCut)
+        // Retention took what wasn't known.
+        _ = large.survey([partition: 900_004..<1_000_000, other: 5..<9])
+        #expect(!large.isCut)
+    }
+
+    @Test("As many for each partition, and what small ones leave for the others; never more than there is room for")
+    func shares() {
+        func shares(_ capacity: Int, _ counts: [Int]) -> [Int] {
+            let all = Dictionary(
+                uniqueKeysWithValues: counts.enumerated().map { (TopicPartition("t", Int32($0.offset)), $0.element) })
+            let found = LetterIndex.shares(of: capacity, all)
+            return counts.indices.map { found[TopicPartition("t", Int32($0))] ?? -1 }
+        }
+        #expect(
+            shares(100, [1000]) == [100] && shares(100, [10, 1000, 0]) == [10, 90, 0] && shares(100, [20, 30]) == [20, 30])
+        #expect(shares(100, [50, 50, 50]) == [33, 33, 34] && shares(100, []) == [])
+    }
+
+    @Test("Markers of transactions are no dead letters that aren't known; one that is too many is")
+    func markers() {
+        var index = LetterIndex(group: nil, capacity: 100)
+        _ = index.survey([partition: 0..<10])
+        for offset in 0..<5 as Range<Int64> { index.add(deadLetter(offset)) }
+        index.settle(DeadLetterStates())
+        #expect(!index.isCut && index.rows.count == 5)
+        // More came since than are known at most, each of them read in time.
+        for step in 0..<5 as Range<Int64> {
+            let reach = 10 + step * 30
+            #expect(index.survey([partition: 0..<reach + 30]) == [partition: reach..<reach + 30])
+            for offset in reach..<reach + 30 { index.add(deadLetter(offset)) }
+            index.settle(DeadLetterStates())
+        }
+        #expect(index.isCut && index.rows.count == 100)
+    }
+
+    @Test("The console and the command find the same states: copies, other groups, other dialects, in any order")
+    func sameStates() {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var random = Seeded(seed)
+        for _ in 0..<60 {
+            var index = LetterIndex(group: "care")
+            _ = index.survey([partition: 0..<40])
+            var records: [Record] = []
+            for offset in 0..<40 as Range<Int64> {
+                let origin = Int64.random(in: 0..<25, using: &random)
+                var record = deadLetter(offset, key: "p\(origin)", origin: origin)
+                if Int.random(in: 0..<4, using: &random) == 0 {
+                    record = Record(
+                        topic: record.topic, partition: 0, offset: offset, timestamp: record.timestamp, key: record.key,
+                        value: record.value,
+                        headers: Headers([
+                            Header("kafka_dlt-original-topic", text: "orders"),
+                            Header("kafka_dlt-original-consumer-group", text: "shop"),
+                        ]))
+                }
+                records.append(record)
+                index.add(record)
+            }
+            var states = DeadLetterStates()
+            for time in 0..<30 as Range<Int64> {
+                guard let record = records.randomElement(using: &random),
+                    let status = DeadLetterState.Status.allCases.randomElement(using: &random)
+                else { continue }
+                let letter = DeadLetter(record)
+                states.set(
+                    DeadLetterKey(
+                        group: ["care", "shop", "else"].randomElement(using: &random) ?? "", position: record.position),
+                    DeadLetterState(
+                        status, time: Timestamp(milliseconds: time), by: "ann", origin: letter.origin, follows: letter.replay,
+                        lane: letter.key.map { DeadLetterState.lane(of: $0) }))
+            }
+            index.settle(states)
+            for row in index.rows {
+                let letter = DeadLetter(records[Int(row.offset)])
+                let expected = states.state(of: letter, group: "care")?.status ?? .open
+                #expect(row.status == expected, "seed \(seed), offset \(row.offset)")
+            }
+        }
     }
 
     @Test("Copies of a dead letter count once; states are those of the group")
@@ -53,6 +131,33 @@ struct ConsoleIndexTests {
                 && index.rows.map(\.status) == [.discarded, .open])
         #expect(!index.isCut)
         #expect(index.list(LetterQuery(), from: 0, limit: 10).rows.map(\.offset) == [0])
+    }
+
+    @Test("A copy whose own state was forgotten, or is older than the outcome of its replay, has that of the other one")
+    func copyStates() {
+        var index = LetterIndex(group: nil)
+        _ = index.survey([partition: 0..<2])
+        for offset in 0..<2 as Range<Int64> { index.add(deadLetter(offset)) }
+        var states = DeadLetterStates()
+        func set(_ offset: Int64, _ status: DeadLetterState.Status, replay: String? = nil) {
+            states.set(
+                DeadLetterKey(group: "care", position: RecordPosition(topic: partition.topic, partition: 2, offset: offset)),
+                DeadLetterState(
+                    status, time: Timestamp(milliseconds: 1), by: "x", replay: replay,
+                    origin: RecordPosition(topic: "fhir.Patient.created", partition: 0, offset: offset)))
+        }
+        set(0, .discarded)
+        index.settle(states)
+        #expect(index.rows.map(\.status) == [.open, .discarded])
+        set(1, .replayed, replay: "r")
+        states.set(
+            DeadLetterKey(group: "care", position: RecordPosition(topic: partition.topic, partition: 0, offset: 1)),
+            DeadLetterState(.replayed, time: Timestamp(milliseconds: 1), by: "ann", replay: "r"))
+        index.settle(states)
+        #expect(index.rows.map(\.status) == [.replayed, .discarded])
+        set(1, .completed, replay: "r")
+        index.settle(states)
+        #expect(index.rows.map(\.status) == [.completed, .discarded])
     }
 
     @Test("Groups by fingerprint: counts, patients, times, the newest as example; filters and pages")
@@ -80,6 +185,9 @@ struct ConsoleIndexTests {
         query.fingerprint = "00000000000000aa"
         #expect(index.list(query, from: 0, limit: 5).count == 0)
         query = LetterQuery()
+        query.patient = LetterIndex.patient(ByteSlice("p3"))
+        #expect(index.list(query, from: 0, limit: 5).count == 6)
+        query = LetterQuery()
         query.since = Timestamp(milliseconds: 1_700_000_028_000)
         #expect(index.list(query, from: 0, limit: 5).count == 2)
         query.topic = "other.dlq"
@@ -102,89 +210,4 @@ struct ConsoleIndexTests {
         #expect(index.groups(LetterQuery()).first?.cause.fingerprint == "other")
         #expect(index.group(index.rows[0]) == "-")
     }
-}
-
-@Suite("A console's figures")
-struct ConsoleFiguresTests {
-    private func sample(_ seconds: Int64, _ completed: Int64, _ counts: [UInt64]) -> FiguresSample {
-        var sample = FiguresSample(time: Timestamp(milliseconds: seconds * 1000))
-        sample.completed = completed
-        sample.handling = FiguresSample.Buckets(boundaries: [0.1, 1, 10], counts: counts)
-        return sample
-    }
-
-    @Test("Rates and quantiles are of the last minute, or of what there is")
-    func window() throws {
-        var figures = ConsoleFigures()
-        #expect(figures.rate { $0.completed } == nil && figures.throughput.isEmpty)
-        figures.add(sample(0, 0, [0, 0, 0, 0]))
-        #expect(figures.rate { $0.completed } == nil)
-        figures.add(sample(10, 100, [100, 0, 0, 0]))
-        #expect(figures.rate { $0.completed } == 10)
-        figures.add(sample(70, 100, [100, 0, 0, 0]))
-        #expect(figures.rate { $0.completed } == 0)
-        #expect(figures.recent(0.5) { $0.handling } == nil)
-        figures.add(sample(72, 104, [100, 4, 0, 0]))
-        #expect(figures.recent(0.5) { $0.handling }.map { ($0 * 1000).rounded() } == 550)
-        #expect(try #require(figures.last).handling.quantile(0.5).map { ($0 * 1000).rounded() } == 52)
-        #expect(figures.throughput == [10, 0, 2])
-        for second in 0..<200 { figures.add(sample(100 + Int64(second) * 2, 104, [100, 4, 0, 0])) }
-        #expect(figures.throughput.count == ConsoleFigures.bars)
-        figures.add(sample(600, 0, [0, 0, 0, 9]))
-        #expect(figures.rate { $0.completed } == 0 && figures.recent(0.99) { $0.handling } == 10)
-    }
-
-    @Test("A snapshot's points are added up, states by the worst")
-    func snapshot() {
-        let meter = Meter(clock: FixedClock())
-        let names: (SafeText) -> MetricAttributes = { ["messaging.destination.name": $0, "triage.outcome": "completed"] }
-        meter.counter(.eventsProcessed, names("a")).add(3)
-        meter.counter(.eventsProcessed, names("b")).add(4)
-        meter.counter(.eventsProcessed, ["triage.outcome": "dead_lettered"]).add(2)
-        meter.histogram(.processDuration, ["messaging.destination.name": "a"]).record(0.02)
-        meter.histogram(.processDuration, ["messaging.destination.name": "b"]).record(0.02)
-        meter.observe(.gateState) {
-            [
-                (["triage.gate.state": "open", "messaging.consumer.group.name": "a"], .int(1)),
-                (["triage.gate.state": "closed", "messaging.consumer.group.name": "a"], .int(0)),
-                (["triage.gate.state": "closed", "messaging.consumer.group.name": "b"], .int(1)),
-            ]
-        }
-        let sample = FiguresSample(meter.collect(at: Timestamp(milliseconds: 0)))
-        #expect(sample.completed == 7 && sample.deadLettered == 2 && sample.gate == .closed && sample.handling.total == 2)
-        var figures = ConsoleFigures()
-        figures.add(sample)
-        let shown = OverviewFigures(figures)
-        #expect(shown["gate"] == "closed" && shown.tone("gate") == "bad" && shown["handled"] == "7 completed since the start")
-        #expect(shown.bars.count == ConsoleFigures.bars && shown["rate"] == "–")
-    }
-
-    @Test("Numbers as people read them")
-    func texts() {
-        #expect(
-            [0, 0.04, 12.34, 99.96, 123.4, 1_234_567].map(ConsoleTexts.number) == [
-                "0", "0.0", "12.3", "100.0", "123", "1,234,567",
-            ])
-        #expect(
-            [nil, 0, 0.000_034, 0.0014, 0.0123, 0.5, 12.34, 75].map { ConsoleTexts.seconds($0) }
-                == ["–", "0 ms", "34 µs", "1.4 ms", "12 ms", "500 ms", "12.3 s", "1 min 15 s"])
-        #expect(
-            ConsoleTexts.indented(#"{"a":[1,{"b":"x{,]\"}"}],"c":{},"d":[]}"#) == """
-                {
-                  "a": [
-                    1,
-                    {
-                      "b": "x{,]\\"}"
-                    }
-                  ],
-                  "c": {},
-                  "d": []
-                }
-                """)
-        #expect(ConsoleTexts.indented("}}}{") == "}}}{" && ConsoleTexts.indented("no JSON") == "no JSON")
-    }
-}
-
-private struct FixedClock: EventClock {
-    func now() -> Timestamp { Timestamp(milliseconds: 0) }
 }

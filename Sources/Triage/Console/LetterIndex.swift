@@ -1,7 +1,7 @@
 internal import TriageEvents
 internal import TriageProcessing
 
-/// The newest dead letters in short, some 80 bytes for each: records and states in, lists and groups out. A value.
+/// The newest dead letters in short, some 300 bytes for each: records and states in, lists and groups out. A value.
 ///
 /// A console shows what is open now, so it needs to know all of them; it doesn't need what each one says. Names are kept once.
 struct LetterIndex: Sendable {
@@ -36,6 +36,10 @@ struct LetterIndex: Sendable {
         let patient: UInt64
         let traceHigh: UInt64
         let traceLow: UInt64
+        /// Whether others wrote it, whose states may be kept under any group.
+        let isForeign: Bool
+        /// What it shares with its copies: what was done about one was done about it.
+        let identity: DeadLetter.Identity
     }
 
     private(set) var rows: [Row] = []
@@ -45,27 +49,34 @@ struct LetterIndex: Sendable {
     private var topicNumbers: [String: UInt16] = [:]
     private var groups: [String] = ["-"]
     private var groupNumbers: [String: UInt16] = ["-": 0]
+    /// Where reading goes on.
     private var next: [TopicPartition: Int64] = [:]
+    /// The first offset of each partition from which on all are known.
+    private var known: [TopicPartition: Int64] = [:]
+    /// Where each partition begins.
+    private var beginnings: [TopicPartition: Int64] = [:]
     private var copies = DeadLetterCopies(partitions: 1)
     private var isSorted = true
-    /// Dead letter records in the topics, known or not.
+    /// Offsets in the topics, known or not: about as many as there are records, since markers of transactions have one, too.
     private(set) var total: Int64 = 0
 
     /// The operator's group, for dead letters that name none.
     let group: String?
+    private let capacity: Int
 
     /// Nothing known.
-    init(group: String?) { self.group = group }
+    init(group: String?, capacity: Int = LetterIndex.capacity) {
+        self.group = group
+        self.capacity = capacity
+    }
 
-    /// Whether there are more than are known.
-    var isCut: Bool { total > Int64(rows.count) + copied }
-    private var copied: Int64 { rows.reduce(0) { $0 + Int64($1.copies) } }
+    /// Whether there are, or may be, more than are known.
+    var isCut: Bool { beginnings.contains { partition, first in (known[partition] ?? first) > first } }
 
     /// What is to be read to be up to date, of topics that reach from here to there; what retention took is forgotten.
     mutating func survey(_ ends: [TopicPartition: Range<Int64>]) -> [TopicPartition: Range<Int64>] {
         total = ends.values.reduce(0) { $0 + Int64($1.count) }
         if next.isEmpty { copies = DeadLetterCopies(partitions: ends.count) }
-        let share = Int64(LetterIndex.capacity / max(1, ends.count(where: { !$0.value.isEmpty })))
         let places = Dictionary(
             uniqueKeysWithValues: topics.enumerated().map { (UInt16($0.offset), $0.element) })
         rows.removeAll { row in
@@ -73,15 +84,30 @@ struct LetterIndex: Sendable {
             // A topic that was deleted and made anew begins at 0 again.
             return row.offset < range.lowerBound || row.offset >= range.upperBound
         }
+        for (partition, range) in ends where next[partition].map({ $0 > range.upperBound }) ?? false { next[partition] = nil }
+        let shares = LetterIndex.shares(of: capacity, ends.filter { next[$0.key] == nil }.mapValues { Int($0.count) })
         var ranges: [TopicPartition: Range<Int64>] = [:]
         for (partition, range) in ends {
-            var start = next[partition] ?? max(range.lowerBound, range.upperBound - share)
-            if start > range.upperBound { start = range.lowerBound }
-            start = max(start, range.lowerBound, range.upperBound - Int64(LetterIndex.capacity))
+            let share = Int64(shares[partition] ?? capacity)
+            let start = max(next[partition] ?? range.lowerBound, range.lowerBound, range.upperBound - share)
             if start < range.upperBound { ranges[partition] = start..<range.upperBound }
+            if start != next[partition] { known[partition] = start }
             next[partition] = range.upperBound
         }
+        beginnings = ends.mapValues(\.lowerBound)
         return ranges
+    }
+
+    /// How many may be read of each partition: as many for each, and what the small ones leave goes to the others.
+    static func shares(of capacity: Int, _ counts: [TopicPartition: Int]) -> [TopicPartition: Int] {
+        var left = capacity
+        var shares: [TopicPartition: Int] = [:]
+        for (index, item) in counts.sorted(by: { ($0.value, $0.key) < ($1.value, $1.key) }).enumerated() {
+            let share = min(item.value, left / (counts.count - index))
+            shares[item.key] = share
+            left -= share
+        }
+        return shares
     }
 
     /// Takes a dead letter in.
@@ -97,15 +123,20 @@ struct LetterIndex: Sendable {
             }
         }
         let trace = letter.context?.traceID
+        let key = DeadLetterKey(letter, group: group)
         rows.append(
             Row(
-                topic: topic, group: number(DeadLetterKey(letter, group: group).group, \.groups, \.groupNumbers) ?? 0,
+                topic: topic, group: number(key.group, \.groups, \.groupNumbers) ?? 0,
                 partition: record.partition, offset: record.offset, written: letter.written?.milliseconds ?? .min,
                 cause: cause(of: letter), retries: UInt16(clamping: letter.retries),
-                patient: letter.key.map { max(1, $0.hash64(seed: 0x9E37_79B9_7F4A_7C15)) } ?? 0, traceHigh: trace?.high ?? 0,
-                traceLow: trace?.low ?? 0))
+                patient: letter.key.map { LetterIndex.patient($0) } ?? 0, traceHigh: trace?.high ?? 0,
+                traceLow: trace?.low ?? 0, isForeign: letter.dialect != .triage,
+                identity: letter.identity(keptUnder: key)))
         isSorted = false
     }
+
+    /// What stands for a patient: a hash of the record's key, so that no id is kept.
+    static func patient(_ key: ByteSlice) -> UInt64 { max(1, key.hash64(seed: 0x9E37_79B9_7F4A_7C15)) }
 
     /// Puts the newest first, forgets what is beyond the bound, and looks up what became of each.
     mutating func settle(_ states: DeadLetterStates) {
@@ -114,12 +145,23 @@ struct LetterIndex: Sendable {
                 if left.written != right.written { return left.written > right.written }
                 return (left.topic, left.partition, left.offset) > (right.topic, right.partition, right.offset)
             }
-            if rows.count > LetterIndex.capacity { rows.removeLast(rows.count - LetterIndex.capacity) }
+            for row in rows.dropFirst(capacity) {
+                let place = position(row)
+                known[place.topicPartition] = max(known[place.topicPartition] ?? 0, place.offset + 1)
+            }
+            rows.removeLast(max(0, rows.count - capacity))
             isSorted = true
         }
+        var foreign: [RecordPosition: Int] = [:]
         for index in rows.indices {
-            let status = states[DeadLetterKey(group: groups[Int(rows[index].group)], position: position(rows[index]))]?.status
-            rows[index].status = status ?? .open
+            let row = rows[index]
+            let place = position(row)
+            let state = states.state(DeadLetterKey(group: groups[Int(row.group)], position: place), copies: row.identity)
+            if state == nil, row.isForeign { foreign[place] = index }
+            rows[index].status = state?.status ?? .open
+        }
+        for (place, state) in states.states(at: Set(foreign.keys)) {
+            if let index = foreign[place] { rows[index].status = state.status }
         }
     }
 
@@ -133,9 +175,6 @@ struct LetterIndex: Sendable {
 
     /// Why it failed.
     func cause(_ row: Row) -> Cause { causes[Int(row.cause)] }
-
-    /// The names of the topics that have any.
-    var topicNames: [String] { topics.sorted() }
 
     private mutating func cause(of letter: DeadLetter) -> UInt16 {
         let isNew = causeNumbers[letter.fingerprint] == nil
@@ -172,10 +211,13 @@ struct LetterQuery: Sendable, Hashable {
     /// Nil for any.
     var status: DeadLetterState.Status? = .open
     var since: Timestamp?
+    /// What stands for a patient: ``LetterIndex/patient(_:)``. No address and no order has it.
+    var patient: UInt64?
 
     func matches(_ row: LetterIndex.Row, in index: LetterIndex) -> Bool {
         if let status, row.status != status { return false }
         if let since, row.written < since.milliseconds { return false }
+        if let patient, row.patient != patient { return false }
         if fingerprint != nil || errorClass != nil {
             let cause = index.cause(row)
             if let fingerprint, !cause.fingerprint.hasPrefix(fingerprint) { return false }

@@ -157,16 +157,7 @@ public struct DeadLetterBrowser: Sendable {
     ///
     /// - Throws: ``NoSuchDeadLetter`` if there is none at `id`.
     public func find(_ id: RecordPosition) async throws -> (entry: DeadLetterEntry, record: Record) {
-        let partitions = try await access.scanner.watermarks(of: [id.topic])
-        guard !partitions.isEmpty else { throw NoSuchDeadLetter(id, .noTopic) }
-        guard TopicName.isDeadLetter(id.topic) || access.topics.contains(id.topic) else {
-            throw NoSuchDeadLetter(id, .notDeadLetters)
-        }
-        guard let range = partitions[id.topicPartition] else {
-            throw NoSuchDeadLetter(id, .noPartition(count: partitions.count))
-        }
-        if id.offset < range.lowerBound { throw NoSuchDeadLetter(id, .beforeStart(range.lowerBound)) }
-        if id.offset >= range.upperBound { throw NoSuchDeadLetter(id, .behindEnd(range.upperBound)) }
+        let range = try range(of: id, in: try await access.scanner.watermarks(of: [id.topic]))
         let window = DeadLetterBrowser.copyWindow
         let near = max(range.lowerBound, id.offset - window)..<min(range.upperBound, id.offset + window)
         let found = try await access.scanner.scan([id.topicPartition: id.offset..<id.offset + 1], into: Record?.none) {
@@ -185,6 +176,29 @@ public struct DeadLetterBrowser: Sendable {
         }
         let state = try await states().state(of: letter, group: access.group)
         return (DeadLetterEntry(letter: letter, state: state, copies: copies), record)
+    }
+
+    /// Makes sure that dead letters may stand at these places, without reading them: their topics are some, and reach as far.
+    ///
+    /// - Throws: ``NoSuchDeadLetter`` for the first one for which that isn't so.
+    func check(_ ids: [RecordPosition]) async throws {
+        let partitions = try await access.scanner.watermarks(of: Set(ids.map(\.topic)).sorted())
+        for id in ids { _ = try range(of: id, in: partitions) }
+    }
+
+    /// What there is of a dead letter's partition, if the dead letter may be in it.
+    private func range(
+        of id: RecordPosition, in all: [TopicPartition: Range<Int64>]
+    ) throws(NoSuchDeadLetter) -> Range<Int64> {
+        let count = all.keys.count { $0.topic == id.topic }
+        guard count > 0 else { throw NoSuchDeadLetter(id, .noTopic) }
+        guard TopicName.isDeadLetter(id.topic) || access.topics.contains(id.topic) else {
+            throw NoSuchDeadLetter(id, .notDeadLetters)
+        }
+        guard let range = all[id.topicPartition] else { throw NoSuchDeadLetter(id, .noPartition(count: count)) }
+        if id.offset < range.lowerBound { throw NoSuchDeadLetter(id, .beforeStart(range.lowerBound)) }
+        if id.offset >= range.upperBound { throw NoSuchDeadLetter(id, .behindEnd(range.upperBound)) }
+        return range
     }
 
     // MARK: Reading
