@@ -17,6 +17,9 @@ final class FakeConsole: ConsoleSource {
         var tasks: [ConsoleTask] = []
         var orders: [ConsoleOrder] = []
         var reveals: [String] = []
+        var exports: [String] = []
+        var previews: [JSONPatch] = []
+        var preview: Result<LetterPreview, any Error>?
         var spans: [TraceSpan] = []
         var failures: [SpanStore.FailedTrace] = []
         var failure: (any Error)?
@@ -26,6 +29,7 @@ final class FakeConsole: ConsoleSource {
 
     var now: Timestamp { clock.now() }
     var figures: ConsoleFigures { state.withLock { $0.figures } }
+    var topics: [String] { ["a.dlq", "fhir.Patient.created.dlq"] }
     func letters() async -> LetterSnapshot { state.withLock { $0.snapshot } }
     func letter(_ id: RecordPosition) async throws -> LetterDetail {
         guard let detail = state.withLock({ $0.details[id] }) else { throw NoSuchDeadLetter(id, .noTopic) }
@@ -35,8 +39,24 @@ final class FakeConsole: ConsoleSource {
         let detail = try await letter(id)
         state.withLock { $0.reveals.append("\(id) by \(name)") }
         return RevealedLetter(
-            entry: detail.entry, key: "marker-key", value: "{\"name\":\"<marker>\"}", isCut: false, problem: nil,
+            entry: detail.entry, key: "marker-key",
+            headers: [(name: "x-own", value: "marker <header>"), (name: "x-null", value: nil)],
+            value: "{\"name\":\"<marker>\"}", isCut: false, problem: nil,
             texts: [(name: "kafka_dlt-exception-message", text: "marker & text")])
+    }
+    func preview(_ patch: JSONPatch, of id: RecordPosition, by name: String) async throws -> LetterPreview {
+        let answer = state.withLock { state in
+            state.previews.append(patch)
+            return state.preview
+        }
+        return try (answer ?? .failure(NoSuchDeadLetter(id, .noRecord))).get()
+    }
+    func export(_ choice: ConsoleOrder.Choice, by name: String, reason: String?) async throws -> [UInt8] {
+        try state.withLock { state in
+            if let failure = state.failure { throw failure }
+            state.exports.append("\(choice) by \(name): \(reason ?? "-")")
+        }
+        return Array("{\"key\":\"marker\"}\n".utf8)
     }
     func start(_ order: ConsoleOrder, by name: String) async throws -> String {
         try state.withLock { state in
@@ -76,6 +96,7 @@ final class FakeConsole: ConsoleSource {
         return switch answer.content {
         case .page(_, let html): (answer.status.code, html.text)
         case .json(let text): (answer.status.code, text)
+        case .lines(let name, let bytes): (answer.status.code, "\(name)\n\(String(decoding: bytes, as: UTF8.self))")
         case .redirect(let path): (303, path)
         }
     }

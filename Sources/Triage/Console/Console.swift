@@ -35,7 +35,8 @@ struct Console: Sendable {
             logger: logger)
         self.init(
             ServiceConsole.Parts(
-                access: access, reveals: DeadLetterReveal(access, kafka: configuration.kafka), links: configuration.traces.links),
+                access: access, reveals: DeadLetterReveal(access, kafka: configuration.kafka), roles: configuration.roles,
+                links: configuration.traces.links),
             token: configuration.console.token, hosts: configuration.console.hosts.compactMap { ConsoleHostName($0) },
             telemetry: telemetry, logger: logger)
     }

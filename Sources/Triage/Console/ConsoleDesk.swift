@@ -15,6 +15,7 @@ final class ConsoleDesk: Sendable {
     }
 
     private let access: DeadLetterAccess
+    private let roles: TopicRoles
     private let clock: any EventClock
     private let makeOperator: @Sendable (String) -> DeadLetterOperator
     private let changed: @Sendable () async -> Void
@@ -23,13 +24,16 @@ final class ConsoleDesk: Sendable {
     /// A desk where nothing was done yet.
     ///
     /// - Parameters:
+    ///   - roles: what the topics carry, so that what a patch makes is found to be an event.
     ///   - makeOperator: makes an operator of this name that hasn't begun.
     ///   - changed: called when something was done.
     init(
-        _ access: DeadLetterAccess, clock: any EventClock, makeOperator: @escaping @Sendable (String) -> DeadLetterOperator,
+        _ access: DeadLetterAccess, roles: TopicRoles = TopicRoles(), clock: any EventClock,
+        makeOperator: @escaping @Sendable (String) -> DeadLetterOperator,
         changed: @escaping @Sendable () async -> Void
     ) {
         self.access = access
+        self.roles = roles
         self.clock = clock
         self.makeOperator = makeOperator
         self.changed = changed
@@ -41,10 +45,14 @@ final class ConsoleDesk: Sendable {
     /// Begins with an order; gives its id.
     func start(_ order: ConsoleOrder, by name: String) throws(ConsoleBusy) -> String {
         let id = randomUUID()
+        var kept = order
+        kept.patch = nil
+        let task = ConsoleTask(
+            id: id, order: kept, by: name, isPatched: order.patch != nil, begun: clock.now(),
+            state: .running("Taking over as operator."))
         let isBusy = state.withLock { state in
             if state.tasks.contains(where: \.isRunning) { return true }
-            state.tasks.append(
-                ConsoleTask(id: id, order: order, by: name, begun: clock.now(), state: .running("Taking over as operator.")))
+            state.tasks.append(task)
             if state.tasks.count > ConsoleDesk.maximumTasks { state.tasks.removeFirst() }
             return false
         }
@@ -94,19 +102,17 @@ final class ConsoleDesk: Sendable {
         } catch {
             await desk.end()
             await changed()
-            set(id, .failed(ConsoleRouter.safe(error)))
+            set(id, .failed(ConsoleRouter.safe(error), nameless: ConsoleRouter.safe(error, withNames: false)))
         }
     }
 
     private func selection(_ order: ConsoleOrder) async throws -> DeadLetterSelection {
         switch order.choice {
         case .some(let ids):
-            // With their copies, which are closed together.
-            var all: [RecordPosition] = []
-            let browser = DeadLetterBrowser(access)
-            for id in ids { all += [id] + (try await browser.find(id).entry.copies) }
-            return DeadLetterSelection(all)
-        case .query(let query): return try await DeadLetterBrowser(access).select(query.filter)
+            // Their copies are looked for when they are read.
+            try await DeadLetterBrowser(access).check(ids)
+            return DeadLetterSelection(ids)
+        case .query(let query): return try await DeadLetterBrowser(access).select(query.filter, limit: order.limit)
         }
     }
 
@@ -129,6 +135,13 @@ final class ConsoleDesk: Sendable {
             var options = ReplayOptions()
             options.target = order.target
             options.canary = order.canary
+            options.canaryTimeout = order.canaryTimeout
+            options.rate = order.rate
+            options.force = order.force
+            if let patch = order.patch {
+                let repair = LetterRepair(patch: patch, roles: roles)
+                options.edit = { _, record, value in try repair.applied(to: value, of: record) }
+            }
             options.reason = order.reason
             return ConsoleDesk.told(try await desk.replay(selection, options: options) { progress($0, "Replayed") })
         case .discard:

@@ -6,19 +6,24 @@ internal import TriageTelemetry
 
 extension ConsoleRouter {
     /// What the pages show, for scripts.
-    func json(_ request: ConsoleRequest) async -> ConsoleAnswer {
+    func json(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
         let path = request.path.dropFirst()
+        let lists = ["groups": ConsoleFields.filters, "dead-letters": ConsoleFields.filters + ["from", "limit"]]
+        let names = path.count == 1 ? path.first.flatMap { lists[$0] } ?? [] : []
+        let fields = try ConsoleFields(request.query, names)
         switch (path.first, path.count) {
         case ("overview"?, 1): return ConsoleAnswer(.json(OverviewFigures(source.figures).json))
         case ("groups"?, 1):
+            let query = try fields.query(topics: source.topics, now: source.now)
             let snapshot = await source.letters()
-            let groups = snapshot.index.groups(query(request.query))
+            let groups = snapshot.index.groups(query)
             return ConsoleAnswer(.json(ConsoleRouter.json(snapshot, "groups", groups.map(ConsoleRouter.json))))
         case ("dead-letters"?, 1):
+            let query = try fields.query(topics: source.topics, now: source.now)
+            let limit = try fields.number("limit", 1...1000) ?? 50
+            let from = try fields.number("from", 0...LetterIndex.capacity) ?? 0
             let snapshot = await source.letters()
-            let limit = min(1000, max(1, request.query["limit"].flatMap { Int($0) } ?? 50))
-            let from = max(0, request.query["from"].flatMap { Int($0) } ?? 0)
-            let (rows, count) = snapshot.index.list(query(request.query), from: from, limit: limit)
+            let (rows, count) = snapshot.index.list(query, from: from, limit: limit)
             let texts = rows.map { ConsoleRouter.json($0, snapshot.index) }
             return ConsoleAnswer(.json(ConsoleRouter.json(snapshot, "dead_letters", texts, more: "\"count\":\(count),")))
         case ("traces"?, 1):
@@ -32,6 +37,15 @@ extension ConsoleRouter {
             return ConsoleAnswer(.json(ConsoleRouter.json(task)))
         default: return missing("no such path")
         }
+    }
+
+    /// Which field says what it shouldn't.
+    static func json(_ error: ConsoleFieldError) -> ConsoleAnswer {
+        let text = """
+            {"error":\(JSONText("\(error)").quoted),"key":\(JSONText(error.name).quoted),\
+            "value":\(JSONText(error.value).quoted),"expected":\(JSONText(error.expected).quoted)}
+            """
+        return ConsoleAnswer(.json(text), status: .badRequest)
     }
 
     private func missing(_ text: StaticString) -> ConsoleAnswer {

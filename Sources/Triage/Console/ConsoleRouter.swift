@@ -11,8 +11,10 @@ internal import TriageTelemetry
 /// | `/console` | what happens now |
 /// | `/console/failures` | open dead letters by cause |
 /// | `/console/dead-letters` | dead letters, newest first, with filters |
+/// | `/console/dead-letters/patient` | POST: those of one patient, whose id stands in no address |
 /// | `/console/dead-letters/TOPIC/PARTITION/OFFSET` | one of them; POST to `…/reveal` shows what it says |
 /// | `/console/act` | what a replay, discard or reopening would do; POST does it |
+/// | `/console/export` | what would be exported; POST gives it as lines of JSON |
 /// | `/console/actions` | what was done, and how that ended |
 /// | `/console/traces`, `/console/traces/ID` | recent failed events, and one's trace |
 /// | `/console/api/…` | the same as JSON: `overview`, `groups`, `dead-letters`, `traces`, `traces/ID`, `actions/ID` |
@@ -26,28 +28,46 @@ struct ConsoleRouter: ConsolePages {
     ]
 
     func answer(_ request: ConsoleRequest) async -> ConsoleAnswer {
-        let path = request.path
-        if request.isPost {
-            switch path.first {
-            case "act"? where path.count == 1: return await act(request)
-            case "dead-letters"? where path.count == 5 && path[4] == "reveal": return await reveal(request)
-            default: return notFound()
-            }
+        do {
+            return request.isPost ? try await post(request) : try await page(request)
+        } catch {
+            guard request.path.first != "api" else { return ConsoleRouter.json(error) }
+            let title = request.isPost ? "Not done" : "Not understood"
+            return problem(title, "\(error).\(request.isPost ? " Nothing was done." : "")", status: .badRequest)
         }
+    }
+
+    private func post(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
+        let path = request.path
+        switch path.first {
+        case "act"? where path.count == 1: return try await act(request)
+        case "export"? where path.count == 1: return try await export(request)
+        case "dead-letters"? where path == ConsolePath.patientSegments: return try await patient(request)
+        case "dead-letters"? where path.count == 5 && path[4] == "reveal": return await reveal(request)
+        default: return notFound()
+        }
+    }
+
+    private func page(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
+        let path = request.path
         switch path.first {
         case nil: return await overview()
-        case "failures"? where path.count == 1: return await failures(request)
-        case "dead-letters"? where path.count == 1: return await letters(request)
+        case "failures"? where path.count == 1: return try await failures(request)
+        case "dead-letters"? where path.count == 1: return try await letters(request)
+        case "dead-letters"? where path == ConsolePath.patientSegments:
+            // Who comes here by GET has loaded the page anew, and the id isn't there any more.
+            return ConsoleAnswer(.redirect(to: ConsolePath.letters))
         case "dead-letters"? where path.count == 4: return await letter(request)
         case "dead-letters"? where path.count == 5 && path[4] == "reveal":
             // Who comes here by GET has loaded the page anew: nothing is revealed twice without being asked for.
             return ConsoleAnswer(.redirect(to: ConsolePath.letters + "/" + path[1...3].joined(separator: "/")))
-        case "act"? where path.count == 1: return await confirm(request)
-        case "actions"? where path.count == 1: return await actions()
-        case "actions"? where path.count == 2: return await action(path[1])
+        case "act"? where path.count == 1: return try await confirm(request)
+        case "export"? where path.count == 1: return try await confirmExport(request)
+        case "actions"? where path.count == 1: return await actions(request)
+        case "actions"? where path.count == 2: return await action(path[1], request)
         case "traces"? where path.count == 1: return traces()
         case "traces"? where path.count == 2: return trace(path[1])
-        case "api"?: return await json(request)
+        case "api"?: return try await json(request)
         default: return notFound()
         }
     }
@@ -79,23 +99,6 @@ struct ConsoleRouter: ConsolePages {
         RecordPosition(path.joined(separator: "/")).flatMap { $0.topic.utf8.count <= 249 ? $0 : nil }
     }
 
-    /// Which dead letters a form or an address means.
-    func query(_ fields: FormFields, status: DeadLetterState.Status? = .open) -> LetterQuery {
-        var query = LetterQuery()
-        query.fingerprint = fields["fingerprint"].flatMap { text in
-            text.utf8.count <= 16 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
-                ? text : nil
-        }
-        query.errorClass = fields["class"].flatMap { ErrorClass(rawValue: $0) }
-        query.topic = fields["topic"].flatMap { $0.utf8.count <= 249 ? $0 : nil }
-        query.status =
-            fields["status"] == "any" ? nil : fields["status"].flatMap { DeadLetterState.Status(rawValue: $0) } ?? status
-        if let since = fields["since"].flatMap({ Duration(triage: $0) }), since > .zero {
-            query.since = source.now + (.zero - since)
-        }
-        return query
-    }
-
     /// What a page says about how far its list can be trusted.
     func age(_ snapshot: LetterSnapshot) -> HTML {
         let now = source.now
@@ -115,9 +118,8 @@ struct ConsoleRouter: ConsolePages {
             """
         if index.isCut {
             html += """
-                 Only the newest \(ConsoleTexts.grouped(index.rows.count)) of \(ConsoleTexts.grouped(index.total)) records are \
-                 looked at \
-                here; <code>triage dead-letters</code> looks at all.
+                 Only the newest \(ConsoleTexts.grouped(index.rows.count)) of about \(ConsoleTexts.grouped(index.total)) are \
+                looked at here; <code>triage dead-letters</code> looks at all.
                 """
         }
         return html + "</p>"

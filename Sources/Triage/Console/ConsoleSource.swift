@@ -8,12 +8,18 @@ protocol ConsoleSource: Sendable {
     var now: Timestamp { get }
     /// The figures of the last minutes.
     var figures: ConsoleFigures { get }
+    /// The dead letter topics.
+    var topics: [String] { get }
     /// The newest dead letters, as they were read last; if that is long ago, they are being read again.
     func letters() async -> LetterSnapshot
     /// One dead letter, read anew.
     func letter(_ id: RecordPosition) async throws -> LetterDetail
     /// What a dead letter says, written down as revealed by someone.
     func reveal(_ id: RecordPosition, by name: String) async throws -> RevealedLetter
+    /// What a patch would make of a dead letter. One that compares values is written down as a reveal: it tells what they are.
+    func preview(_ patch: JSONPatch, of id: RecordPosition, by name: String) async throws -> LetterPreview
+    /// Dead letters as lines of JSON, written down as exported by someone. Throws ``ConsoleTooMuch`` beyond what is kept in memory.
+    func export(_ choice: ConsoleOrder.Choice, by name: String, reason: String?) async throws -> [UInt8]
     /// Begins to do something; gives its id. Throws ``ConsoleBusy`` while something else is being done.
     func start(_ order: ConsoleOrder, by name: String) async throws -> String
     /// What is being done, and what was done last, newest first.
@@ -55,6 +61,8 @@ struct RevealedLetter: Sendable {
     let entry: DeadLetterEntry
     /// The key, which is the patient's id.
     let key: String?
+    /// Its headers, the producer's own among them if it was encrypted; each with its value as text, nil for none.
+    let headers: [(name: String, value: String?)]
     /// The value; nil for a null value.
     let value: String?
     /// Whether the value is longer than what is shown of it.
@@ -78,7 +86,24 @@ struct ConsoleOrder: Sendable, Hashable {
     var choice: Choice
     var target = DeadLetterReplay.Target.retry
     var canary = 0
+    /// How long those tried first may take.
+    var canaryTimeout = ReplayOptions().canaryTimeout
+    /// Dead letters in a second at most; nil for as fast as it goes.
+    var rate: Double?
+    /// How many of a query at most, the oldest; nil for all.
+    var limit: Int?
+    /// Whether also what isn't open is replayed.
+    var force = false
+    /// Changes the value of the one dead letter first. It may hold patient data, so what was done is remembered without it.
+    var patch: JSONPatch?
     var reason: String?
+}
+
+/// More than is handed over in one piece.
+struct ConsoleTooMuch: Error, CustomStringConvertible {
+    var description: String {
+        "This is more than \(ServiceConsole.maximumExportBytes >> 20) MiB. `triage dead-letters export` has no such bound."
+    }
 }
 
 /// Something else is being done.
@@ -93,12 +118,14 @@ struct ConsoleTask: Sendable, Hashable {
         case running(String)
         /// What came of it, a line for each thing; whether everything went well.
         case done([String], isWell: Bool)
-        /// Why nothing more was done.
-        case failed(String)
+        /// Why nothing more was done, and the same without anybody's name.
+        case failed(String, nameless: String)
     }
     let id: String
     let order: ConsoleOrder
     let by: String
+    /// Whether the value was changed by a patch.
+    var isPatched = false
     let begun: Timestamp
     var ended: Timestamp?
     var state: State

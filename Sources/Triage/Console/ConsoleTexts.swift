@@ -82,6 +82,11 @@ enum ConsoleTexts {
         count < 1000 ? PlainText.count(count, noun) : PlainText.count(count, noun).replacing("\(count)", with: grouped(count))
     }
 
+    /// `12 dead letters`, or `at least 12 dead letters` where there may be more than are known.
+    static func count(_ count: Int, _ noun: String, isAtLeast: Bool) -> String {
+        (isAtLeast ? "at least " : "") + self.count(count, noun)
+    }
+
     static func status(_ status: DeadLetterState.Status) -> HTML {
         switch status {
         case .open: "<span class=\"pill\" data-tone=\"bad\">open</span>"
@@ -117,6 +122,9 @@ enum ConsolePath {
     static let traces = "/console/traces"
     static let actions = "/console/actions"
     static let act = "/console/act"
+    static let export = "/console/export"
+    static let patient = "/console/dead-letters/patient"
+    static let patientSegments = ["dead-letters", "patient"]
 
     static func letter(_ id: RecordPosition) -> String { "\(letters)/\(id)" }
     static func trace(_ id: TraceID) -> String { "\(traces)/\(id)" }

@@ -3,9 +3,10 @@ internal import TriageIngress
 internal import TriageProcessing
 
 extension ConsoleRouter {
-    func failures(_ request: ConsoleRequest) async -> ConsoleAnswer {
+    func failures(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
+        let query = try ConsoleFields(request.query, ConsoleFields.filters).query(topics: source.topics, now: source.now)
         let snapshot = await source.letters()
-        let groups = snapshot.index.groups(query(request.query))
+        let groups = snapshot.index.groups(query)
         let total = groups.reduce(0) { $0 + $1.count }
         let sum =
             total == 0

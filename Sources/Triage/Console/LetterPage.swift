@@ -22,7 +22,7 @@ extension ConsoleRouter {
             <section class="card" aria-labelledby="what"><h2 id="what" class="first">What failed\
             </h2>\(facts(letter, detail.entry, now))</section>
             <section class="card" aria-labelledby="state"><h2 id="state" class="first">What became of it\
-            </h2>\(state(detail.entry, now))</section>
+            </h2>\(state(detail.entry, request.visitor, now))</section>
             </div>
             \(attempts(letter, now))
             \(traceSection(letter))
@@ -32,17 +32,24 @@ extension ConsoleRouter {
         return ConsoleAnswer(.page(title: id.description, body))
     }
 
-    private func unread(_ error: any Error) -> ConsoleAnswer {
+    func unread(_ error: any Error) -> ConsoleAnswer {
         if let missing = error as? NoSuchDeadLetter { return notFound(missing.description) }
         return problem("Not readable", ConsoleRouter.safe(error), status: .serviceUnavailable)
     }
 
     /// What may be said of an error: the texts of ours and the brokers'.
-    static func safe(_ error: any Error) -> String {
+    ///
+    /// - Parameter withNames: whether operators are named.
+    static func safe(_ error: any Error, withNames: Bool = true) -> String {
         switch error {
+        case OperatorError.fenced(_, let since) where !withNames: OperatorError.fenced(by: nil, since: since).description
         case let error as BrokerError: "\(error)"
         case let error as OperatorError: error.description
         case let error as NoSuchDeadLetter: error.description
+        case let error as DeadLetterReveal.NotRecorded: error.description
+        case let error as LetterRepair.Fault: error.description
+        case let error as JSONPatchError: error.description
+        case let error as ConsoleTooMuch: error.description
         case let error as ConsoleBusy: error.description
         default: "\(type(of: error))"
         }
@@ -56,12 +63,13 @@ extension ConsoleRouter {
                 : "<a class=\"button\" href=\"\(address: path)\">\(SafeText(stringLiteral: title))</a>"
         }
         var html: HTML = status == .open ? act(.replay, "Replay…", isPrimary: true) + act(.discard, "Discard…") : ""
-        if status != .open { html += act(.reopen, "Open again…") }
+        if status != .open { html += act(.replay, "Replay once more…") + act(.reopen, "Open again…") }
         if let visitor = request.visitor {
             html += """
                 <form method="post" action="\(address: ConsolePath.letter(id) + "/reveal")">\
                 <input type="hidden" name="form-token" value="\(visitor.formToken)">
                 <button type="submit" class="danger" aria-describedby="reveal-hint">Reveal its content</button></form>
+                <a class="button" href="\(address: ConsolePath.with(ConsolePath.export, [("id", id.description)]))">Export…</a>
                 <span class="hint" id="reveal-hint">Shows patient data; it is written down that you looked.</span>
                 """
         } else if request.canSignIn {
@@ -94,13 +102,15 @@ extension ConsoleRouter {
         return ConsoleRouter.list(rows)
     }
 
-    private func state(_ entry: DeadLetterEntry, _ now: Timestamp) -> HTML {
+    private func state(_ entry: DeadLetterEntry, _ visitor: ConsoleVisitor?, _ now: Timestamp) -> HTML {
         guard let state = entry.state else { return "<p>Nobody has done anything about it yet.</p>" }
         var rows: [(StaticString, HTML)] = [
             ("State", ConsoleTexts.status(state.status)), ("Since", ConsoleTexts.time(state.time, now: now)),
-            ("By", "\(state.by)"),
         ]
-        if let reason = state.reason { rows.append(("Reason", "\(reason)")) }
+        // How a replay ended is said by a group, which is configuration.
+        let isOutcome = state.status == .completed || state.status == .failedAgain
+        rows.append(("By", isOutcome ? "\(state.by)" : ConsoleRouter.words(state.by, visitor)))
+        if let reason = state.reason { rows.append(("Reason", ConsoleRouter.words(reason, visitor))) }
         if let replay = state.replay { rows.append(("Replay", "<code>\(replay)</code>")) }
         if let successor = state.successor {
             rows.append(
@@ -191,39 +201,4 @@ extension ConsoleRouter {
             })</tbody></table></div></details>
             """
     }
-
-    // MARK: Revealing
-
-    func reveal(_ request: ConsoleRequest) async -> ConsoleAnswer {
-        guard let id = ConsoleRouter.position(request.path[1...3]), let visitor = request.visitor else { return notFound() }
-        let revealed: RevealedLetter
-        do { revealed = try await source.reveal(id, by: ConsoleRouter.name(visitor)) } catch { return unread(error) }
-        let value: HTML =
-            if let problem = revealed.problem {
-                "<p class=\"alert\" role=\"alert\">\(problem)</p>"
-            } else if let value = revealed.value.map(ConsoleTexts.indented) {
-                "<pre tabindex=\"0\" aria-label=\"Value\">\(value)</pre>"
-                    + (revealed.isCut ? "<p class=\"quiet\">It is cut here.</p>" : "")
-            } else {
-                "<p>It has no value.</p>"
-            }
-        let texts = revealed.texts.map { text in
-            "<h2><code>\(text.name)</code></h2><pre tabindex=\"0\" aria-label=\"\(text.name)\">\(text.text)</pre>" as HTML
-        }
-        let body: HTML = """
-            <p class="quiet"><a href="\(address: ConsolePath.letter(id))">Back to \(id.description)</a></p>
-            <h1>Revealed: \(id.description)</h1>
-            <p class="notice warn" role="status">This is patient data. It was written down that you looked at it; looking again \
-            is written down again.</p>
-            <h2>Key</h2>
-            <p>\(revealed.key.map { "<code>\($0)</code>" } ?? "It has none." as HTML)</p>
-            <h2>Value</h2>
-            \(value)
-            \(texts)
-            """
-        return ConsoleAnswer(.page(title: "Revealed", body))
-    }
-
-    /// Who does something, for the states and the log.
-    static func name(_ visitor: ConsoleVisitor) -> String { visitor.name.map { "\($0) (console)" } ?? "console" }
 }

@@ -4,23 +4,91 @@ internal import TriageProcessing
 
 extension ConsoleRouter {
     private static let pageSize = 50
+    /// One patient's that are shown: their names fit into an address, in which the next page is told those that are chosen.
+    private static let patientSize = 100
 
-    func letters(_ request: ConsoleRequest) async -> ConsoleAnswer {
+    func letters(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
+        let fields = try ConsoleFields(request.query, ConsoleFields.filters + ["from"])
+        let query = try fields.query(topics: source.topics, now: source.now)
+        let from = try fields.number("from", 0...LetterIndex.capacity) ?? 0
         let snapshot = await source.letters()
-        let query = query(request.query)
-        let from = max(0, request.query["from"].flatMap { Int($0) } ?? 0)
         let (rows, count) = snapshot.index.list(query, from: from, limit: ConsoleRouter.pageSize)
         let body: HTML = """
             <h1>Dead letters</h1>
             \(age(snapshot))
-            \(filters(request.query, query, snapshot.index))
-            \(rows.isEmpty ? "<p class=\"card empty\">No dead letter fits.</p>" : list(rows, snapshot.index, count: count, from: from))
+            \(filters(request.query, query))
+            \(patientForm(request.visitor))
+            \(rows.isEmpty ? ConsoleRouter.noRows(count) : list(rows, snapshot.index, count: count, from: from))
             \(pages(request.query, from: from, count: count))
+            \(exportLink(query))
             """
         return ConsoleAnswer(.page(title: "Dead letters", body))
     }
 
-    private func filters(_ fields: FormFields, _ query: LetterQuery, _ index: LetterIndex) -> HTML {
+    private static func noRows(_ count: Int) -> HTML {
+        count == 0
+            ? "<p class=\"card empty\">No dead letter fits.</p>"
+            : """
+            <p class="card empty">The list has only \(ConsoleTexts.count(count, "dead letter")).</p>
+            """
+    }
+
+    /// The whole of a cause in one piece; the chosen ones are by the button below the list.
+    private func exportLink(_ query: LetterQuery) -> HTML {
+        guard let fingerprint = query.fingerprint, fingerprint.utf8.count == 16, query.topic == nil, query.since == nil else {
+            return ""
+        }
+        let path = ConsolePath.with(
+            ConsolePath.export,
+            [
+                ("fingerprint", fingerprint), ("class", query.errorClass?.rawValue),
+                ("status", query.status?.rawValue ?? "any"),
+            ])
+        return "<p><a href=\"\(address: path)\">Export all of this fingerprint…</a></p>"
+    }
+
+    // MARK: One patient's
+
+    private func patientForm(_ visitor: ConsoleVisitor?) -> HTML {
+        guard let visitor else { return "" }
+        return """
+            <form method="post" action="\(address: ConsolePath.patient)" class="filters" aria-label="Find a patient's dead letters">
+            <input type="hidden" name="form-token" value="\(visitor.formToken)">
+            <p class="field"><label for="patient">Patient</label>\
+            <input type="text" id="patient" name="patient" maxlength="200" autocomplete="off" spellcheck="false" \
+            placeholder="resource id"></p>
+            <p class="field"><button type="submit">Find the patient's</button></p>
+            </form>
+            """
+    }
+
+    /// The dead letters of a patient, in every state. The id comes in a form, so that it stands in no address, and is on no page.
+    func patient(_ request: ConsoleRequest) async throws(ConsoleFieldError) -> ConsoleAnswer {
+        let fields = try ConsoleFields(request.form, ["form-token", "patient"])
+        var id = fields.text("patient") ?? ""
+        if id.hasPrefix("Patient/") { id.removeFirst("Patient/".count) }
+        guard !id.isEmpty, id.utf8.count <= 1024 else {
+            // What was typed may be anything.
+            throw ConsoleFieldError("patient", id.isEmpty ? "" : "…", expected: "a resource id")
+        }
+        var query = LetterQuery()
+        query.status = nil
+        query.patient = LetterIndex.patient(ByteSlice(id))
+        let snapshot = await source.letters()
+        let (rows, count) = snapshot.index.list(query, from: 0, limit: ConsoleRouter.patientSize)
+        let body: HTML = """
+            <p class="quiet"><a href="/console/dead-letters">Dead letters</a></p>
+            <h1>One patient's dead letters</h1>
+            \(age(snapshot))
+            \(patientForm(request.visitor))
+            \(rows.isEmpty
+                ? "<p class=\"card empty\">No dead letter that is known here is this patient's.</p>"
+                : list(rows, snapshot.index, count: count, from: 0))
+            """
+        return ConsoleAnswer(.page(title: "One patient's dead letters", body))
+    }
+
+    private func filters(_ fields: FormFields, _ query: LetterQuery) -> HTML {
         func options(_ values: [(value: String, text: String)], _ chosen: String) -> [HTML] {
             values.map { value, text in
                 value == chosen
@@ -29,8 +97,9 @@ extension ConsoleRouter {
         }
         let statuses = DeadLetterState.Status.allCases.map { ($0.rawValue, ConsoleTexts.word($0)) } + [("any", "any")]
         let classes = [("", "any")] + ErrorClass.allCases.map { ($0.rawValue, $0.rawValue) }
-        let topics = [("", "any")] + index.topicNames.map { ($0, $0) }
-        let times = [("", "any time"), ("1h", "last hour"), ("24h", "last day"), ("168h", "last week")]
+        let topics = [("", "any")] + source.topics.map { ($0, $0) }
+        var times = [("", "any time"), ("1h", "last hour"), ("24h", "last day"), ("168h", "last week")]
+        if let since = fields["since"], !times.contains(where: { $0.0 == since }) { times.append((since, "since \(since)")) }
         return """
             <form method="get" action="/console/dead-letters" class="filters" role="search" aria-label="Filter dead letters">
             <p class="field"><label for="status">State</label>\
@@ -64,6 +133,7 @@ extension ConsoleRouter {
         <div class="actions"><button type="submit" name="do" value="replay">Replay the chosen…</button>
         <button type="submit" name="do" value="discard">Discard the chosen…</button>
         <button type="submit" name="do" value="reopen">Open the chosen again…</button>
+        <button type="submit" formaction="\(address: ConsolePath.export)">Export the chosen…</button>
         <span class="hint">The next page tells what would be done, and asks.</span></div>
         </form>
         """
