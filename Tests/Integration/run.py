@@ -21,6 +21,7 @@ import check_capture
 import check_change_data
 import check_commands
 import check_console
+import check_console_run
 import check_crash
 import check_dashboards
 import check_dead_letters
@@ -52,7 +53,7 @@ GROUPS = {
     "demo-otlp": check_demo.demo_otlp,
     "demo-serve": check_demo.demo_serve,
     "console": check_console.console,
-    "console-run": check_console.console_run,
+    "console-run": check_console_run.console_run,
     "otlp-metrics": check_metrics.otlp_metrics,
     "scrape-text": check_scrape.golden,
     "scrape": check_scrape.scrape,
