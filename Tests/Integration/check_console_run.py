@@ -137,6 +137,9 @@ def console_run(report, room):
         # What is known is read again when it is ten seconds old.
         return sorted(visitor.letters("completed")) == sorted(ids)
     wait_until("their states say so", settled, 60, 1)
+    page = visitor.get("/dead-letters/" + ids[0])[2]
+    report.check("how it ended, who asked for it and why stand on its page", all(
+        text in page for text in ("completed", "<dd>console</dd>", "Replayed by", "Ann (console)", "the receiver was mended")), page[-3000:])
     audited(report, kcat, visitor, port, ids)
     repaired(report, kcat, visitor, receiver)
     second.signal(signal.SIGTERM)

@@ -117,6 +117,29 @@ struct ConsolePagesTests {
         #expect(unsigned.contains("shown to those who have signed in"))
     }
 
+    @Test("Who asked for a replay, when and why, stays readable when its outcome is known")
+    func outcome() async throws {
+        let console = world()
+        let text = """
+            {"status":"completed","time":"2026-11-23T04:00:05Z","by":"care","reason":"mended","replay":"r1",\
+            "replayed_by":"bob","replayed_at":"2026-11-23T04:00:00Z"}
+            """
+        let state = try #require(JSONValue(ByteSlice(text)).flatMap { DeadLetterState($0) })
+        let entry = DeadLetterEntry(letter: DeadLetter(deadLetter(3)), state: state)
+        console.state.withLock {
+            $0.details[ConsolePagesTests.id] = LetterDetail(entry: entry, headers: [], shape: nil, shapeNote: nil)
+        }
+        let path = "dead-letters/\(ConsolePagesTests.id)"
+        let page = await console.page(path, visitor: visitor).text
+        for part in [
+            "<dt>By</dt><dd>care</dd>", "<dt>Replayed by</dt><dd>bob</dd>", "<dd>mended</dd>", "2026-11-23T04:00:00.000Z",
+        ] {
+            #expect(page.contains(part), "\(part)")
+        }
+        let other = await console.page(path).text
+        #expect(other.contains("<dd>care</dd>") && !other.contains("bob") && !other.contains("mended"))
+    }
+
     @Test("Revealing takes a POST, is told to whoever writes it down, and escapes what it shows")
     func reveal() async throws {
         let console = world()

@@ -110,8 +110,12 @@ extension ConsoleRouter {
         // How a replay ended is said by a group, which is configuration.
         let isOutcome = state.status == .completed || state.status == .failedAgain
         rows.append(("By", isOutcome ? "\(state.by)" : ConsoleRouter.words(state.by, visitor)))
-        if let reason = state.reason { rows.append(("Reason", ConsoleRouter.words(reason, visitor))) }
         if let replay = state.replay { rows.append(("Replay", "<code>\(replay)</code>")) }
+        if state.status != .replayed {
+            if let by = state.replayedBy { rows.append(("Replayed by", ConsoleRouter.words(by, visitor))) }
+            if let time = state.replayedAt { rows.append(("Replayed", ConsoleTexts.time(time, now: now))) }
+        }
+        if let reason = state.reason { rows.append(("Reason", ConsoleRouter.words(reason, visitor))) }
         if let successor = state.successor {
             rows.append(
                 TopicName.isDeadLetter(successor.topic)
