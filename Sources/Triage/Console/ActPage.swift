@@ -169,7 +169,8 @@ extension ConsoleRouter {
             } catch {
                 let said = "<p class=\"alert\" role=\"alert\">\(ConsoleRouter.safe(error)). Nothing was done.</p>" as HTML
                 var answer = await confirm(kind, choice, request, values: request.form, preview: said)
-                answer.status = .badRequest
+                let isTheirs = error is LetterRepair.Fault || error is JSONPatchError || error is NoSuchDeadLetter
+                answer.status = isTheirs ? .badRequest : .serviceUnavailable
                 return answer
             }
         } else if isPreview {

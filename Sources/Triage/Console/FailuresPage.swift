@@ -10,8 +10,8 @@ extension ConsoleRouter {
         let total = groups.reduce(0) { $0 + $1.count }
         let sum =
             total == 0
-            ? "Nothing is open."
-            : "\(ConsoleTexts.count(total, "open dead letter")) of \(ConsoleTexts.count(groups.count, "cause"))."
+            ? snapshot.index.isCut ? "Of those that were looked at nothing is open." : "Nothing is open."
+            : "\(ConsoleTexts.count(total, "open dead letter", isAtLeast: snapshot.index.isCut)) of \(ConsoleTexts.count(groups.count, "cause"))."
         let body: HTML = """
             <h1>Failures by cause</h1>
             \(age(snapshot))
