@@ -116,14 +116,16 @@ extension PayloadShape {
                 words.count <= 1
             else { return nil }
             let path = words.first ?? ""
-            guard path.isEmpty || path.split(separator: ".", omittingEmptySubsequences: false).allSatisfy(PayloadShape.isShown)
-            else {
-                return nil
-            }
+            guard path.isEmpty || PayloadShape.isPath(path) else { return nil }
             lines.append(Line(path: String(path), kind: kind, count: count))
         }
         self.lines = lines
         self.isCut = isCut
+    }
+
+    /// Whether a text is a path of names of the vocabulary: `name[].family`.
+    public static func isPath(_ text: some StringProtocol) -> Bool {
+        text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { isShown(Substring($0)) }
     }
 
     /// Whether a part of a path is a name of the vocabulary, with the brackets of the arrays behind it.

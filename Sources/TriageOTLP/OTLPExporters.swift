@@ -1,3 +1,4 @@
+internal import TriageEvents
 public import TriageTelemetry
 
 /// Exports batches of spans to an OTLP receiver over HTTP.
@@ -169,8 +170,8 @@ extension OTLPTransport {
         }
     }
 
-    /// At most 256 characters of a foreign text, without control characters.
+    /// At most 256 characters of a foreign text, without those that do something where they are shown.
     private static func printable(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.properties.generalCategory != .control }.prefix(256)))
+        String(String.UnicodeScalarView(text.unicodeScalars.filter { !HarmlessText.isActive($0) }.prefix(256)))
     }
 }

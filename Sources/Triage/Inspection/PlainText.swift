@@ -32,7 +32,5 @@ public enum PlainText {
     }
 
     /// The text without anything that could move a terminal's cursor, and no longer than 200 characters.
-    public static func printable(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.prefix(200).map { (0x20...0x7E).contains($0.value) ? $0 : "?" }))
-    }
+    public static func printable(_ text: String) -> String { HarmlessText.printable(text) }
 }

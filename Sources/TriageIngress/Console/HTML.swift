@@ -1,3 +1,4 @@
+internal import TriageEvents
 public import TriageTelemetry
 
 /// Markup whose text is escaped by construction: literals of the source are markup, whatever is put into them is text.
@@ -65,9 +66,7 @@ public struct HTML: Sendable, Hashable, ExpressibleByStringInterpolation, Custom
             case 0x27: result.append(contentsOf: "&#39;".unicodeScalars)
             case 0x60: result.append(contentsOf: "&#96;".unicodeScalars)
             case 0x09, 0x0A: result.append(scalar)
-            // C0, DEL and C1; the marks and overrides of direction (Unicode Standard Annex 9, §2); what ends lines in scripts.
-            case 0x00...0x1F, 0x7F...0x9F, 0x200E, 0x200F, 0x061C, 0x202A...0x202E, 0x2066...0x2069, 0x2028, 0x2029, 0xFEFF,
-                0xFFFE, 0xFFFF:
+            case _ where HarmlessText.isActive(scalar):
                 result.append("\u{FFFD}")
             default: result.append(scalar)
             }

@@ -24,7 +24,8 @@ public struct DeadLetter: Sendable, Hashable {
     public let group: String?
     /// The failure's class; nil if it doesn't say, as others don't.
     public let errorClass: ErrorClass?
-    /// Type, code and path of the error; of others the names of the exception and its cause; nil if it says nothing safe.
+    /// Type, code and path of the error; of others the names of the exception and its cause; `(not shown)` stands for what may be
+    /// anything. Nil if it says none.
     public let error: String?
     /// Sixteen hexadecimal digits, equal for the same bug on two patients.
     public let fingerprint: String
@@ -74,7 +75,7 @@ public struct DeadLetter: Sendable, Hashable {
             group = headers.text(HeaderName.group).flatMap(DeadLetter.name)
             let errorClass = headers.text(HeaderName.errorClass).flatMap { ErrorClass(rawValue: $0) }
             self.errorClass = errorClass
-            let error = isOurs ? headers.text(HeaderName.error).flatMap(DeadLetter.errorText) : nil
+            let error = isOurs ? headers.text(HeaderName.error).flatMap(VettedText.error) : nil
             self.error = error
             let named = headers.text(HeaderName.errorFingerprint).flatMap { $0.isFingerprint ? $0 : nil }
             fingerprint = named ?? Failure.fingerprint([dialect.rawValue, errorClass?.rawValue ?? "", error ?? ""])
@@ -88,8 +89,8 @@ public struct DeadLetter: Sendable, Hashable {
         originTimestamp = DeadLetter.time(reader.number(names.timestamp))
         group = reader.text(names.group).flatMap(DeadLetter.name)
         errorClass = nil
-        let parts = [reader.text(names.type), reader.text(names.cause)].map { $0.map(DeadLetter.typeName) }
-        let stage = reader.text(names.stage).map(DeadLetter.typeName)
+        let parts = [reader.text(names.type), reader.text(names.cause)].map { $0.map(VettedText.typeName) }
+        let stage = reader.text(names.stage).map(VettedText.typeName)
         // The cause says what the wrapper around it doesn't.
         let types = [parts[0], parts[1] == parts[0] ? nil : parts[1]].compactMap { $0 }
         var error = types.joined(separator: ", caused by ")
@@ -167,48 +168,8 @@ public struct DeadLetter: Sendable, Hashable {
     /// The name of a group that a header says; nil if it is none.
     package static func groupName(_ value: ByteSlice) -> String? { value.utf8Text.flatMap(name) }
 
-    /// The name of a group, connector or topic as they are usually made; such names are configuration, other text is none.
-    static func name(_ text: String) -> String? {
-        let isName =
-            (1...249).contains(text.utf8.count)
-            && text.utf8.allSatisfy { byte in
-                switch byte {
-                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-                default: "._-:/@".utf8.contains(byte)
-                }
-            }
-        return isName ? text : nil
-    }
-
-    /// The name of a class or a stage, as Java, .NET, Ruby and Go write them; `_OTHER` for anything else.
-    static func typeName(_ text: String) -> String {
-        // .NET appends the assembly behind a comma.
-        let name = text.prefix { $0 != "," }
-        let isName =
-            (1...200).contains(name.utf8.count)
-            && name.utf8.allSatisfy { byte in
-                switch byte {
-                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "$"),
-                    UInt8(ascii: ":"), UInt8(ascii: "`"), UInt8(ascii: "+"), UInt8(ascii: "-"):
-                    true
-                default: false
-                }
-            }
-        return isName ? String(name) : "_OTHER"
-    }
-
-    /// The text of our `error` header: the characters that a `Failure`'s message is made of, and no more than it can have.
-    static func errorText(_ text: String) -> String? {
-        let isOurs =
-            (1...400).contains(text.utf8.count)
-            && text.utf8.allSatisfy { byte in
-                switch byte {
-                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-                default: " _.,-[]<>:".utf8.contains(byte)
-                }
-            }
-        return isOurs ? text : nil
-    }
+    /// The name of a group, connector or topic as they are usually made; nil for other text.
+    static func name(_ text: String) -> String? { VettedText.isName(text) ? text : nil }
 }
 
 /// The header `triage-replay`: which replay wrote an event anew, and from which dead letter.

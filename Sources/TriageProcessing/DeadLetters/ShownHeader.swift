@@ -3,7 +3,7 @@ public import TriageEvents
 /// A header of a dead letter as it may be shown to anybody: its name, and its value only where that is a number, a time, an
 /// id or a name of our own or of those whose dead letters are understood.
 public struct ShownHeader: Sendable, Hashable {
-    /// The header's name, which comes from anywhere.
+    /// The header's name; `(not shown)` for one that may be anything.
     public let name: String
     /// Bytes of its value; nil for a null value.
     public let bytes: Int?
@@ -15,7 +15,7 @@ public struct ShownHeader: Sendable, Hashable {
         let dialect = DeadLetterDialect(headers)
         return headers.map { header in
             ShownHeader(
-                name: header.name, bytes: header.value?.count,
+                name: VettedText.headerName(header.name) ?? VettedText.notShown, bytes: header.value?.count,
                 value: header.value.flatMap { shown($0, of: header.name, dialect: dialect) })
         }
     }
@@ -42,7 +42,10 @@ public struct ShownHeader: Sendable, Hashable {
         if isOne(of: HeaderName.errorClass) { return ErrorClass(rawValue: text)?.rawValue }
         if isOne(of: HeaderName.errorFingerprint) { return text.isFingerprint ? text : nil }
         // Their form alone doesn't tell that they are ours.
-        if isOne(of: HeaderName.error, HeaderName.pointer) { return isOurs ? DeadLetter.errorText(text) : nil }
+        if isOne(of: HeaderName.error) {
+            return isOurs ? VettedText.error(text).flatMap { $0 == VettedText.notShown ? nil : $0 } : nil
+        }
+        if isOne(of: HeaderName.pointer) { return isOurs ? VettedText.pointer(text) : nil }
         if isOne(of: HeaderName.attempts) { return attempts(AttemptLedger(text)) }
         if isOne(of: HeaderName.group) { return DeadLetter.name(text) }
         if isOne(of: HeaderName.writer) { return isIdentifier(text) ? text : nil }
@@ -77,7 +80,7 @@ public struct ShownHeader: Sendable, Hashable {
         }
         guard let text = value.utf8Text else { return nil }
         if isOne(of: names.topic, names.group) { return DeadLetter.name(text) }
-        if isOne(of: names.type, names.cause, names.stage) { return DeadLetter.typeName(text) }
+        if isOne(of: names.type, names.cause, names.stage) { return VettedText.typeName(text) }
         return nil
     }
 }

@@ -6,9 +6,7 @@ internal import TriageEvents
 /// another service in the same trace may have anything in its name and attributes: a URL with an id, a query, a message.
 package enum SafeName {
     /// The text without anything that could move a terminal's cursor, and no longer than 300 characters.
-    package static func printable(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.prefix(300).map { (0x20...0x7E).contains($0.value) ? $0 : "?" }))
-    }
+    package static func printable(_ text: String) -> String { HarmlessText.printable(text, limit: 300) }
 
     /// The name of another service's span: an HTTP method, a messaging operation with its destination, or a single word of letters;
     /// anything else is `_OTHER`.
@@ -63,15 +61,7 @@ package enum SafeName {
     }
 
     /// The name of a type, a topic or a code.
-    private static func isType(_ text: String) -> Bool {
-        (1...249).contains(text.utf8.count)
-            && text.utf8.allSatisfy { byte in
-                switch byte {
-                case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-                default: "._-$:".utf8.contains(byte)
-                }
-            }
-    }
+    private static func isType(_ text: String) -> Bool { HarmlessText.isName(text, limit: 249, more: "._-$:") }
 
     /// `keyid:16 hex`, as ``IdentifierKey`` writes it.
     private static func isHash(_ text: String) -> Bool {
