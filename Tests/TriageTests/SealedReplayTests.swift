@@ -92,6 +92,12 @@ struct SealedReplayTests {
         let audit = try #require(broker.records(in: TopicName.deadLetterState).compactMap { DeadLetterAudit($0) }.first)
         #expect(audit.encryption == key.name)
         #expect(audit.original == broker.records(in: "t.dlq").first?.value)
+        // It can be read back, by whoever has the key.
+        #expect(try audit.opened(DeadLetterCipher(keys: [key]))?.utf8Text == "{\"a\":1}")
+        #expect(throws: OperatorRefusal.encrypted) { try audit.opened(nil) }
+        let other = try DeadLetterSealKey(repeatElement(2, count: 32))
+        let refusal = #expect(throws: OperatorRefusal.self) { try audit.opened(DeadLetterCipher(keys: [other])) }
+        #expect(refusal.map { "\($0)".contains(key.id) } == true)
         // Of a pointer the bytes stand at the origin.
         try broker.producer().produce(OutboundRecord(topic: "t", partition: 0, key: ByteSlice("p0"), value: ByteSlice("clear"))) {
             _ in
@@ -103,5 +109,6 @@ struct SealedReplayTests {
         #expect(broker.records(in: "t.retry").last?.value?.utf8Text == "mended clear")
         let audits = broker.records(in: TopicName.deadLetterState).compactMap { DeadLetterAudit($0) }
         #expect(audits.count == 2 && audits.last?.original == nil && audits.last?.encryption == nil)
+        #expect(audits.map(\.isElsewhere) == [false, true] && audits.last?.event?.origin == RecordPosition("t/0/0"))
     }
 }

@@ -169,12 +169,10 @@ struct ReplayRun {
                 throw OperatorRefusal.notEdited("\(error)")
             }
             if let edited {
+                // What is sealed stays so there, too: the bytes that a pointer points to aren't written anywhere else.
                 audit = DeadLetterAudit(
-                    mark: ReplayMark(id: report.id, deadLetter: letter.position), by: desk.name, time: desk.clock.now(),
-                    reason: options.reason,
-                    // What is sealed stays so there, too: the bytes that a pointer points to aren't written anywhere else.
-                    original: !letter.isPointer ? written.value : letter.isSealed ? nil : value,
-                    encryption: letter.isPointer ? nil : written.headers.text(HeaderName.encryption))
+                    of: written, letter, value: value, replay: report.id, by: desk.name, time: desk.clock.now(),
+                    reason: options.reason, group: desk.access.group)
                 value = edited
                 isReplaced = true
             }
@@ -355,8 +353,8 @@ struct ReplayRun {
             var waiting: [RecordPosition] = []
             for key in canaries {
                 let state = session.read.states[key]
-                // Whoever replayed it again since decides what becomes of it.
-                switch state?.status {
+                // What says how another replay of it ended says nothing of this one.
+                switch state?.replay == report.id ? state?.status : nil {
                 case .completed: break
                 case .failedAgain: failed.append(key.position)
                 default: waiting.append(key.position)

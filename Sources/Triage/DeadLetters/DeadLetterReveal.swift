@@ -26,15 +26,26 @@ public struct DeadLetterReveal: Sendable {
         self.producer = producer
     }
 
+    /// What of a dead letter somebody looks at.
+    public enum Action: String, Sendable, Hashable, CaseIterable {
+        /// What it holds.
+        case reveal
+        /// What the event said before it was edited.
+        case original
+    }
+
     /// Writes who looked at which dead letter, and when.
     ///
     /// - Parameters:
     ///   - position: the dead letter.
+    ///   - action: what of it. Default what it holds.
     ///   - name: who looks.
     ///   - reason: why, if that was said.
     /// - Throws: ``NotRecorded`` if the record wasn't acknowledged: then nothing may be shown.
-    public func record(_ position: RecordPosition, by name: String, reason: String? = nil) async throws(NotRecorded) {
-        try await write("reveal", ["\(position)"], at: position, by: name, reason: reason)
+    public func record(
+        _ position: RecordPosition, as action: Action = .reveal, by name: String, reason: String? = nil
+    ) async throws(NotRecorded) {
+        try await write(action.rawValue, ["\(position)"], at: position, by: name, reason: reason)
     }
 
     /// Writes who exported dead letters, and when: of which topics, or which of them if they were named.
