@@ -6,7 +6,7 @@ import TriageTelemetry
 
 @Suite("Dead letters")
 struct DeadLetterTests {
-    private static func record(
+    static func record(
         _ headers: [Header], topic: String = "fhir.Patient.created.dlq", offset: Int64 = 7, key: String? = "p1",
         value: String? = "{}", at time: Timestamp? = Timestamp(milliseconds: 1_790_000_000_000)
     ) -> Record {
@@ -15,7 +15,7 @@ struct DeadLetterTests {
             value: value.map { ByteSlice($0) }, headers: Headers(headers))
     }
 
-    private static func bigEndian<Number: FixedWidthInteger>(_ number: Number) -> ByteSlice {
+    static func bigEndian<Number: FixedWidthInteger>(_ number: Number) -> ByteSlice {
         withUnsafeBytes(of: number.bigEndian) { ByteSlice(copying: $0) }
     }
 
@@ -154,7 +154,7 @@ struct DeadLetterTests {
         #expect(letter.context?.spanID.description == "00f067aa0ba902b7")
     }
 
-    private static func own(attempts: String = "") -> [Header] {
+    static func own(attempts: String = "") -> [Header] {
         [
             Header("my-own", text: "kept"), Header("content-type", text: "application/fhir+json"),
             Header("traceparent", text: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
@@ -167,78 +167,7 @@ struct DeadLetterTests {
         ]
     }
 
-    // MARK: Replay
-
-    private static let replayID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
-
-    @Test("a replay keeps origin and what isn't ours, loses its failures, and is the failed group's alone")
-    func replayed() throws {
-        let now = Timestamp(milliseconds: 1_790_000_100_000)
-        let record = Self.record(Self.own())
-        let out = try DeadLetterReplay(to: .retry, id: Self.replayID).outbound(record, at: now)
-        #expect(out.topic == "fhir.Patient.created.retry" && out.partition == 3 && out.key == record.key)
-        #expect(out.value == record.value)
-        let kept = Record(
-            topic: out.topic, partition: 3, offset: 0, timestamp: now, key: out.key, value: out.value, headers: out.headers)
-        let history = EventHistory(of: kept)
-        #expect(history.origin == RecordPosition(topic: "fhir.Patient.created", partition: 3, offset: 42))
-        #expect(history.originTimestamp == Timestamp(milliseconds: 1_789_999_999_000))
-        #expect(history.retries == 0 && history.group == "care" && !history.hasFailedAttempts && history.dueAt == now)
-        #expect(history.replay == "\(Self.replayID) fhir.Patient.created.dlq/3/7")
-        let names = out.headers.map(\.name)
-        for gone in ["error", "failedAt", "triage-error-class", "triage-error-fingerprint", "triage-attempts", "triage-writer"] {
-            #expect(!names.contains(gone), "\(gone)")
-        }
-        #expect(names.contains("my-own") && Set(names).count == names.count)
-    }
-
-    @Test("a replay to the origin is an event like any other there")
-    func toOrigin() throws {
-        let out = try DeadLetterReplay(to: .origin, id: Self.replayID).outbound(
-            Self.record(Self.own()), value: ByteSlice("{\"repaired\":true}"), at: Timestamp(milliseconds: 0))
-        #expect(out.topic == "fhir.Patient.created" && out.value?.utf8Text == "{\"repaired\":true}")
-        #expect(out.headers.map(\.name).filter { $0.hasPrefix("triage-") } == ["triage-replay"])
-    }
-
-    @Test("what can't be replayed is refused with its reason")
-    func refused() {
-        let replay = DeadLetterReplay(to: .retry, id: Self.replayID)
-        let now = Timestamp(milliseconds: 0)
-        #expect(throws: DeadLetterReplay.Refusal.noTopic) {
-            try replay.outbound(Self.record([Header("triage-group", text: "care")], topic: "orders-dead"), at: now)
-        }
-        #expect(throws: DeadLetterReplay.Refusal.noGroup) { try replay.outbound(Self.record(Self.foreign[2].headers), at: now) }
-        let pointer = Self.record(Self.own() + [Header("triage-pointer", text: "MSG_SIZE_TOO_LARGE 12")], value: nil)
-        #expect(
-            throws: DeadLetterReplay.Refusal.valueElsewhere(
-                RecordPosition(topic: "fhir.Patient.created", partition: 3, offset: 42))
-        ) { try replay.outbound(pointer, at: now) }
-    }
-
-    @Test("another's dead letter takes the place that its own headers name, for the group that is asked for")
-    func foreignReplayed() throws {
-        let record = Self.record(Self.foreign[1].headers, topic: "orders.dlq")
-        let out = try DeadLetterReplay(to: .retry, id: Self.replayID, group: "care").outbound(
-            record, at: Timestamp(milliseconds: 0))
-        #expect(out.headers.text("triage-origin") == "orders/3/42" && out.headers.text("triage-group") == "care")
-    }
-
-    @Test("a dead letter in a topic of another name goes where it says that it came from, or to the topic that is named")
-    func otherNames() throws {
-        let now = Timestamp(milliseconds: 0)
-        let record = Self.record(Self.foreign[0].headers, topic: "orders.DLT")
-        let out = try DeadLetterReplay(to: .retry, id: Self.replayID, group: "care").outbound(record, at: now)
-        #expect(out.topic == "orders.retry" && out.partition == 3 && out.headers.text("triage-origin") == "orders/3/42")
-        let mark = out.headers.text("triage-replay").flatMap { ReplayMark($0) }
-        #expect(mark == ReplayMark(id: Self.replayID, deadLetter: record.position))
-        let named = try DeadLetterReplay(to: .origin, id: Self.replayID, group: "care", topic: "bills").outbound(record, at: now)
-        #expect(named.topic == "bills" && named.partition == nil && named.headers.text("triage-origin") == nil)
-        // What was encrypted when it was dead-lettered isn't any more, and doesn't say so.
-        let sealed = Self.record(
-            Self.own() + ["triage-encryption", "triage-error-detail", "triage-shape"].map { Header($0, text: "x") })
-        let names = try DeadLetterReplay(to: .retry, id: Self.replayID).outbound(sealed, value: ByteSlice("{}"), at: now).headers
-        #expect(!names.contains { ["triage-encryption", "triage-error-detail", "triage-shape"].contains($0.name) })
-    }
+    static let replayID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 
     // MARK: States
 
@@ -361,80 +290,5 @@ struct DeadLetterTests {
         #expect(states.lease == lease && states.malformed == 1)
         // A group may be called like that: what follows must be a UUID.
         #expect(DeadLetterAuditKey("audit/x/t.dlq/1/2") == nil)
-    }
-
-    // MARK: Groups and filters
-
-    @Test("groups count by fingerprint, with first, last, an example and distinct patients")
-    func groups() {
-        var groups = DeadLetterGroups()
-        for index in 0..<1000 {
-            let kind = index % 5
-            let headers = [
-                Header("triage-origin", text: "fhir.Patient.created/0/\(index)"),
-                Header("triage-error-fingerprint", text: "000000000000000\(kind)"),
-                Header("triage-error-class", text: "persistent"),
-            ]
-            groups.add(
-                DeadLetter(
-                    Self.record(
-                        headers, offset: Int64(index), key: "p\(index % 50)",
-                        at: Timestamp(milliseconds: 1_790_000_000_000 + Int64(index)))))
-        }
-        groups.add(DeadLetter(Self.record([], offset: 5000)))
-        #expect(groups.total == 1001)
-        let found = groups.groups
-        #expect(found.map(\.count) == [200, 200, 200, 200, 200, 1])
-        #expect(found[0].fingerprint == "0000000000000004" && found[0].example.offset == 999)
-        #expect(found[0].firstSeen == Timestamp(milliseconds: 1_790_000_000_004) && found[0].distinctPatients == 10)
-        #expect(found[0].topics == ["fhir.Patient.created": 200])
-        #expect(found[5].dialect == .unknown)
-    }
-
-    @Test("more fingerprints than are told apart are counted together")
-    func tooManyGroups() {
-        var groups = DeadLetterGroups()
-        for index in 0..<DeadLetterGroups.maximumGroups + 7 {
-            let text = String(index, radix: 16)
-            let fingerprint = String(repeating: "0", count: 16 - text.count) + text
-            groups.add(DeadLetter(Self.record([Header("triage-error-fingerprint", text: fingerprint)])))
-        }
-        #expect(groups.groups.count == DeadLetterGroups.maximumGroups && groups.others == 7)
-    }
-
-    @Test("distinct counts are exact while small, and within 5 % when large", arguments: [0, 1, 4096, 4097, 20_000, 300_000])
-    func distinct(size: Int) {
-        var count = DistinctCount()
-        for round in 0..<2 {
-            for index in 0..<size { count.insert(ByteSlice("patient-\(index)").hash64(seed: 1)) }
-            if round == 0, size <= DistinctCount.exactLimit { #expect(count.count == size) }
-        }
-        #expect(abs(count.count - size) <= size / 20, "\(count.count) of \(size)")
-        #expect(count.isEstimated == (size > DistinctCount.exactLimit))
-    }
-
-    @Test("a filter lets through what all its parts agree on")
-    func filters() {
-        let letter = DeadLetter(Self.record(Self.own()))
-        var filter = DeadLetterFilter()
-        #expect(filter.matches(letter))
-        filter.errorClass = .transient
-        filter.fingerprint = "0011"
-        filter.since = letter.written
-        filter.patient = ByteSlice("p1")
-        filter.group = "care"
-        #expect(filter.matches(letter))
-        let changes: [(inout DeadLetterFilter) -> Void] = [
-            { $0.errorClass = .system }, { $0.fingerprint = "1" }, { $0.since = letter.written.map { $0 + .milliseconds(1) } },
-            { $0.until = letter.written }, { $0.patient = ByteSlice("p2") }, { $0.group = "other" },
-        ]
-        for change in changes {
-            var other = filter
-            change(&other)
-            #expect(!other.matches(letter))
-        }
-        filter.statuses = [.open]
-        #expect(filter.matches(nil as DeadLetterState?))
-        #expect(!filter.matches(DeadLetterState(.discarded, time: Timestamp(milliseconds: 0), by: "x")))
     }
 }

@@ -38,4 +38,16 @@ struct DeadLetterRefusalTests {
         #expect(report.replayed == 2 && report.refusals.map(\.refusal) == [.noPartition(DeskWorld.retry, 77)])
         #expect(world.status(strange) == nil && world.status(before) == .replayed && world.status(after) == .replayed)
     }
+
+    @Test("one that is too large for the brokers is refused alone, whoever refuses it")
+    func tooLarge() async throws {
+        let world = DeskWorld()
+        let letters = (0..<5).map { world.deadLetter(Int64($0), value: $0 == 2 ? String(repeating: "x", count: 5000) : "{}") }
+        world.broker.setMaximumRecordSize(2000, of: DeskWorld.retry)
+        let desk = world.desk()
+        try await desk.begin()
+        let report = try await desk.replay(letters)
+        #expect(report.replayed == 4 && report.refusals.map(\.refusal) == [.tooLarge])
+        #expect(report.refusals.map(\.position) == [letters[2]] && world.replays().count == 4)
+    }
 }

@@ -95,6 +95,12 @@ final class DeskWorld: Sendable {
         broker.records(in: topic).compactMap { $0.headers.text(HeaderName.replay).flatMap { ReplayMark($0) }?.deadLetter }
     }
 
+    /// The id of the replay that a dead letter was written anew by, the last one.
+    func replayID(of letter: RecordPosition, in topic: String = DeskWorld.retry) -> String? {
+        broker.records(in: topic).compactMap { $0.headers.text(HeaderName.replay).flatMap { ReplayMark($0) } }
+            .last { $0.deadLetter == letter }?.id
+    }
+
     /// What the state topic says, read from its beginning.
     func states() -> DeadLetterStates {
         var states = DeadLetterStates()
