@@ -33,9 +33,10 @@ struct DeadLetterDetails: Encodable {
     let shapeCut: Bool
     let links: [Link]
     var revealed: DeadLetterRevealed?
+    var originals: [DeadLetterOriginal]?
 
     private enum CodingKeys: String, CodingKey {
-        case attempts, attemptsLeftOut, headers, encryption, shape, shapeCut, links, revealed
+        case attempts, attemptsLeftOut, headers, encryption, shape, shapeCut, links, revealed, originals
     }
 
     /// The dead letter's own members stand beside these, as `list` has them.
@@ -50,6 +51,7 @@ struct DeadLetterDetails: Encodable {
         if shapeCut { try container.encode(shapeCut, forKey: .shapeCut) }
         try container.encode(links, forKey: .links)
         try container.encodeIfPresent(revealed, forKey: .revealed)
+        try container.encodeIfPresent(originals, forKey: .originals)
     }
 
     init(_ entry: DeadLetterEntry, _ record: Record, desk: DeadLetterDesk) {
@@ -126,6 +128,7 @@ struct DeadLetterDetails: Encodable {
                 }, right: [1]))
         lines += shapeText
         if let revealed { lines += revealed.text }
+        if let originals { lines += DeadLetterOriginal.text(originals) }
         return lines.joined(separator: "\n")
     }
 
@@ -158,73 +161,5 @@ struct DeadLetterDetails: Encodable {
         let told = pairs.filter { !$0.1.isEmpty }
         let width = told.map(\.0.count).max() ?? 0
         return told.map { "  " + $0.0 + String(repeating: " ", count: width - $0.0.count) + "  " + $0.1 }
-    }
-}
-
-/// What is shown with `--reveal` only.
-struct DeadLetterRevealed: Encodable {
-    struct Bytes: Encodable {
-        /// The bytes if they are text.
-        let text: String?
-        /// The bytes if they are none.
-        let base64: String?
-
-        init(_ bytes: ByteSlice) {
-            text = bytes.utf8Text
-            base64 = text == nil ? Base64.encode(bytes) : nil
-        }
-
-        /// For a terminal: text without anything that could move its cursor.
-        var shown: String { text.map(TerminalText.harmless) ?? "base64 " + (base64 ?? "") }
-    }
-    struct Header: Encodable {
-        let name: String
-        let value: Bytes?
-    }
-
-    let key: Bytes?
-    let value: Bytes?
-    let headers: [Header]
-    /// The error's own text, of a sealed dead letter.
-    let errorDetail: String?
-
-    /// - Throws: if it is encrypted and can't be opened.
-    init(_ sealed: Record, cipher: (any DeadLetterOpening)?) throws {
-        var record = sealed
-        var detail: String?
-        if sealed.headers.last(HeaderName.encryption) != nil {
-            guard let cipher else { throw EditorError("\(sealed.position): \(OperatorRefusal.encrypted)") }
-            record = try cipher.opened(sealed)
-            detail = try cipher.openDetail(sealed.headers)
-        }
-        key = record.key.map { Bytes($0) }
-        value = record.value.map { Bytes($0) }
-        headers = record.headers.map { Header(name: $0.name, value: $0.value.map { Bytes($0) }) }
-        errorDetail = detail
-    }
-
-    var text: [String] {
-        var lines = ["", "REVEALED KEY", "  " + (key?.shown ?? "null"), "", "REVEALED HEADERS"]
-        lines += headers.map { "  \(TerminalText.harmless($0.name)): \($0.value?.shown ?? "null")" }
-        if let errorDetail { lines += ["", "REVEALED ERROR", TerminalText.harmless(errorDetail)] }
-        lines += ["", "REVEALED PAYLOAD", value?.shown ?? "null"]
-        return lines
-    }
-}
-
-/// Text of anybody's on a terminal.
-enum TerminalText {
-    /// The text with line ends and tabs as they are, and every other control or direction-changing character as `\u{…}`.
-    static func harmless(_ text: String) -> String {
-        var shown = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars {
-            switch scalar.value {
-            case 0x09, 0x0A: shown.append(scalar)
-            case 0x00...0x1F, 0x7F...0x9F, 0x200E...0x200F, 0x2028...0x202E, 0x2066...0x2069, 0xFEFF, 0x061C:
-                shown.append(contentsOf: "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars)
-            default: shown.append(scalar)
-            }
-        }
-        return String(shown)
     }
 }

@@ -118,18 +118,3 @@ struct DeadLettersCommand: AsyncParsableCommand {
         }
     }
 }
-
-/// The way to the dead letters, as the options say it.
-struct DeadLetterDesk {
-    let configuration: Configuration
-    let loader: ConfigurationLoader
-    let identifiers: IdentifierPolicy
-    let access: DeadLetterAccess
-    /// The group that was given.
-    let group: String?
-
-    /// Reads dead letters, with a progress bar on a terminal.
-    var browser: DeadLetterBrowser {
-        DeadLetterBrowser(access) { topic, read, total in Narration.progress(ProgressBar.text(topic, Int64(read), of: total)) }
-    }
-}

@@ -72,65 +72,23 @@ extension DeadLettersCommand {
         let person: OperatorOptions
         let execute: Bool
 
-        typealias Body =
-            @Sendable (DeadLetterOperator, DeadLetterSelection, @escaping DeadLetterOperator.Progress) async throws ->
-            StateChangeReport
-
-        func run(_ body: @escaping Body) async throws {
+        func run(_ work: @escaping DeadLetterDesk.Work<StateChangeReport>) async throws {
             try await reported {
                 let now = SystemClock().now()
                 let resolved = try which.resolved(group: options.group, now: now, statuses: [from])
                 let desk = try await options.connect(resolved.ids)
                 defer { desk.access.close() }
-                guard execute else { return try await preview(resolved, desk, now) }
-                let telemetry = try makeTelemetry(desk.loader, logger: options.broker.logger, exportsByDefault: false)
-                let work = DeadLetterWork(verb: done)
-                let name = person.name
-                let browser = desk.browser
-                let outcome: Result<StateChangeReport, any Error>
-                do {
-                    outcome = .success(
-                        try await InterruptibleWork.run {
-                            let desk = DeadLetterOperator(browser.access, by: name, telemetry: telemetry)
-                            try await desk.begin()
-                            let selection = try await resolved.selection(browser)
-                            work.total = selection.count
-                            defer { Narration.endProgress() }
-                            do {
-                                let report = try await body(desk, selection) { work.note($0) }
-                                await desk.end()
-                                return report
-                            } catch {
-                                await desk.end()
-                                throw error
-                            }
-                        })
-                } catch {
-                    outcome = .failure(error)
+                let from = from
+                guard execute else {
+                    return try await desk.preview(resolved, verb: verb, as: options.output, now: now) { entry, _ in
+                        entry.status == from ? .goes(to: nil) : .nothingToDo
+                    }
                 }
-                await telemetry.shutdown()
-                switch outcome {
-                case .failure(let error): throw work.interrupted(by: error)
-                case .success(let report):
-                    let result = StateChangeOutput(report, done: done)
-                    if options.output == .json { try Output.json(result) } else { try Output.line(result.text) }
-                    for refusal in result.refusals.prefix(10) { Narration.say("\(refusal.id): \(refusal.reason)") }
-                    if report.refused > 10 { Narration.say("and \(report.refused - 10) more") }
-                    if report.refused > 0 { throw ExitCode.failure }
-                }
-            }
-        }
-
-        private func preview(_ resolved: DeadLetterWhich.Resolved, _ desk: DeadLetterDesk, _ now: Timestamp) async throws {
-            let from = from
-            let preview = try await resolved.preview(desk.browser) { entry, _ in
-                entry.status == from ? .goes(to: "") : .nothingToDo
-            }
-            let command = DeadLetterWhich.command(CommandLine.arguments, now: now, isFiltered: resolved.ids.isEmpty)
-            if options.output == .json {
-                try Output.json(DeadLetterPreview.Output(preview, verb: verb, command: command))
-            } else {
-                try Output.line(preview.text(verb: verb, command: command, now: now, width: FittedTable.terminalWidth))
+                let report = try await desk.operate(resolved, by: person.name, done: done, work)
+                let result = StateChangeOutput(report, done: done)
+                if options.output == .json { try Output.json(result) } else { try Output.line(result.text) }
+                result.refusals.narrate(of: result.refused)
+                if report.refused > 0 { throw ExitCode.failure }
             }
         }
     }
@@ -149,7 +107,7 @@ struct StateChangeOutput: Encodable {
         changed = report.changed
         unchanged = Dictionary(uniqueKeysWithValues: report.unchanged.map { ($0.key.rawValue, $0.value) })
         refused = report.refused
-        refusals = report.refusals.map { .init(id: "\($0.position)", reason: "\($0.refusal)") }
+        refusals = DeadLetterPreview.Output.Problem.sorted(report.refusals)
     }
 
     var text: String {
@@ -157,5 +115,13 @@ struct StateChangeOutput: Encodable {
         rows += unchanged.sorted { $0.key < $1.key }.map { ("left alone, \($0.key)", "\($0.value)") }
         if refused > 0 { rows.append(("refused", "\(refused)")) }
         return Table.rows(rows)
+    }
+}
+
+extension [DeadLetterPreview.Output.Problem] {
+    /// Says the first of them, and how many there are.
+    func narrate(of count: Int) {
+        for refusal in prefix(10) { Narration.say("\(refusal.id): \(refusal.reason)") }
+        if count > 10 { Narration.say("and \(count - 10) more") }
     }
 }

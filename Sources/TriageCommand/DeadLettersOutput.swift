@@ -82,7 +82,7 @@ struct DeadLetterOutput: Encodable {
         }
         return FittedTable(
             columns: [
-                .init(name: "ID"), .init(name: "WHEN"), .init(name: "CLASS", rank: 3), .init(name: "ERROR"),
+                .init(name: "ID"), .init(name: "WHEN", rank: 5), .init(name: "CLASS", rank: 3), .init(name: "ERROR", rank: 6),
                 .init(name: "FINGERPRINT", rank: 4), .init(name: "RETRIES", isNumber: true, rank: 2), .init(name: "STATE"),
                 .init(name: "TRACE", rank: 1),
             ], rows: rows, flexible: 3, least: 12
@@ -138,7 +138,7 @@ struct DeadLetterGroupOutput: Encodable {
                 .init(name: "FINGERPRINT"), .init(name: "COUNT", isNumber: true), .init(name: "SHARE", isNumber: true, rank: 4),
                 .init(name: "PATIENTS", isNumber: true, rank: 3), .init(name: "FIRST SEEN", rank: 2),
                 .init(name: "LAST SEEN", rank: 5),
-                .init(name: "CLASS", rank: 1), .init(name: "ERROR"), .init(name: "EXAMPLE"),
+                .init(name: "CLASS", rank: 1), .init(name: "ERROR"), .init(name: "EXAMPLE", rank: 6),
             ], rows: rows, flexible: 7, least: 16
         ).text(width: width)
     }

@@ -1,7 +1,6 @@
 public import ArgumentParser
 import Foundation
 import Logging
-import Synchronization
 import Triage
 import TriageEvents
 public import TriageProcessing
@@ -25,7 +24,7 @@ extension DeadLettersCommand {
                 by a JSON patch (RFC 6902). What the event said before is kept in \(TopicName.deadLetterState).
 
                 Exit 0 if all was done or there was nothing to do, 1 if not: some were refused, a canary failed, another
-                operator came.
+                operator came. A dry run ends with 1 if none of those that are meant can be replayed.
 
                 EXAMPLES
                   triage dlq replay -b localhost:9092 fhir.Patient.created.dlq/0/17 --execute
@@ -108,7 +107,11 @@ extension DeadLettersCommand {
                         "warning: --to origin writes to the main topic: every group that reads it sees these events again; "
                             + "--to retry reaches the group that failed alone")
                 }
-                guard execute else { return try await preview(resolved, desk, replay, now) }
+                guard execute else {
+                    return try await desk.preview(
+                        resolved, verb: "replay", to: targets(desk.access), as: options.output, now: now,
+                        Self.plan(desk.access, replay))
+                }
                 if edit {
                     guard let edited = try await editing(resolved.ids[0], desk, checker) else {
                         Narration.say("nothing was changed, and nothing is done")
@@ -116,20 +119,21 @@ extension DeadLettersCommand {
                     }
                     replay.edit = ReplayOptions.edit([resolved.ids[0]: edited])
                 }
-                try await carryOut(resolved, desk, replay)
+                let chosen = replay
+                let report = try await desk.operate(resolved, by: person.name, done: "replayed") { desk, selection, note in
+                    try await desk.replay(selection, options: chosen, progress: note)
+                }
+                let result = ReplayOutput(report)
+                if options.output == .json { try Output.json(result) } else { try Output.line(result.text) }
+                result.narrate()
+                if result.hasFailed { throw ExitCode.failure }
             }
         }
 
-        private func preview(
-            _ resolved: DeadLetterWhich.Resolved, _ desk: DeadLetterDesk, _ options: ReplayOptions, _ now: Timestamp
-        ) async throws {
-            let preview = try await resolved.preview(desk.browser, Self.plan(desk.access, options))
-            let command = DeadLetterWhich.command(CommandLine.arguments, now: now, isFiltered: resolved.ids.isEmpty)
-            if self.options.output == .json {
-                try Output.json(DeadLetterPreview.Output(preview, verb: "replay", command: command))
-            } else {
-                try Output.line(preview.text(verb: "replay", command: command, now: now, width: FittedTable.terminalWidth))
-            }
+        /// The topics that dead letters of this access are likely to be replayed to.
+        private func targets(_ access: DeadLetterAccess) -> [String] {
+            let mains = toTopic.map { [$0] } ?? access.topics.filter { TopicName.isDeadLetter($0) }.map { TopicName.main(of: $0) }
+            return to == .retry ? mains.map { TopicName.retry(of: $0) } : mains
         }
 
         /// What a replay would do with a dead letter.
@@ -144,8 +148,10 @@ extension DeadLettersCommand {
                     // The bytes of one that only points to its origin are looked for when it is done.
                     let outbound = try replay.outbound(
                         record, value: value ?? (entry.letter.isPointer ? ByteSlice("") : nil), at: Timestamp(nanoseconds: 0))
-                    let owner = options.target == .retry ? outbound.headers.text(HeaderName.group) : nil
-                    return .goes(to: outbound.topic + (owner.map { ", for the group \($0)" } ?? ", for every group"))
+                    return .goes(
+                        to: .init(
+                            topic: outbound.topic, partition: outbound.partition,
+                            group: options.target == .retry ? outbound.headers.text(HeaderName.group) : nil))
                 } catch let refusal as DeadLetterReplay.Refusal {
                     switch refusal {
                     case .noGroup: return .cannot("\(OperatorRefusal.noGroup)")
@@ -176,12 +182,7 @@ extension DeadLettersCommand {
             guard let value = try Self.opened(record, desk.access.cipher).value else {
                 throw EditorError("\(id) has no payload to be edited")
             }
-            try await DeadLetterReveal(desk.access, kafka: desk.configuration.kafka).record(id, by: person.name, reason: reason)
-            Narration.logger.log(
-                level: .notice, safe: "a dead letter is revealed",
-                shown:
-                    "revealed \(id) to \(PlainText.printable(person.name)) for editing: on record in \(TopicName.deadLetterState)"
-            )
+            try await desk.putOnRecord(.reveal, of: id, by: person.name, reason: reason, what: "revealed \(id) for editing")
             let session = EditorSession(environment: ProcessInfo.processInfo.environment)
             var text = value
             while true {
@@ -198,92 +199,6 @@ extension DeadLettersCommand {
                 }
             }
         }
-
-        private func carryOut(_ resolved: DeadLetterWhich.Resolved, _ desk: DeadLetterDesk, _ replay: ReplayOptions) async throws
-        {
-            let telemetry = try makeTelemetry(desk.loader, logger: options.broker.logger, exportsByDefault: false)
-            let work = DeadLetterWork(verb: "replayed")
-            let person = person.name
-            let browser = desk.browser
-            let outcome: Result<ReplayReport, any Error>
-            do {
-                outcome = .success(
-                    try await InterruptibleWork.run {
-                        let desk = DeadLetterOperator(browser.access, by: person, telemetry: telemetry)
-                        // Others are fenced first: what they have done by then is known when it is decided what there is to do.
-                        try await desk.begin()
-                        let selection = try await resolved.selection(browser)
-                        work.total = selection.count
-                        defer { Narration.endProgress() }
-                        do {
-                            let report = try await desk.replay(selection, options: replay) { work.note($0) }
-                            await desk.end()
-                            return report
-                        } catch {
-                            await desk.end()
-                            throw error
-                        }
-                    })
-            } catch {
-                outcome = .failure(error)
-            }
-            await telemetry.shutdown()
-            switch outcome {
-            case .failure(let error): throw work.interrupted(by: error)
-            case .success(let report):
-                let result = ReplayOutput(report)
-                if options.output == .json { try Output.json(result) } else { try Output.line(result.text) }
-                result.narrate()
-                if result.hasFailed { throw ExitCode.failure }
-            }
-        }
-    }
-}
-
-/// Counts what an operator does, and tells it as it goes on.
-final class DeadLetterWork: Sendable {
-    private struct Counts {
-        var total = 0
-        var done = 0
-        var seen = 0
-    }
-    private let counts = Mutex(Counts())
-    private let verb: String
-
-    init(verb: String) { self.verb = verb }
-
-    var total: Int {
-        get { counts.withLock(\.total) }
-        set { counts.withLock { $0.total = newValue } }
-    }
-
-    func note(_ event: OperatorEvent) {
-        if case .waiting(let ended, let all) = event {
-            Narration.progress("canaries: \(ended) of \(all) have ended")
-            return
-        }
-        let counts = counts.withLock { counts in
-            counts.seen += 1
-            switch event {
-            case .replayed, .discarded, .reopened: counts.done += 1
-            case .unchanged, .refused, .waiting: break
-            }
-            return counts
-        }
-        if counts.seen % 50 == 0 || counts.seen == counts.total {
-            Narration.progress(ProgressBar.text(verb, Int64(counts.seen), of: Int64(counts.total)))
-        }
-    }
-
-    /// What is said of an end before the end.
-    func interrupted(by error: any Error) -> any Error {
-        let counts = counts.withLock { $0 }
-        Narration.endProgress()
-        let isCancelled = error is CancellationError
-        if counts.total > 0 || isCancelled {
-            Narration.say("\(verb) \(counts.done) of \(counts.total) before it ended; run again, it does nothing twice")
-        }
-        return isCancelled ? ExitCode(130) : error
     }
 }
 
@@ -306,7 +221,7 @@ struct ReplayOutput: Encodable {
         replayed = report.replayed
         unchanged = Dictionary(uniqueKeysWithValues: report.unchanged.map { ($0.key.rawValue, $0.value) })
         refused = report.refused
-        refusals = report.refusals.map { .init(id: "\($0.position)", reason: "\($0.refusal)") }
+        refusals = DeadLetterPreview.Output.Problem.sorted(report.refusals)
         left = report.left
         canary =
             switch report.canary {
@@ -330,8 +245,7 @@ struct ReplayOutput: Encodable {
     }
 
     func narrate() {
-        for refusal in refusals.prefix(10) { Narration.say("\(refusal.id): \(refusal.reason)") }
-        if refused > 10 { Narration.say("and \(refused - 10) more") }
+        refusals.narrate(of: refused)
         guard let canary, canary.result != "completed" else { return }
         let what = canary.result == "failed_again" ? "failed again" : "had not ended in time"
         for id in canary.ids.prefix(10) { Narration.say("canary \(id) \(what); look at it: triage explain \(id)") }

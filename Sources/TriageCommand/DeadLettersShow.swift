@@ -16,9 +16,12 @@ extension DeadLettersCommand {
 
                 --reveal shows the payload, the key, all headers' values and the error's own text. That is logged, and put on
                 record in \(TopicName.deadLetterState) first: who, which, when. If that can't be written, nothing is shown.
+                --original shows what the event said before replays with --edit or --patch changed it, of this dead letter and of
+                those that it was before; it is put on record likewise. What is encrypted needs its key.
 
                 EXAMPLES
                   triage dlq show -b localhost:9092 fhir.Patient.created.dlq/0/17
+                  triage dlq show fhir.Patient.created.dlq/0/17 --original -o json | jq -r '.originals[0].value.text'
                   triage dlq show fhir.Patient.created.dlq/0/17 --reveal --reason INC-4711 -o json | jq .revealed
                 """
         )
@@ -27,6 +30,8 @@ extension DeadLettersCommand {
         var id: String
         @Flag(help: "Show the payload and whatever else may be the patient's; this is put on record.")
         var reveal = false
+        @Flag(help: "Show what the event said before it was edited; this is put on record.")
+        var original = false
         @Option(help: ArgumentHelp("Why it is revealed; goes on record.", valueName: "text"))
         var reason: String?
         @OptionGroup var person: OperatorOptions
@@ -34,24 +39,28 @@ extension DeadLettersCommand {
         func run() async throws {
             try await reported {
                 let position = try DeadLetterOptions.ids([id])[0]
-                if reason != nil, !reveal {
-                    throw ConfigurationError(key: "--reason", value: "…", expected: "--reveal beside it")
+                if reason != nil, !reveal, !original {
+                    throw ConfigurationError(key: "--reason", value: "…", expected: "--reveal or --original beside it")
                 }
                 let desk = try await options.connect([position])
                 defer { desk.access.close() }
                 let (entry, record) = try await desk.browser.find(position)
-                Narration.endProgress()
                 var details = DeadLetterDetails(entry, record, desk: desk)
+                // What can't be opened isn't put on record as seen.
+                if reveal { details.revealed = try DeadLetterRevealed(record, cipher: desk.access.cipher) }
+                if original {
+                    details.originals = try await desk.browser.edits(of: entry.letter).map {
+                        try DeadLetterOriginal($0, cipher: desk.access.cipher)
+                    }
+                }
+                Narration.endProgress()
+                let name = person.name
                 if reveal {
-                    // What can't be opened isn't put on record as seen.
-                    let revealed = try DeadLetterRevealed(record, cipher: desk.access.cipher)
-                    let name = person.name
-                    try await DeadLetterReveal(desk.access, kafka: desk.configuration.kafka)
-                        .record(position, by: name, reason: reason)
-                    Narration.logger.log(
-                        level: .notice, safe: "a dead letter is revealed",
-                        shown: "revealed \(position) to \(PlainText.printable(name)): on record in \(TopicName.deadLetterState)")
-                    details.revealed = revealed
+                    try await desk.putOnRecord(.reveal, of: position, by: name, reason: reason, what: "revealed \(position)")
+                }
+                if details.originals?.isEmpty == false {
+                    try await desk.putOnRecord(
+                        .original, of: position, by: name, reason: reason, what: "revealed the original of \(position)")
                 }
                 if options.output == .json {
                     try Output.json(details)

@@ -1,10 +1,7 @@
 import ArgumentParser
-import Foundation
-import Synchronization
 import Triage
 import TriageEvents
 import TriageProcessing
-import UnixSignals
 
 /// Which dead letters something is done to: some that are named, or those that a filter lets through.
 struct DeadLetterWhich: ParsableArguments {
@@ -58,32 +55,50 @@ struct DeadLetterWhich: ParsableArguments {
         }
 
         /// What would be done, found out without doing it.
-        func preview(_ browser: DeadLetterBrowser, _ plan: @escaping DeadLetterPreview.Plan) async throws -> DeadLetterPreview {
-            var preview: DeadLetterPreview
+        ///
+        /// - Parameter targets: topics that are likely to be written to.
+        func preview(
+            _ browser: DeadLetterBrowser, targets: [String] = [], _ plan: @escaping DeadLetterPreview.Plan
+        ) async throws -> DeadLetterPreview {
+            defer { Narration.endProgress() }
+            var empty = DeadLetterPreview()
+            empty.partitions = try await browser.access.partitions(of: targets)
+            if case .filter(let filter, let limit?, let everywhere) = self {
+                let all = try await browser.select(filter, everywhere: everywhere)
+                empty.limit = (limit, of: all.count)
+                empty.chosen = Set(all.prefix(limit).positions)
+            }
+            while true {
+                let preview = try await self.preview(browser, from: empty, plan)
+                if preview.unknownTopics.isEmpty { return preview }
+                // What wasn't likely is asked for, and then it is known where everything can be written to.
+                empty.partitions.merge(try await browser.access.partitions(of: preview.unknownTopics.sorted())) { $1 }
+            }
+        }
+
+        private func preview(
+            _ browser: DeadLetterBrowser, from empty: DeadLetterPreview, _ plan: @escaping DeadLetterPreview.Plan
+        ) async throws -> DeadLetterPreview {
             switch self {
             case .ids(let ids) where ids.count <= 20:
-                preview = DeadLetterPreview()
+                var preview = empty
                 for id in ids {
                     let (entry, record) = try await browser.find(id)
                     preview.add(entry, record, plan)
                 }
+                return preview
             case .ids(let ids):
                 let wanted = Set(ids)
-                preview = try await browser.fold(DeadLetterFilter(), everywhere: true, into: DeadLetterPreview()) {
-                    preview, entry, record in
+                return try await browser.fold(DeadLetterFilter(), everywhere: true, into: empty) { preview, entry, record in
                     if wanted.contains(record.position) { preview.add(entry, record, plan) }
                     return true
                 }
-            case .filter(let filter, let limit, let everywhere):
-                preview = try await browser.fold(filter, everywhere: everywhere, into: DeadLetterPreview()) {
-                    preview, entry, record in
-                    preview.add(entry, record, plan)
+            case .filter(let filter, _, let everywhere):
+                return try await browser.fold(filter, everywhere: everywhere, into: empty) { preview, entry, record in
+                    if preview.chosen?.contains(record.position) ?? true { preview.add(entry, record, plan) }
                     return true
                 }
-                preview.limit = limit
             }
-            Narration.endProgress()
-            return preview
         }
     }
 
@@ -120,113 +135,5 @@ struct DeadLetterWhich: ParsableArguments {
                 }
             }
         return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
-    }
-}
-
-/// What would be done to dead letters: how many of which groups, where they would go, and which of them can't.
-struct DeadLetterPreview: Sendable {
-    /// What is planned for one; where it would go, and for which group.
-    typealias Plan = @Sendable (DeadLetterEntry, Record) -> Verdict
-    enum Verdict: Sendable {
-        case goes(to: String)
-        case nothingToDo
-        case cannot(String)
-    }
-    static let toldProblems = 10
-
-    var groups = DeadLetterGroups()
-    var targets: [String: Int] = [:]
-    var unchanged: [DeadLetterState.Status: Int] = [:]
-    var problems: [(id: RecordPosition, reason: String)] = []
-    var problemCount = 0
-    /// Only so many of them.
-    var limit: Int?
-
-    var count: Int { min(groups.total, limit ?? .max) }
-
-    mutating func add(_ entry: DeadLetterEntry, _ record: Record, _ plan: Plan) {
-        switch plan(entry, record) {
-        case .goes(let target):
-            groups.add(entry.letter)
-            targets[target, default: 0] += 1
-        case .nothingToDo: unchanged[entry.status, default: 0] += 1
-        case .cannot(let reason):
-            problemCount += 1
-            if problems.count < Self.toldProblems { problems.append((record.position, reason)) }
-        }
-    }
-
-    /// What a dry run prints.
-    struct Output: Encodable {
-        struct Problem: Encodable {
-            let id: String
-            let reason: String
-        }
-        let dryRun = true
-        let verb: String
-        let count: Int
-        let groups: [DeadLetterGroupOutput]
-        let targets: [String: Int]
-        let unchanged: [String: Int]
-        let refused: Int
-        let refusals: [Problem]
-        let command: String
-
-        init(_ preview: DeadLetterPreview, verb: String, command: String) {
-            self.verb = verb
-            self.command = command
-            count = preview.count
-            groups = preview.groups.groups.map { DeadLetterGroupOutput($0, of: preview.groups.total) }
-            targets = preview.targets
-            unchanged = Dictionary(uniqueKeysWithValues: preview.unchanged.map { ($0.key.rawValue, $0.value) })
-            refused = preview.problemCount
-            refusals = preview.problems.map { Problem(id: "\($0.id)", reason: $0.reason) }
-        }
-    }
-
-    func text(verb: String, command: String, now: Timestamp, width: Int?) -> String {
-        var lines: [String] = []
-        if groups.total > 0 {
-            lines = [
-                "Would \(verb) \(PlainText.count(count, "dead letter"))"
-                    + (count < groups.total ? ", the oldest of \(groups.total):" : ":"),
-                "",
-            ]
-            lines.append(DeadLetterGroupOutput.table(groups, now: now, width: width))
-            if !targets.isEmpty, targets.keys.first?.isEmpty == false {
-                lines.append("")
-                lines += targets.sorted { $0.key < $1.key }.map { "to \($0.key): \($0.value)" }
-            }
-        }
-        let closed = unchanged.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }
-        if !closed.isEmpty { lines += ["", "Left alone: \(closed.joined(separator: ", "))."] }
-        if problemCount > 0 {
-            lines += ["", "Can't \(verb) \(problemCount):"] + problems.map { "  \($0.id): \($0.reason)" }
-            if problemCount > problems.count { lines.append("  and \(problemCount - problems.count) more") }
-        }
-        if groups.total == 0 {
-            lines += (lines.isEmpty ? [] : [""]) + ["Nothing to \(verb)."]
-        } else {
-            lines += ["", "Nothing was done yet. This does it:", "  \(command)"]
-        }
-        return lines.joined(separator: "\n")
-    }
-}
-
-/// Runs what writes, so that a first Ctrl-C ends it between two transactions; a second one ends at once.
-enum InterruptibleWork {
-    static func run<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {
-        let work = Task { try await body() }
-        let count = Atomic(0)
-        let watcher = Task {
-            for await signal in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
-                if count.add(1, ordering: .relaxed).oldValue > 0 { _exit(130) }
-                Narration.endProgress()
-                Narration.say("\(signal): ending after what is being written; once more ends at once")
-                work.cancel()
-            }
-        }
-        defer { watcher.cancel() }
-        return try await work.value
     }
 }

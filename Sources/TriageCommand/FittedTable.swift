@@ -1,6 +1,6 @@
 import Foundation
 
-/// A table that keeps within a terminal's width: one column gives way, then others go.
+/// A table that keeps within a terminal's width: one column gives way, then others go, and what is still too long is cut.
 struct FittedTable {
     /// A column's name and how it behaves.
     struct Column {
@@ -28,15 +28,18 @@ struct FittedTable {
                 .sorted { (columns[$0].rank ?? 0, $0) < (columns[$1].rank ?? 0, $1) }[...]
             while true {
                 let others = shown.reduce(0) { $0 + ($1 == flexible ? 0 : widths[$1]) } + 3 * (shown.count - 1)
-                space = min(widths[flexible], max(least, width - others))
-                guard others + min(space, widths[flexible]) > width, let gone = leaving.popFirst() else { break }
+                space = shown.contains(flexible) ? min(widths[flexible], max(least, width - others)) : 0
+                guard others + space > width, let gone = leaving.popFirst() else { break }
                 shown.removeAll { $0 == gone }
             }
         }
-        return Table.columns(
+        let text = Table.columns(
             shown.map { columns[$0].name },
             rows.map { row in shown.map { $0 == flexible ? Self.cut(row[$0], to: space) : row[$0] } },
             right: Set(shown.indices.filter { columns[shown[$0]].isNumber }))
+        guard let width else { return text }
+        return text.split(separator: "\n", omittingEmptySubsequences: false).map { Self.cut(String($0), to: width) }
+            .joined(separator: "\n")
     }
 
     /// The text, with an ellipsis for what is too long.

@@ -3,6 +3,7 @@ import Glibc
 import Logging
 import Synchronization
 import Triage
+import TriageEvents
 
 /// What goes to stdout: data, and nothing else.
 enum Output {
@@ -89,7 +90,8 @@ enum Narration {
     private static func say(_ text: String, _ level: Logger.Level) {
         let output = output
         guard output.format == .json else {
-            _ = Output.write(text + "\n", to: STDERR_FILENO)
+            // What is said may repeat what was typed, or what a broker answered.
+            _ = Output.write(HarmlessText.escaped(text) + "\n", to: STDERR_FILENO)
             return
         }
         let logger = Logger(label: "triage") { TriageLogHandler(label: $0, output: output, level: level) }

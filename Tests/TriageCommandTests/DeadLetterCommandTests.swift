@@ -168,10 +168,29 @@ struct DeadLetterCommandTests {
         if width < 64 { #expect(!lines[0].contains("TRACE")) }
     }
 
-    @Test("anybody's text on a terminal")
-    func harmless() {
-        #expect(
-            TerminalText.harmless("a\u{1B}[2J\r\n\tb\u{9B}\u{202E}ü😀\u{7F}") == "a\\u{1b}[2J\\u{d}\n\tb\\u{9b}\\u{202e}ü😀\\u{7f}")
+    @Test(
+        "tables of dead letters and of groups never wrap, and keep ids and fingerprints as long as they fit", arguments: 21...120)
+    func narrow(width: Int) {
+        let id = "fhir.Patient.created.dlq/0/17"
+        let record = Record(
+            topic: "fhir.Patient.created.dlq", partition: 0, offset: 17, timestamp: Self.now, key: ByteSlice("p"),
+            value: ByteSlice("{}"),
+            headers: [
+                Header("triage-origin", text: "fhir.Patient.created/0/1"), Header("triage-error-class", text: "persistent"),
+                Header("error", text: "RejectedError http_422_business-rule"),
+            ])
+        let state = DeadLetterState(.failedAgain, time: Self.now, by: "g")
+        let list = DeadLetterOutput.table(
+            [DeadLetterEntry(letter: DeadLetter(record), state: state)], now: Self.now, width: width)
+        var all = DeadLetterGroups()
+        all.add(DeadLetter(record))
+        let groups = DeadLetterGroupOutput.table(all, now: Self.now, width: width)
+        for table in [list, groups] {
+            #expect(table.split(separator: "\n").allSatisfy { $0.count <= width }, "\(table)")
+        }
+        if width >= id.count + 15 { #expect(list.contains("\(id)   ") && list.contains("failed_again")) }
+        if width >= 70 { #expect(list.contains("RejectedErr")) }
+        if width >= 43 { #expect(groups.contains(DeadLetter(record).fingerprint) && groups.contains("RejectedErr")) }
     }
 
     @Test("a bar")

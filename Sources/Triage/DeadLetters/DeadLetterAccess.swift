@@ -104,8 +104,17 @@ public struct DeadLetterAccess: Sendable {
     ///
     /// - Throws: a `BrokerError` if the brokers don't answer.
     public func missing(_ topics: [String]) async throws -> [String] {
-        let found = Set(try await scanner.watermarks(of: topics).keys.map(\.topic))
-        return topics.filter { !found.contains($0) }
+        let found = try await partitions(of: topics)
+        return topics.filter { found[$0]?.isEmpty ?? true }
+    }
+
+    /// The numbers of the partitions of each of these topics; none of one that doesn't exist.
+    ///
+    /// - Throws: a `BrokerError` if the brokers don't answer.
+    public func partitions(of topics: [String]) async throws -> [String: Set<Int32>] {
+        var found = Dictionary(topics.map { ($0, Set<Int32>()) }) { first, _ in first }
+        for partition in try await scanner.watermarks(of: topics).keys { found[partition.topic]?.insert(partition.partition) }
+        return found
     }
 
     /// Ends the clients that read; operators end their own.
@@ -171,12 +180,15 @@ public struct NoSuchDeadLetter: Error, Sendable, Hashable, CustomStringConvertib
 
     /// What is wrong and what there is instead.
     public var description: String {
-        switch reason {
-        case .noTopic: "\(position): there is no topic \(position.topic)"
+        // What was typed may be anything.
+        let topic = PlainText.printable(position.topic)
+        let position = "\(topic)/\(position.partition)/\(position.offset)"
+        return switch reason {
+        case .noTopic: "\(position): there is no topic \(topic)"
         case .notDeadLetters:
-            "\(position): \(position.topic) isn't a dead letter topic by its name; --dlq-topic names it as one if it is"
+            "\(position): \(topic) isn't a dead letter topic by its name; --dlq-topic names it as one if it is"
         case .noPartition(let count):
-            "\(position): \(position.topic) has \(PlainText.count(count, "partition")), 0 to \(max(0, count - 1))"
+            "\(position): \(topic) has \(PlainText.count(count, "partition")), 0 to \(max(0, count - 1))"
         case .beforeStart(let first): "\(position): the partition begins at offset \(first): retention took what was before"
         case .behindEnd(let end):
             end == 0

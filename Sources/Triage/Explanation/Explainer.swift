@@ -163,7 +163,10 @@ public struct Explainer: Sendable {
     /// - Throws: ``NothingToExplain`` saying what is there instead.
     private func record(at position: RecordPosition, _ marks: [TopicPartition: Range<Int64>]) async throws -> Record {
         let partitions = marks.keys.filter { $0.topic == position.topic }.count
-        guard partitions > 0 else { throw NothingToExplain("no topic \(position.topic) on these brokers") }
+        // What was typed may be anything.
+        guard partitions > 0 else {
+            throw NothingToExplain("no topic \(PlainText.printable(position.topic)) on these brokers")
+        }
         guard let range = marks[position.topicPartition] else {
             throw NothingToExplain(
                 "topic \(position.topic) has \(PlainText.count(partitions, "partition")), numbered from 0: there is no partition \(position.partition)"
@@ -292,7 +295,7 @@ public struct Explainer: Sendable {
             if gathering.marks[partition] != nil {
                 partitions.append(partition)
             } else if !gathering.marks.keys.contains(where: { $0.topic == topic }) {
-                gathering.notes.append("there is no topic \(topic)")
+                gathering.notes.append("there is no topic \(PlainText.printable(topic))")
             }
         }
         let starts = try await starts(partitions, since: since, gathering.marks)
