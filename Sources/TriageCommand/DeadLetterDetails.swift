@@ -98,8 +98,8 @@ struct DeadLetterDetails: Encodable {
         if let state = letter.state {
             lines += ["", "STATE"]
             lines += Self.aligned([
-                (state.status, "\(state.time) by \(state.by)"), ("reason", state.reason ?? ""), ("replay", state.replay ?? ""),
-                ("went on as", state.successor ?? ""),
+                (state.status, "\(state.time) by \(state.by)"), ("replayed", replayed(state)), ("reason", state.reason ?? ""),
+                ("replay", state.replay ?? ""), ("went on as", state.successor ?? ""),
             ])
         }
         lines += ["", "ATTEMPTS"]
@@ -130,6 +130,12 @@ struct DeadLetterDetails: Encodable {
         if let revealed { lines += revealed.text }
         if let originals { lines += DeadLetterOriginal.text(originals) }
         return lines.joined(separator: "\n")
+    }
+
+    /// When and by whom it was replayed, where its state tells of what came after that.
+    private func replayed(_ state: DeadLetterOutput.State) -> String {
+        guard state.status != DeadLetterState.Status.replayed.rawValue, let by = state.replayedBy else { return "" }
+        return (state.replayedAt.map { "\($0) " } ?? "") + "by \(by)"
     }
 
     private var facts: [(String, String)] {

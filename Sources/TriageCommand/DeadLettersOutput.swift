@@ -11,8 +11,12 @@ struct DeadLetterOutput: Encodable {
         let status: String
         let time: String
         let by: String
+        /// Why, as whoever replayed or discarded it said.
         let reason: String?
         let replay: String?
+        /// Who asked for that replay.
+        let replayedBy: String?
+        let replayedAt: String?
         let successor: String?
 
         init?(_ state: DeadLetterState?) {
@@ -22,6 +26,8 @@ struct DeadLetterOutput: Encodable {
             by = PlainText.printable(state.by)
             reason = state.reason.map(PlainText.printable)
             replay = state.replay.map(PlainText.printable)
+            replayedBy = state.replayedBy.map(PlainText.printable)
+            replayedAt = state.replayedAt?.iso8601
             successor = state.successor.map { PlainText.printable("\($0)") }
         }
     }

@@ -106,6 +106,8 @@ struct ExplainJSON: Encodable {
         let statusTime: String?
         let statusBy: String?
         let statusReason: String?
+        let replayedBy: String?
+        let replayedAt: String?
         let successor: String?
 
         init(_ letter: EventStory.Letter) {
@@ -119,6 +121,8 @@ struct ExplainJSON: Encodable {
             statusTime = letter.state?.time.iso8601
             statusBy = letter.state?.by
             statusReason = letter.state?.reason
+            replayedBy = letter.state?.replayedBy
+            replayedAt = letter.state?.replayedAt?.iso8601
             successor = letter.state?.successor.map { "\($0)" }
         }
     }

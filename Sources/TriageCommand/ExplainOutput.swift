@@ -226,6 +226,10 @@ struct ExplainOutput {
         case .failedAgain: text = "its replay failed again\(state.successor.map { ", as \($0)" } ?? "")"
         case .discarded: text = "discarded by \(by)\(reason)"
         }
+        // The outcome has taken the place of the state that said who replayed it.
+        if state.status == .completed || state.status == .failedAgain, let operatorName = state.replayedBy {
+            steps.append(Step(time: state.replayedAt, text: "replayed by \(PlainText.printable(operatorName))\(reason)"))
+        }
         steps.append(Step(time: state.time, text: text, tone: state.status == .completed ? .success : nil))
         return steps
     }
