@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import pathlib
-import pty
 import re
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Integration"))
-from harness import REPOSITORY, Failed, Room, clean_environment  # noqa: E402
+from harness import REPOSITORY, Failed, Room, clean_environment, on_terminal  # noqa: E402
 from parts import real_broker  # noqa: E402
 
 # The most that librdkafka takes.
@@ -41,25 +40,6 @@ def measured(name, arguments, environment):
         if process.returncode != 0:
             raise Failed(f"{name} ends with {process.returncode}")
         return out.read().decode()
-
-
-def on_terminal(arguments, environment):
-    """What a command shows on a terminal, each state of its last line by itself."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    output = b""
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        output += piece
-    os.close(master)
-    process.wait()
-    return [line for line in re.split(r"[\r\n]+|\x1b\[K", output.decode()) if line]
 
 
 def resident(process):
@@ -98,7 +78,9 @@ def main():
                 raise Failed(f"{name} shows {found}")
         if options.replay:
             look("replay --all, dry run", "replay", "--all")
-        lines = [line for line in on_terminal([triage, "dlq", "groups", *more], environment) if " of " in line and " %" in line]
+        _, output = on_terminal([triage, "dlq", "groups", *more], environment)
+        states = re.split(r"[\r\n]+|\x1b\[K", output.decode())
+        lines = [line for line in states if " of " in line and " %" in line]
         print(f"on a terminal: {len(lines)} states of the bar, of which")
         for line in lines[:: max(1, len(lines) // 4)]:
             print(f"  {line}")

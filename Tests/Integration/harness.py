@@ -1,14 +1,18 @@
 """What every check stands on: a report of one line a check, processes ended by pid, free ports, waits with a deadline."""
 
+import fcntl
 import itertools
 import json
 import os
 import pathlib
+import pty
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import traceback
 import urllib.error
@@ -231,3 +235,22 @@ def parsed(child):
         raise Failed(
             f"{child.name} (status {child.process.poll()}) printed no JSON: {text[:500]!r}; stderr: {child.err()[-1000:]}"
         ) from None
+
+
+def on_terminal(arguments, environment, columns=80):
+    """What a command shows on a terminal of this width, byte for byte; gives its status and that."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(master)
+    return process.wait(30), output

@@ -24,6 +24,7 @@ import check_console
 import check_console_run
 import check_crash
 import check_dashboards
+import check_dead_letter_order
 import check_dead_letters
 import check_delivery
 import check_explain
@@ -88,6 +89,7 @@ GROUPS = {
     "capture-outage": check_capture.outage,
     "delivery": check_delivery.delivery,
     "dead-letters": check_dead_letters.dead_letters,
+    "dead-letters-sequence": check_dead_letter_order.sequence,
     "change-data": check_change_data.change_data,
     "ingress": check_ingress.ingress,
     "ingress-tls": check_ingress.ingress_tls,

@@ -59,7 +59,7 @@ struct DeadLetterPreviewTests {
         #expect(preview.groups.total == 1 && preview.targets == ["t.retry, for the group care": 1] && !preview.isRefused)
         let output = DeadLetterPreview.Output(preview, verb: "replay", command: "x")
         #expect(output.refused == 2 && output.refusals.map(\.id) == ["\(strange[1])", "\(strange[0])"])
-        #expect(output.refusals.map(\.reason) == [78, 77].map { "\(OperatorRefusal.noPartition("t.retry", $0))" })
+        #expect(output.refusals.map(\.reason) == [Int32(78), 77].map { "\(OperatorRefusal.noPartition("t.retry", $0))" })
         let text = preview.text(verb: "replay", command: "x", now: Self.now, width: nil)
         #expect(text.contains("Can't replay 2:\n  \(strange[1]): there is no partition 78 of t.retry to write it to"), "\(text)")
         // By name, in any order, they are told in the order of their places.
