@@ -58,6 +58,38 @@ struct ScannerTests {
         await #expect(throws: BrokerError("_DESTROY", operation: "read")) { try await offsets(scanner, [:]) }
     }
 
+    @Test("an answer that is larger than the client takes: the error says so, and what to do") func tooLarge() async throws {
+        let cluster = try EmbeddedCluster()
+        defer { cluster.close() }
+        try cluster.createTopic("large", partitions: 1)
+        let producer = try KafkaProducer(KafkaConfiguration(bootstrapServers: cluster.bootstrapServers))
+        defer { producer.close() }
+        let value = ByteSlice(String(repeating: "x", count: 300_000))
+        try producer.produceAll([OutboundRecord(topic: "large", partition: 0, key: nil, value: value)])
+        let small = KafkaConfiguration(
+            bootstrapServers: cluster.bootstrapServers,
+            additional: ["receive.message.max.bytes": "100000", "message.max.bytes": "10000", "fetch.max.bytes": "50000"])
+        let scanner = try KafkaPartitionScanner(small)
+        defer { scanner.close() }
+        do {
+            _ = try await scanner.scan([TopicPartition("large", 0): 0..<1], into: 0) { _, _ in true }
+            Issue.record("it was read")
+        } catch {
+            #expect(error.description.contains("read large/0: a broker's answer is larger than receive.message.max.bytes"))
+            #expect(error.description.contains("-X receive.message.max.bytes="))
+        }
+        let reader = try KafkaRecordReader(small, timeout: .seconds(2))
+        defer { reader.close() }
+        let answer = await withCheckedContinuation { done in
+            reader.read([0], of: TopicPartition("large", 0)) { done.resume(returning: $0) }
+        }
+        guard case .failure(let error) = answer else {
+            Issue.record("it was read")
+            return
+        }
+        #expect(error.isRetriable && error.description.contains("-X receive.message.max.bytes="))
+    }
+
     @Test func nobodyAnswers() async throws {
         let scanner = try KafkaPartitionScanner(KafkaConfiguration(bootstrapServers: "127.0.0.1:1"))
         defer { scanner.close() }

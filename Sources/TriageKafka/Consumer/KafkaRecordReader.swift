@@ -222,6 +222,7 @@ private final class ReaderLoop: Sendable {
                     try restart(partition, from: offset)
                     readings[partition] = reading
                 case .carryOn where now >= reading.deadline:
+                    if handle.takeRefusal() { throw .answerTooLarge("read \(partition)", isRetriable: true) }
                     throw BrokerError("_TIMED_OUT", operation: "read \(partition)", isRetriable: true)
                 case .carryOn where now >= reading.restart:
                     // A start that librdkafka has dropped is never made up for by itself (see ``PauseLedger``).

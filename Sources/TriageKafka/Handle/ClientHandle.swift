@@ -1,4 +1,5 @@
 import CRdKafka
+import Synchronization
 import TriageEvents
 
 /// Receives librdkafka's log lines: syslog level (0 emergency … 7 debug), facility, text.
@@ -17,10 +18,21 @@ final class ClientContext: @unchecked Sendable {
     var failed: ((BrokerError) -> Void)?
     /// Assignment (true) or revocation (false) of a list of partitions, in the polling thread.
     var rebalanced: ((_ assigns: Bool, _ list: OpaqueList) -> Void)?
+    /// Whether an answer was larger than `receive.message.max.bytes` since somebody last looked. librdkafka says so in its log
+    /// alone, closes the connection and asks again, for ever; to whoever waits for the answer it looks as if nobody was there.
+    private let refused = Atomic(false)
     /// How many delivery reports came; read and written in the polling thread only.
     var deliveries = 0
 
     init(log: KafkaLog?) { self.log = log }
+
+    /// Notes what a log line of librdkafka's tells (`rd_kafka_recv`, "Invalid response size … increase receive.message.max.bytes").
+    func logged(_ line: String) {
+        if line.has("increase receive.message.max.bytes") { refused.store(true, ordering: .relaxed) }
+    }
+
+    /// Whether an answer was too large since this was asked last.
+    func takeRefusal() -> Bool { refused.exchange(false, ordering: .relaxed) }
 
     static func of(_ client: OpaquePointer?) -> ClientContext? {
         guard let client, let opaque = rd_kafka_opaque(client) else { return nil }
@@ -45,16 +57,22 @@ final class ClientHandle: @unchecked Sendable {
         let configuration = try ClientHandle.configuration(properties)
         rd_kafka_conf_set_opaque(configuration, Unmanaged.passUnretained(context).toOpaque())
         rd_kafka_conf_set_log_cb(configuration) { client, level, facility, text in
-            guard let log = ClientContext.of(client)?.log, let facility, let text else { return }
+            guard let context = ClientContext.of(client), let facility, let text else { return }
             let line = String(cString: text)
             let name = String(cString: facility)
+            if level <= 5 { context.logged(line) }
+            guard let log = context.log else { return }
             // The same properties serve consumers and producers, so each kind is told about the other's.
             if name == "CONFWARN" && line.hasSuffix("will be ignored by this \(kindName(client)) instance") { return }
             log(Int(level), name, line)
         }
         rd_kafka_conf_set_error_cb(configuration) { client, code, _, opaque in
-            guard let client, let context = ClientContext.of(client) else { return }
-            context.failed?(BrokerError(code: rd_kafka_resp_err_t(code), client: client, operation: "client"))
+            guard let client, let context = ClientContext.of(client), let failed = context.failed else { return }
+            let isTooLarge = code == RD_KAFKA_RESP_ERR__BAD_MSG.rawValue && context.takeRefusal()
+            failed(
+                isTooLarge
+                    ? .answerTooLarge("client")
+                    : BrokerError(code: rd_kafka_resp_err_t(code), client: client, operation: "client"))
         }
         switch role {
         case .consumer:

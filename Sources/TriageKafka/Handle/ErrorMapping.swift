@@ -31,6 +31,15 @@ extension BrokerError {
         }
     }
 
+    /// What becomes of calls whose answers librdkafka refuses for their size.
+    static func answerTooLarge(_ operation: String, isRetriable: Bool = false) -> BrokerError {
+        BrokerError(
+            "_BAD_MSG",
+            operation: "\(operation): a broker's answer is larger than receive.message.max.bytes; "
+                + "-X receive.message.max.bytes=2147483647 takes any",
+            isRetriable: isRetriable)
+    }
+
     /// What a closed client answers.
     static func closed(_ operation: String) -> BrokerError { BrokerError("_DESTROY", operation: operation) }
 }

@@ -43,6 +43,9 @@ final class ReaderHandle: @unchecked Sendable {
     /// Ends a waiting ``take(into:maximum:milliseconds:)`` early; on any thread.
     func wake() { wakeTarget.wake() }
 
+    /// Whether an answer was too large for this client since this was asked last.
+    func takeRefusal() -> Bool { handle.context.takeRefusal() }
+
     /// Begins to fetch.
     func start(_ partition: TopicPartition, from offset: Int64) throws(BrokerError) {
         let operation = "read \(partition)"

@@ -8,7 +8,14 @@ struct ScannerHandle: Sendable {
     private let handle: ClientHandle
     private let properties: [Property]
 
-    init(properties: [Property], log: KafkaLog?) throws(KafkaConfigurationError) {
+    /// Makes the client.
+    ///
+    /// - Parameter prefetch: KiB that are fetched ahead of what is taken; half of it is asked for at a time.
+    init(properties: [Property], prefetch: Int = 16_384, log: KafkaLog?) throws(KafkaConfigurationError) {
+        func number(_ key: String) -> Int? { properties.last { $0.key == key }.flatMap { Int($0.value) } }
+        // librdkafka refuses less than its largest record, and more than an answer may have (its CONFIGURATION.md, fetch.max.bytes).
+        let largest = max(prefetch * 512, number("message.max.bytes") ?? 1_000_000)
+        let fetch = min(largest, max(1, (number("receive.message.max.bytes") ?? 100_000_000) - 512))
         let own = [
             // What ends with the marker of a transaction ends with no record.
             Property("enable.partition.eof", "true"),
@@ -16,12 +23,16 @@ struct ScannerHandle: Sendable {
             Property("auto.offset.reset", "error"),
             Property("isolation.level", "read_committed"),
             Property("fetch.wait.max.ms", "100"),
-            Property("fetch.max.bytes", "8388608"),
-            Property("queued.max.messages.kbytes", "16384"),
+            Property("fetch.max.bytes", "\(fetch)"),
+            Property("queued.max.messages.kbytes", "\(prefetch)"),
             Property("fetch.queue.backoff.ms", "20", isOptional: true),
         ]
         self.properties = properties
         handle = try ClientHandle(.admin, properties: properties + own, log: log)
+    }
+
+    func watermarks(_ partition: TopicPartition, milliseconds: Int32) throws(BrokerError) -> Range<Int64> {
+        try handle.watermarks(partition, milliseconds: milliseconds)
     }
 
     /// Hands every record of these stretches to `body`, in order within each partition, until it says that it has enough of one.
@@ -37,6 +48,7 @@ struct ScannerHandle: Sendable {
         for (partition, range) in ranges.sorted(by: { $0.key < $1.key }) where !range.isEmpty {
             try stretches.start(partition, range)
         }
+        _ = handle.context.takeRefusal()
         let intake = MessageIntake()
         var prefetch = PrefetchWatch(properties)
         var batch = PolledBatch()
@@ -46,6 +58,9 @@ struct ScannerHandle: Sendable {
             let pause = min(500, max(1, milliseconds - idle))
             intake.take(from: stretches.queue, client: handle.client, into: &batch, maximum: 1, milliseconds: pause)
             if batch.isEmpty {
+                if handle.context.takeRefusal() {
+                    throw .answerTooLarge("read \(stretches.first.map { "\($0)" } ?? "partitions")")
+                }
                 idle += pause
                 guard idle < milliseconds else {
                     throw BrokerError("_TIMED_OUT", operation: "read \(stretches.first.map { "\($0)" } ?? "partitions")")
