@@ -7,8 +7,17 @@ public protocol PartitionInspector: Sendable {
     /// - Throws: a ``BrokerError`` if nobody answered in time, or the partition doesn't exist.
     func watermarks(_ partition: TopicPartition, timeout: Duration) throws(BrokerError) -> Range<Int64>
 
-    /// The timestamp of the first record at `offset` or behind it; nil if there is none, or it has no timestamp.
+    /// Reads a stretch of a partition, in order, until `body` says that it has enough; only what is committed.
     ///
-    /// - Throws: a ``BrokerError`` if nobody answered in time.
-    func timestamp(in partition: TopicPartition, from offset: Int64, timeout: Duration) throws(BrokerError) -> Timestamp?
+    /// Compaction, transactions' markers and aborted transactions leave gaps, so fewer records may come than there are offsets.
+    ///
+    /// - Parameters:
+    ///   - partition: the partition to read.
+    ///   - range: the offsets; they must not lie before the first that exists.
+    ///   - timeout: how long nothing may come before it is given up.
+    ///   - body: gets a record, and says whether more are wanted.
+    /// - Throws: a ``BrokerError`` if nobody answered in time, the partition doesn't exist, or the offsets went away meanwhile.
+    func scan(
+        _ partition: TopicPartition, _ range: Range<Int64>, timeout: Duration, _ body: (Record) -> Bool
+    ) throws(BrokerError)
 }

@@ -64,6 +64,7 @@ public final class InMemoryBroker: Sendable {
         var produceFaults: [BrokerError] = []
         var commitFaults: [BrokerError] = []
         var inspectionFault: BrokerError?
+        var inspectionFaults: [TopicPartition: BrokerError] = [:]
         var held: [@Sendable () -> Void]?
         var lostAcknowledgements: [BrokerError] = []
         var lostCommitAnswers: [BrokerError] = []
@@ -195,6 +196,11 @@ public final class InMemoryBroker: Sendable {
 
     /// Lets every look of an ``inspector()`` or a ``scanner()`` fail with `error` until it is nil again.
     public func failInspections(with error: BrokerError?) { state.withLock { $0.inspectionFault = error } }
+
+    /// Lets every look of an ``inspector()`` at one partition fail with `error` until it is nil again.
+    public func failInspections(of partition: TopicPartition, with error: BrokerError?) {
+        state.withLock { $0.inspectionFaults[partition] = error }
+    }
 
     // MARK: Produce
 

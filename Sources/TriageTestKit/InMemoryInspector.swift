@@ -10,14 +10,21 @@ struct InMemoryInspector: PartitionInspector {
         return found.start..<max(found.start, found.stable)
     }
 
-    func timestamp(in partition: TopicPartition, from offset: Int64, timeout: Duration) throws(BrokerError) -> Timestamp? {
+    func scan(
+        _ partition: TopicPartition, _ range: Range<Int64>, timeout: Duration, _ body: (Record) -> Bool
+    ) throws(BrokerError) {
         let found = try look(at: partition)
-        return found.readable.first { $0.offset >= offset }?.timestamp
+        guard range.lowerBound >= found.start, range.lowerBound <= found.next else {
+            throw BrokerError("_AUTO_OFFSET_RESET", operation: "read \(partition)")
+        }
+        let end = min(range.upperBound, found.stable)
+        var index = found.firstIndex(from: range.lowerBound)
+        while index < found.records.count, found.records[index].offset < end, body(found.records[index]) { index += 1 }
     }
 
     private func look(at id: TopicPartition) throws(BrokerError) -> InMemoryBroker.Partition {
         let (fault, found) = broker.state.withLock { state in
-            (state.inspectionFault, state.partition(id))
+            (state.inspectionFaults[id] ?? state.inspectionFault, state.partition(id))
         }
         if let fault { throw fault }
         guard let found else { throw BrokerError("_UNKNOWN_PARTITION", operation: "watermarks of \(id)") }

@@ -267,15 +267,23 @@ struct EngineReadingTests {
         #expect(bench.total(.deadLetterSize) == 4)
         #expect(bench.values(.deadLetterOldestAge, origin).allSatisfy { $0 < 3600 })
 
-        // Nobody answers: no point, and one notice however long it lasts.
+        // Nobody answers: the last numbers stay, and one notice however long it lasts.
         let error = BrokerError("_TRANSPORT", operation: "watermarks", isRetriable: true)
         bench.broker.failInspections(with: error)
         for _ in 0..<3 { running.engine.look(by: inspector, timeout: .seconds(1)) }
-        #expect(!bench.hasPoints(.deadLetterSize) && !bench.hasPoints(.deadLetterOldestAge))
+        #expect(bench.total(.deadLetterSize) == 4 && bench.hasPoints(.deadLetterOldestAge))
         #expect(running.notices.value.filter { $0 == .backlogUnknown(error) }.count == 1)
+        // One partition is in trouble: the other goes on.
         bench.broker.failInspections(with: nil)
+        bench.broker.failInspections(of: TopicPartition(bench.deadLetterTopic, 0), with: error)
+        for number: Int32 in 0..<2 {
+            try bench.put(ByteSlice("foreign"), key: ByteSlice("foreign"), to: bench.deadLetterTopic, partition: number)
+        }
         running.engine.look(by: inspector, timeout: .seconds(1))
-        #expect(bench.total(.deadLetterSize) == 4)
+        #expect(bench.total(.deadLetterSize) == 5)
+        bench.broker.failInspections(of: TopicPartition(bench.deadLetterTopic, 0), with: nil)
+        running.engine.look(by: inspector, timeout: .seconds(1))
+        #expect(bench.total(.deadLetterSize) == 6)
 
         running.engine.stop()
         try await running.finished()
@@ -293,9 +301,11 @@ struct EngineReadingTests {
             }
         }
         await eventually("shared") { running.allSatisfy { $0.engine.assignedPartitions == 4 } }
-        for running in running { running.engine.look(by: bench.broker.inspector(), timeout: .seconds(1)) }
         // Both report to the one meter of this test, which adds them up.
-        #expect(bench.total(.deadLetterSize) == 8)
+        await eventually("each has its share") {
+            for running in running { running.engine.look(by: bench.broker.inspector(), timeout: .seconds(1)) }
+            return bench.total(.deadLetterSize) == 8
+        }
         for running in running {
             running.engine.stop()
             try await running.finished()

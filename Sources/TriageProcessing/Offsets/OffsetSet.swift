@@ -23,22 +23,49 @@ struct OffsetSet: Sendable, Equatable {
         count -= 1
     }
 
+    /// Puts all offsets of a range in.
+    mutating func insert(_ range: Range<Int64>) {
+        guard !range.isEmpty else { return }
+        for index in (range.lowerBound >> 6)...((range.upperBound - 1) >> 6) {
+            let word = words[index] ?? 0
+            let new = OffsetSet.clip(.max, at: index, to: range) & ~word
+            guard new != 0 else { continue }
+            words[index] = word | new
+            count += new.nonzeroBitCount
+        }
+    }
+
+    /// Takes out what lies before an offset.
+    mutating func removeAll(before offset: Int64) {
+        guard count > 0 else { return }
+        for (index, word) in words where index <= offset >> 6 {
+            let left = index == offset >> 6 ? word & ~(OffsetSet.bit(offset) - 1) : 0
+            words[index] = left == 0 ? nil : left
+            count -= word.nonzeroBitCount - left.nonzeroBitCount
+        }
+    }
+
     /// How many lie in a range.
     func count(in range: Range<Int64>) -> Int {
         guard !range.isEmpty else { return 0 }
         return words.reduce(0) { $0 + OffsetSet.clip($1.value, at: $1.key, to: range).nonzeroBitCount }
     }
 
-    /// The first offset of a range that isn't in it.
-    func firstMissing(in range: Range<Int64>) -> Int64? {
-        var at = range.lowerBound
-        while at < range.upperBound {
-            // Those of its word from it on.
-            let missing = ~(words[at >> 6] ?? 0) >> UInt64(at & 63)
-            let step = Int64(missing.trailingZeroBitCount)
-            let end = (at >> 6 + 1) << 6
-            if missing != 0, at + step < end { return at + step < range.upperBound ? at + step : nil }
-            at = end
+    /// How many lie in a range and not in another set.
+    func count(in range: Range<Int64>, outside other: OffsetSet) -> Int {
+        guard !range.isEmpty else { return 0 }
+        return words.reduce(0) { count, entry in
+            let word = entry.value & ~(other.words[entry.key] ?? 0)
+            return count + OffsetSet.clip(word, at: entry.key, to: range).nonzeroBitCount
+        }
+    }
+
+    /// The first offset of a range that is neither in it nor in another set.
+    func firstMissing(in range: Range<Int64>, or other: OffsetSet = OffsetSet()) -> Int64? {
+        guard !range.isEmpty else { return nil }
+        for index in (range.lowerBound >> 6)...((range.upperBound - 1) >> 6) {
+            let missing = OffsetSet.clip(~((words[index] ?? 0) | (other.words[index] ?? 0)), at: index, to: range)
+            if missing != 0 { return index << 6 + Int64(missing.trailingZeroBitCount) }
         }
         return nil
     }
