@@ -69,12 +69,18 @@ struct PatientOutput: Encodable {
         let position: String
         let written: String?
         let origin: String?
+        let status: String
+        let since: String?
+        let by: String?
         let failure: Failure?
 
         init(_ letter: PatientReport.DeadLetter) {
             position = "\(letter.position)"
             written = letter.written?.iso8601
             origin = letter.origin.map { "\($0)" }
+            status = letter.status.rawValue
+            since = letter.state?.time.iso8601
+            by = letter.state?.by
             failure = Failure(letter.failure)
         }
     }
@@ -151,7 +157,7 @@ struct PatientOutput: Encodable {
         }
         if let letter = report.lastDeadLetter {
             lines += ["", "LAST DEAD LETTER"]
-            var pairs = [("record", "\(letter.position)")]
+            var pairs = [("record", "\(letter.position)"), ("status", status(letter))]
             if let written = letter.written { pairs.append(("written", written.iso8601)) }
             if let origin = letter.origin { pairs.append(("origin", "\(origin)")) }
             lines += aligned(pairs + failure(letter.failure))
@@ -163,6 +169,13 @@ struct PatientOutput: Encodable {
         }
         lines += report.notes.map { "  note: \($0)" }
         return lines.joined(separator: "\n")
+    }
+
+    /// `open`, `discarded 2026-11-23T10:00:00.000Z by ops`.
+    private static func status(_ letter: PatientReport.DeadLetter) -> String {
+        let name = letter.status == .failedAgain ? "failed again" : letter.status.rawValue
+        guard let state = letter.state else { return name }
+        return "\(name) \(state.time.iso8601) by \(PlainText.printable(state.by))"
     }
 
     private static func details(_ item: PatientReport.Item) -> [String] {

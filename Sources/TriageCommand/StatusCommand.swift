@@ -12,7 +12,7 @@ struct StatusCommand: AsyncParsableCommand {
             nothing. Of the retry topics every record that isn't done is read.
 
             LAG is the number of offsets that aren't committed, BEHIND the age of the first of them that isn't done. OWNER is
-            the member's instance-id if it has one, else its client.id. DEAD LETTERS are the group's own. Where records have
+            the member's instance-id if it has one, else its client.id. DEAD LETTERS are the group's own that are open. Where records have
             waited for more than 10 s, commits are watched for 3 s. Exit 0 if the brokers answered, whatever they said: also of a
             group that they don't know. --watch goes on when brokers don't answer.
 

@@ -44,8 +44,9 @@ struct StatusOutput: Encodable {
         let metadata: String
         let completeBeyond: Int
         let retries: Retries?
-        /// Those of the group.
+        /// Those of the group that are open.
         let deadLetters: Int?
+        let deadLettersClosed: Int?
         let deadLettersOfOthers: Int?
         let deadLettersUnnamed: Int?
         let deadLettersNotLookedAt: Int64?
@@ -103,7 +104,8 @@ struct StatusOutput: Encodable {
                         waiting: $0.waiting, due: $0.due, parked: $0.parked, oldest: $0.oldest?.iso8601,
                         oldestAge: age($0.oldest), nextDue: $0.nextDue?.iso8601, dueSince: $0.dueSince?.iso8601)
                 },
-                deadLetters: partition.deadLetters?.count, deadLettersOfOthers: partition.deadLetters?.others,
+                deadLetters: partition.deadLetters?.count, deadLettersClosed: partition.deadLetters?.closed,
+                deadLettersOfOthers: partition.deadLetters?.others,
                 deadLettersUnnamed: partition.deadLetters?.unnamed, deadLettersNotLookedAt: partition.deadLetters?.older,
                 newestDeadLetter: partition.deadLetters?.newest?.iso8601, isLeft: partition.isLeft,
                 standstillSeconds: partition.standstill?.inSeconds
@@ -145,7 +147,7 @@ struct StatusOutput: Encodable {
             ]
         }
         if rows.isEmpty {
-            lines += ["", "No retries are open, and there are no dead letters of the group."]
+            lines += ["", "No retries and no dead letters of the group are open."]
         } else {
             let header = ["RETRIES AND DEAD LETTERS", "WAITING", "DUE", "PARKED", "OLDEST", "NEXT DUE", "DEAD LETTERS", "NEWEST"]
             lines += ["", Table.columns(header, rows, right: [1, 2, 3, 4, 5, 6, 7])]
@@ -157,16 +159,18 @@ struct StatusOutput: Encodable {
     /// Which dead letters are in no number, and why.
     private static func uncounted(_ report: StatusReport) -> String? {
         let letters = report.partitions.compactMap(\.deadLetters)
+        let closed = letters.reduce(0) { $0 + $1.closed }
         let others = letters.reduce(0) { $0 + $1.others }
         let unnamed = letters.reduce(0) { $0 + $1.unnamed }
         let older = letters.reduce(0) { $0 + $1.older }
         let parts = [
+            closed == 0 ? nil : "\(closed) that \(closed == 1 ? "was" : "were") replayed or discarded",
             others == 0 ? nil : "\(others) of other groups",
             unnamed == 0 ? nil : "\(unnamed) that name\(unnamed == 1 ? "s" : "") no group, of other software",
             older == 0 ? nil : "\(older) older \(older == 1 ? "one" : "ones") (+; --dead-letters looks further back)",
         ].compactMap { $0 }
         return parts.isEmpty
-            ? nil : "Dead letters are those of group \(report.group); not counted: " + parts.joined(separator: ", ") + "."
+            ? nil : "Dead letters are the open ones of group \(report.group); not counted: " + parts.joined(separator: ", ") + "."
     }
 
     /// `running`, `stopped`, `gate closed`, `paused`, …; `-` if nothing is known.

@@ -99,7 +99,7 @@ def patient_stops(report, room, base=5, article=None):
     page = story.patient()
     report.check("the head waits for its first retry, one is parked", "for retry 1 of 3 after transient RetryableError http_503; 1 later event" in page, page)
     page = story.types("status")
-    report.check("it is this patient alone", page.startswith("nothing is wrong: everything is read, 2 events in retry, no dead letters"), page)
+    report.check("it is this patient alone", page.startswith("nothing is wrong: everything is read, 2 events in retry, no open dead letters"), page)
     wait_until("a second attempt", lambda: story.judge.asked >= 2, 60)
     story.waits_for("for retry 2 of 3")
     page = story.patient()
@@ -124,6 +124,7 @@ def patient_stops(report, room, base=5, article=None):
     report.check("Java's partition has no dead letter of it", "LAST DEAD LETTER" not in story.patient(isKept=False))
     page = story.patient("--all-partitions")
     report.check("with all partitions it is found", f"{dead_letter_topic(UPDATED)}/0/0" in page and "persistent InvalidEvent invalid_json" in page, page)
+    report.check("and it is open", "  status       open\n" in page, page)
     if article:
         path = pathlib.Path(article)
         # A report that is shown without its command doesn't show what was typed either.

@@ -71,18 +71,20 @@ struct InspectionCommandTests {
                 StatusReport.Partition(
                     main: TopicPartition("t", 0), committed: 4, offsets: 0..<9, metadata: CommitMetadata(), metadataError: nil,
                     firstOpen: nil, owner: .member(member), retries: nil,
-                    deadLetters: .init(count: 2, others: 1, unnamed: 1, older: 5))
+                    deadLetters: .init(count: 2, closed: 3, others: 1, unnamed: 1, older: 5))
             ], missing: [], differences: [])
         let text = StatusOutput.text(report)
         #expect(text.contains("one@10.0.0.7   stopped"))
         #expect(text.contains("group g: Stable, 1 member;") && text.contains(" 2+ "))
         #expect(
             text.hasSuffix(
-                "Dead letters are those of group g; not counted: 1 of other groups, 1 that names no group, of other software, "
+                "Dead letters are the open ones of group g; not counted: 3 that were replayed or discarded, 1 of other groups, "
+                    + "1 that names no group, of other software, "
                     + "5 older ones (+; --dead-letters looks further back)."))
         let json = try Output.encoded(StatusOutput(report))
         for part in [
-            #""instance_id":"one""#, #""is_left":true"#, #""dead_letters":2"#, #""dead_letters_of_others":1"#,
+            #""instance_id":"one""#, #""is_left":true"#, #""dead_letters":2"#, #""dead_letters_closed":3"#,
+            #""dead_letters_of_others":1"#,
             #""dead_letters_unnamed":1"#, #""dead_letters_not_looked_at":5"#, #""notes":[]"#,
         ] { #expect(json.contains(part), "\(part) in \(json)") }
     }

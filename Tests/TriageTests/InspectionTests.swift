@@ -128,6 +128,30 @@ struct InspectionTests {
                 && PlainText.printable(String(repeating: "x", count: 999)).count == 200)
     }
 
+    /// What became of dead letters is told: of the patient's last one, and those that are closed aren't counted.
+    private func outcomes(
+        _ cluster: EmbeddedCluster, _ configuration: Configuration, _ inspector: GroupInspector, _ number: Int32
+    ) async throws {
+        try cluster.createTopic(TopicName.deadLetterState, partitions: 1)
+        let producer = try KafkaProducer(configuration.kafka)
+        defer { producer.close() }
+        // The first of the two copies and the patient's, which names no group; another group's state of it tells nothing.
+        for (offset, group, status): (Int64, String, DeadLetterState.Status) in [
+            (0, "g", .replayed), (3, "g", .discarded), (3, "h", .completed),
+        ] {
+            let key = DeadLetterKey(group: group, position: RecordPosition(topic: "t.dlq", partition: number, offset: offset))
+            let record = OutboundRecord(
+                topic: TopicName.deadLetterState, partition: 0, key: ByteSlice("\(key)"),
+                value: DeadLetterState(status, time: Self.now, by: "ann").json)
+            try producer.produce(record) { _ in }
+        }
+        #expect(await producer.flush(timeout: .seconds(30)))
+        let found = try await inspector.patient("p", policies: RetryPolicies())
+        #expect(found.lastDeadLetter?.status == .discarded && found.lastDeadLetter?.state?.by == "ann")
+        let letters = try await inspector.status().partitions.first { $0.main.partition == number }?.deadLetters
+        #expect(letters?.count == 0 && letters?.closed == 1 && letters?.newest == nil)
+    }
+
     @Test("over an embedded cluster: a head that waits, one parked behind it, and its dead letter")
     func embedded() async throws {
         let cluster = try makeCluster(partitions: 2, topics: ["t"])
@@ -179,6 +203,8 @@ struct InspectionTests {
         #expect(backlog.waiting == 1 && backlog.parked == 1 && backlog.due == 1 && backlog.nextDue?.milliseconds == due)
         let letters = try #require(status.partitions.first { $0.main.partition == number }?.deadLetters)
         #expect(letters.count == 1 && letters.others == 1 && letters.unnamed == 2 && letters.older == 0)
+        #expect(letters.closed == 0 && found.lastDeadLetter?.status == .open)
+        try await outcomes(cluster, configuration, inspector, number)
         let fewer = try await inspector.status(deadLetters: 3)
         let some = try #require(fewer.partitions.first { $0.main.partition == number }?.deadLetters)
         #expect(some.count == 0 && some.others == 1 && some.unnamed == 2 && some.older == 2)

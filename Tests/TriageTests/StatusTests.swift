@@ -36,11 +36,11 @@ struct StatusTests {
     func problems() {
         #expect(
             status(Self.partition(committed: 9)).summary
-                == "nothing is wrong: everything is read, no retry waits, no dead letters")
+                == "nothing is wrong: everything is read, no retry waits, no open dead letters")
         #expect(
             status(Self.partition(letters: .init(count: 2))).summary
-                == "nothing is wrong: 4 records behind, no retry waits, 2 dead letters")
-        #expect(status(Self.partition(letters: .init(count: 1, older: 7))).summary.hasSuffix("at least 1 dead letter"))
+                == "nothing is wrong: 4 records behind, no retry waits, 2 open dead letters")
+        #expect(status(Self.partition(letters: .init(count: 1, older: 7))).summary.hasSuffix("at least 1 open dead letter"))
         #expect(
             status(missing: ["a", "b"]).summary
                 == "2 topics are missing (a, b): `triage topics create` makes what is missing")

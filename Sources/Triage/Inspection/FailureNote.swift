@@ -19,8 +19,10 @@ public struct FailureNote: Sendable, Hashable {
     public let context: TraceContext?
 
     /// What a record's headers say; they come from anywhere, so nothing in them is shown that isn't a name or a number.
-    public init(_ record: Record) {
-        let letter = DeadLetter(record)
+    public init(_ record: Record) { self.init(DeadLetter(record)) }
+
+    /// What a dead letter's headers say.
+    init(_ letter: DeadLetter) {
         error = letter.error
         errorClass = letter.errorClass
         fingerprint = letter.error == nil && letter.errorClass == nil ? nil : letter.fingerprint

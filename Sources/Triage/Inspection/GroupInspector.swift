@@ -58,6 +58,13 @@ public struct GroupInspector: Sendable {
             offsets[partition].map { StatusReport.start(commits[partition]?.offset, in: $0)..<$0.upperBound }
         }
 
+        /// The last `limit` offsets of each dead letter partition.
+        func newestDeadLetters(_ limit: Int64) -> [TopicPartition: Range<Int64>] {
+            offsets.filter { TopicName.isDeadLetter($0.key.topic) }.mapValues { all in
+                all.upperBound - min(max(0, limit), Int64(all.count))..<all.upperBound
+            }
+        }
+
         /// Whether a static member that ended cleanly keeps a main partition: its last commit doesn't say that it is at work.
         func isLeft(_ main: TopicPartition) -> Bool {
             guard let commit = commits[main], commit.offset != nil, commit.error == nil else { return false }

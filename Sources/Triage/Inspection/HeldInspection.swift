@@ -10,25 +10,37 @@ extension GroupInspector {
         var isSequencing: Bool
     }
 
+    /// What the topic of the states says.
+    struct Outcomes: Sendable {
+        /// What became of the dead letters that were asked about.
+        var states = DeadLetterStates()
+        /// Who is held; nil if the group holds nobody.
+        var held: HeldPatients?
+    }
+
     /// Reads the topic of the states.
     ///
-    /// - Returns: nil if there is none, or the group holds nobody.
-    func held() async throws -> HeldPatients? {
+    /// - Parameter letters: where the dead letters stand whose states are wanted: of the others none is kept.
+    func outcomes(of letters: [TopicPartition: Range<Int64>]) async throws -> Outcomes {
         let admin = try KafkaAdmin(kafka, log: logger.kafkaLog)
         defer { admin.close() }
         let topic = TopicPartition(TopicName.deadLetterState, 0)
-        guard let range = try await admin.watermarks(of: [topic.topic])[topic], !range.isEmpty else { return nil }
+        guard let range = try await admin.watermarks(of: [topic.topic])[topic], !range.isEmpty else { return Outcomes() }
         let reader = DeadLetterChangeReader()
+        let states = StateReader()
         let group = group
-        let found = try await read(
-            [topic: range], into: Held(patients: HeldPatients(group: group), isSequencing: isSequencing)
-        ) { held, record in
+        let start = Held(patients: HeldPatients(group: group), isSequencing: isSequencing)
+        let found = try await read([topic: range], into: (held: start, states: DeadLetterStates())) { found, record in
             guard let change = reader.change(record) else { return true }
-            if change.key.group == group, change.state?.status == .open, change.state?.by == group { held.isSequencing = true }
-            _ = held.patients.apply(change.key, change.state, at: change.offset)
+            if change.key.group == group, change.state?.status == .open, change.state?.by == group {
+                found.held.isSequencing = true
+            }
+            _ = found.held.patients.apply(change.key, change.state, at: change.offset)
+            guard letters[change.key.position.topicPartition]?.contains(change.key.position.offset) == true else { return true }
+            states.add(record, to: &found.states)
             return true
         }
-        return found.isSequencing ? found.patients : nil
+        return Outcomes(states: found.states, held: found.held.isSequencing ? found.held.patients : nil)
     }
 }
 

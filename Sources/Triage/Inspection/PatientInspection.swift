@@ -26,8 +26,10 @@ extension GroupInspector {
         let retries = try await openRetries(match, mains, survey)
         let unread = try await unread(match, mains, survey)
         let letters = try await lastDeadLetter(match, mains, survey, limit: deadLetters)
+        let place = letters.newest?.position
+        let outcomes = try await outcomes(of: place.map { [$0.topicPartition: $0.offset..<$0.offset + 1] } ?? [:])
         let lane = match.id.hash64(seed: HeldPatients.laneSeed)
-        let held = try await held().map { held in mains.flatMap { held.heads(of: $0) }.filter { $0.lane == lane } } ?? []
+        let held = outcomes.held.map { held in mains.flatMap { held.heads(of: $0) }.filter { $0.lane == lane } } ?? []
         let now = clock.now()
         let entries = retries.open.entries(isOwned: survey.isOwned)
         let standing = Set(entries.map(\.history.origin))
@@ -35,7 +37,8 @@ extension GroupInspector {
         let items = entries.map { .init($0, note: retries.notes[$0.position], now: now) } + main
         return PatientReport(
             id: id, group: group, now: now, policies: policies, queue: PatientReport.ordered(items),
-            unread: unread.count - (unread.items.count - main.count), lastDeadLetter: letters.newest,
+            unread: unread.count - (unread.items.count - main.count),
+            lastDeadLetter: letters.newest.map { .init($0, outcomes.states.state(of: $0, group: group)) },
             places: mains.map { main in
                 let beside = TopicPartition(TopicName.deadLetter(of: main.topic), main.partition)
                 let read = letters.read[beside] ?? 0..<0
@@ -97,16 +100,16 @@ extension GroupInspector {
     /// Looks from the ends backwards, in windows that grow, until every partition has shown one or was looked through.
     private func lastDeadLetter(
         _ match: KeyMatch, _ mains: [TopicPartition], _ survey: Survey, limit: Int64
-    ) async throws -> (newest: PatientReport.DeadLetter?, read: [TopicPartition: Range<Int64>]) {
+    ) async throws -> (newest: DeadLetter?, read: [TopicPartition: Range<Int64>]) {
         var looked: [TopicPartition: Range<Int64>] = [:]
         var ends: [TopicPartition: Range<Int64>] = [:]
         for main in mains {
             let letters = TopicPartition(TopicName.deadLetter(of: main.topic), main.partition)
             guard let all = survey.offsets[letters] else { continue }
-            ends[letters] = max(all.lowerBound, all.upperBound - max(0, limit))..<all.upperBound
+            ends[letters] = all.upperBound - min(max(0, limit), Int64(all.count))..<all.upperBound
             looked[letters] = all.upperBound..<all.upperBound
         }
-        var newest: [TopicPartition: PatientReport.DeadLetter] = [:]
+        var newest: [TopicPartition: DeadLetter] = [:]
         var window: Int64 = 1000
         let group = group
         while true {
@@ -117,10 +120,10 @@ extension GroupInspector {
             }
             ranges = ranges.filter { !$0.value.isEmpty }
             guard !ranges.isEmpty else { break }
-            let found = try await read(ranges, into: [TopicPartition: PatientReport.DeadLetter]()) { found, record in
+            let found = try await read(ranges, into: [TopicPartition: DeadLetter]()) { found, record in
                 guard match.matches(record) else { return true }
                 if let written = record.headers.text(HeaderName.group), written != group { return true }
-                found[record.topicPartition] = PatientReport.DeadLetter(record)
+                found[record.topicPartition] = DeadLetter(record)
                 return true
             }
             newest.merge(found) { $1 }

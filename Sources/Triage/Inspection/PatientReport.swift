@@ -70,12 +70,19 @@ public struct PatientReport: Sendable {
         public let origin: RecordPosition?
         /// What went wrong.
         public let failure: FailureNote
+        /// What became of it; nil if nobody did anything about it, so that it is open.
+        public let state: DeadLetterState?
 
-        init(_ record: Record) {
-            position = record.position
-            written = record.timestamp
-            origin = record.headers.text(HeaderName.origin).flatMap { RecordPosition($0) }
-            failure = FailureNote(record)
+        /// Its status; open if nobody did anything about it.
+        public var status: DeadLetterState.Status { state?.status ?? .open }
+
+        /// A dead letter and what became of it.
+        init(_ letter: TriageProcessing.DeadLetter, _ state: DeadLetterState?) {
+            position = letter.position
+            written = letter.written
+            origin = letter.origin
+            failure = FailureNote(letter)
+            self.state = state
         }
     }
 

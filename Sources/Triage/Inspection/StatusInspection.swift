@@ -17,7 +17,9 @@ extension GroupInspector {
         let survey = try await survey()
         let retries = try await backlogs(survey)
         let firsts = try await firstOpen(survey)
-        let letters = try await self.deadLetters(survey, limit: deadLetters)
+        let looked = survey.newestDeadLetters(deadLetters)
+        let outcomes = try await outcomes(of: looked)
+        let letters = try await self.deadLetters(survey, looked, outcomes.states)
         let standing = try await standing(survey, firsts, now: retries.now, watch: watch)
         let partitions = survey.mains.map { main in
             let commit = survey.commits[main] ?? CommittedPartition(nil)
@@ -29,11 +31,10 @@ extension GroupInspector {
                 standstill: standing.contains(main) ? watch : nil
             )
         }
-        let held = try await held()
         return StatusReport(
             group: group, description: survey.description, now: retries.now, partitions: partitions,
             missing: survey.missing, differences: survey.differences.map(\.description),
-            held: held.map { held in survey.mains.flatMap { held.heads(of: $0) } } ?? []
+            held: outcomes.held.map { held in survey.mains.flatMap { held.heads(of: $0) } } ?? []
         )
     }
 
@@ -70,18 +71,18 @@ extension GroupInspector {
         return found.compactMapValues { $0 }
     }
 
-    /// Counts the dead letters whose offsets are the newest of their partition; transactions' markers lie between them.
-    private func deadLetters(_ survey: Survey, limit: Int64) async throws -> [TopicPartition: StatusReport.DeadLetters] {
+    /// Counts dead letters; transactions' markers lie between them.
+    private func deadLetters(
+        _ survey: Survey, _ ranges: [TopicPartition: Range<Int64>], _ states: DeadLetterStates
+    ) async throws -> [TopicPartition: StatusReport.DeadLetters] {
         struct Found: Sendable {
             var letters: [TopicPartition: StatusReport.DeadLetters] = [:]
-            var origins: [TopicPartition: Set<String>] = [:]
+            var seen: [TopicPartition: Set<DeadLetter.Identity>] = [:]
         }
         var found = Found()
-        var ranges: [TopicPartition: Range<Int64>] = [:]
-        for (partition, offsets) in survey.offsets where TopicName.isDeadLetter(partition.topic) {
-            let start = max(offsets.lowerBound, offsets.upperBound - max(0, limit))
-            ranges[partition] = start..<offsets.upperBound
-            found.letters[partition] = StatusReport.DeadLetters(older: start - offsets.lowerBound)
+        for (partition, range) in ranges {
+            let start = survey.offsets[partition]?.lowerBound ?? range.lowerBound
+            found.letters[partition] = StatusReport.DeadLetters(older: range.lowerBound - start)
         }
         let group = group
         return try await read(ranges, into: found) { found, record in
@@ -94,9 +95,11 @@ extension GroupInspector {
                 found.letters[partition]?.others += 1
                 return true
             }
-            // A crash between an acknowledgement and the commit leaves a second copy of the same origin.
-            if let origin = record.headers.text(HeaderName.origin), !found.origins[partition, default: []].insert(origin).inserted
-            {
+            let letter = DeadLetter(record)
+            // A crash between an acknowledgement and the commit leaves a second copy.
+            if letter.origin != nil, !found.seen[partition, default: []].insert(letter.identity).inserted { return true }
+            guard states.state(of: letter, group: group)?.status.isOpen ?? true else {
+                found.letters[partition]?.closed += 1
                 return true
             }
             found.letters[partition]?.count += 1

@@ -173,7 +173,7 @@ extension StatusReport {
             lag == 0 ? "everything is read" : "\(PlainText.count(Int(lag), "record")) behind",
             open == 0 ? "no retry waits" : "\(PlainText.count(open, "event")) in retry",
             (isBounded ? "at least " : "")
-                + (letters == 0 && !isBounded ? "no dead letters" : PlainText.count(letters, "dead letter")),
+                + (letters == 0 && !isBounded ? "no open dead letters" : PlainText.count(letters, "open dead letter")),
         ]
         return "nothing is wrong: " + parts.joined(separator: ", ")
     }

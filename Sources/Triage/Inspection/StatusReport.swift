@@ -78,15 +78,17 @@ public struct StatusReport: Sendable {
 
     /// What stands in a dead letter partition, as far as it was looked through.
     public struct DeadLetters: Sendable, Hashable {
-        /// Those of the group, copies of one origin counted once.
+        /// Those of the group that are open, copies of one counted once.
         public internal(set) var count = 0
+        /// Those of the group that were replayed or discarded, copies of one counted once.
+        public internal(set) var closed = 0
         /// Those of other groups.
         public internal(set) var others = 0
         /// Those that don't name a group: other software wrote them.
         public internal(set) var unnamed = 0
         /// Offsets before those that were looked at.
         public internal(set) var older: Int64 = 0
-        /// When the newest of the group was written; nil if there is none.
+        /// When the newest of the group that is open was written; nil if there is none.
         public internal(set) var newest: Timestamp?
     }
 
