@@ -71,9 +71,9 @@ struct AttemptLedgerTests {
     @Test("counts that would overflow are held at the maximum")
     func overflow() {
         var ledger = AttemptLedger("~9223372036854775807;~9223372036854775807")
-        #expect(ledger.dropped == .max)
+        #expect(ledger.dropped == 1_000_000)
         for number in 0..<100 { ledger.append(entry(number)) }
-        #expect(ledger.dropped == .max)
+        #expect(ledger.dropped == 1_000_000)
         #expect(ledger.text.utf8.count <= 2048)
         #expect(AttemptLedger("~99999999999999999999").dropped == 0)
     }

@@ -159,7 +159,8 @@ public struct DeadLetterBrowser: Sendable {
     public func find(_ id: RecordPosition) async throws -> (entry: DeadLetterEntry, record: Record) {
         let range = try range(of: id, in: try await access.scanner.watermarks(of: [id.topic]))
         let window = DeadLetterBrowser.copyWindow
-        let near = max(range.lowerBound, id.offset - window)..<min(range.upperBound, id.offset + window)
+        let before = min(window, id.offset - range.lowerBound)
+        let near = id.offset - before..<id.offset + min(window, range.upperBound - id.offset)
         let found = try await access.scanner.scan([id.topicPartition: id.offset..<id.offset + 1], into: Record?.none) {
             $0 = $1
             return false

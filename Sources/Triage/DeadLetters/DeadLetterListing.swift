@@ -47,7 +47,7 @@ struct ListingPass: Sendable {
         _ filter: DeadLetterFilter, limit: Int, states: DeadLetterStates, group: String?, ranges: [TopicPartition: Range<Int64>]
     ) {
         self.filter = filter
-        self.limit = max(0, limit)
+        self.limit = min(max(0, limit), 1_000_000_000)
         self.states = states
         self.group = group
         let window = Int64(min(2000, max(50, 2 * self.limit)))

@@ -92,7 +92,8 @@ struct SelectionReader {
             guard let mark = marks[partition] else { continue }
             var stretches: [Range<Int64>] = []
             for offset in some.map(\.offset).sorted() where mark.contains(offset) {
-                let near = max(mark.lowerBound, offset - margin)..<min(mark.upperBound, offset + 1 + margin)
+                let before = min(margin, offset - mark.lowerBound)
+                let near = offset - before..<offset + min(margin + 1, mark.upperBound - offset)
                 if let last = stretches.last, near.lowerBound - last.upperBound <= maximumGap {
                     stretches[stretches.count - 1] = last.lowerBound..<max(last.upperBound, near.upperBound)
                 } else {

@@ -17,11 +17,12 @@ extension Engine {
     ///
     /// - Parameter isOwn: this process made it.
     func succeed(_ metadata: CommitMetadata, of state: PartitionState, at start: Int64, isOwn: Bool) {
-        if metadata.flags.contains(.isUnfinished) { state.redeliveredBelow = start + configuration.maximumOffsetSpan }
-        guard metadata.flags.contains(.isOpen) else { return }
-        // A commit's metadata holds no more than this, and what is in flight is capped by it.
+        // A commit's metadata holds no more than this, and what is in flight is capped by it. The offset may be anybody's.
         let span = configuration.maximumOffsetSpan
-        state.redeliveredBelow = start + span
+        let end = start > .max - span ? .max : start + span
+        if metadata.flags.contains(.isUnfinished) { state.redeliveredBelow = end }
+        guard metadata.flags.contains(.isOpen) else { return }
+        state.redeliveredBelow = end
         if isOwn {
             state.mark.crashes = metadata.crashes.map { CommitMetadata.Crashes(count: $0.count, base: $0.base) }
             return
@@ -46,7 +47,7 @@ extension Engine {
             state.mark.crashes = nil
             return
         }
-        state.mark.suspectBelow = min(end, start + configuration.maximumOffsetSpan)
+        state.mark.suspectBelow = start + min(end - start, configuration.maximumOffsetSpan)
         isCautious = true
         notify(.crashLoop(state.id, crashes: crashes.count))
     }

@@ -82,7 +82,9 @@ public struct AttemptLedger: Sendable, Hashable {
 
     /// The entries that are kept, in order.
     public private(set) var entries: [Entry] = []
-    /// Entries dropped behind the first.
+    private static let maximumDropped = Int(EventHistory.maximumRetries)
+
+    /// Entries dropped behind the first; what a header says beyond 1,000,000 counts as that, so that it can be added to.
     public private(set) var dropped = 0
 
     /// No attempts.
@@ -97,8 +99,8 @@ public struct AttemptLedger: Sendable, Hashable {
         bytes.withUnsafeBytes { all in
             AttemptLedger.forEachPart(of: all) { part in
                 if part.first == UInt8(ascii: "~") {
-                    let count = Int(max(0, TextBytes.decimal(UnsafeRawBufferPointer(rebasing: part[1...])) ?? 0))
-                    dropped = dropped.addingReportingOverflow(count).overflow ? .max : dropped + count
+                    let said = max(0, TextBytes.decimal(UnsafeRawBufferPointer(rebasing: part[1...])) ?? 0)
+                    dropped = min(AttemptLedger.maximumDropped, dropped + min(AttemptLedger.maximumDropped, Int(clamping: said)))
                 } else if let entry = Entry(part) {
                     append(entry)
                 }
@@ -148,7 +150,7 @@ public struct AttemptLedger: Sendable, Hashable {
         while entries.count > 2, size > AttemptLedger.maximumBytes {
             size -= droppedCount + entries[1].count + 1
             entries.remove(at: 1)
-            if dropped < .max { dropped += 1 }
+            dropped = min(AttemptLedger.maximumDropped, dropped + 1)
             size += droppedCount
         }
     }
