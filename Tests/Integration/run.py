@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import check_backlog
 import check_capture
 import check_change_data
 import check_commands
@@ -74,6 +75,7 @@ GROUPS = {
     "logs": check_logs.logs,
     "status": check_status.status,
     "guides": check_guides.guides,
+    "backlog": check_backlog.backlog,
     "explain": check_explain.explain,
     "night": check_night.night,
     "patient-stops": check_patient_stops.patient_stops,
