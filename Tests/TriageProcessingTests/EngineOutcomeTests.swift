@@ -8,27 +8,30 @@ import TriageTestKit
 /// What the engine tells of replays in `triage.dead-letters`.
 @Suite("Engine: outcomes of replays", .timeLimit(.minutes(1)))
 struct EngineOutcomeTests {
-    private let bench = EngineBench(partitions: 1)
+    private let bench: EngineBench
     private let main = TopicPartition(EngineBench.topic, 0)
     private let retry = TopicPartition(EngineBench.topic + ".retry", 0)
     private let id = EngineReplayTests.ids[0]
+
+    init() {
+        var bench = EngineBench(partitions: 1)
+        bench.followsStates = true
+        self.bench = bench
+    }
 
     private func letter(_ offset: Int64) -> RecordPosition {
         RecordPosition(topic: bench.deadLetterTopic, partition: 0, offset: offset)
     }
 
-    private var states: [DeadLetterChanges.Change] {
-        bench.records(TopicName.deadLetterState).compactMap { BenchFeed.change($0) }
-    }
+    /// What engines told.
+    private var outcomes: [DeadLetterChanges.Change] { bench.states.filter { $0.state?.by == "workers" } }
 
     /// One event is dead-lettered and replayed to `target`.
-    private func replay(to target: DeadLetterReplay.Target = .retry, hasTopic: Bool = true) async throws {
-        if hasTopic { bench.broker.createTopic(TopicName.deadLetterState, partitions: 1) }
+    private func replay(to target: DeadLetterReplay.Target = .retry) async throws {
+        bench.broker.createTopic(TopicName.deadLetterState, partitions: 1)
         try bench.put("p", version: 0)
         try await bench.run { _, _ in throw Persistent() }
-        let dead = try #require(bench.deadLetters.first)
-        let record = try DeadLetterReplay(to: target, id: id).outbound(dead, at: bench.tracer.clock.now())
-        try bench.put(record.value, key: record.key, headers: record.headers, to: record.topic, partition: 0)
+        try bench.replay(0, to: target)
         bench.recorder.removeAll()
     }
 
@@ -39,11 +42,17 @@ struct EngineOutcomeTests {
             if context.attempt < 3 { throw Transient() }
         }
         #expect(summary.completed == 1)
-        let all = states
+        let all = outcomes
         let told = try #require(all.first)
         #expect(all.count == 1 && told.key.description == "workers/\(letter(0))")
-        #expect(told.state?.status == .completed && told.state?.by == "workers" && told.state?.replay == id)
-        let record = try #require(bench.records(TopicName.deadLetterState).first)
+        #expect(told.state?.status == .completed && told.state?.replay == id)
+        // Who asked for it, when and why is what was said before, and so is which event it is, wherever its replay stood.
+        let asked = try #require(bench.states.first?.state)
+        #expect(asked.status == .replayed && told.state?.replayedBy == "ann" && told.state?.reason == "it is mended")
+        #expect(told.state?.replayedAt == asked.time && told.state?.lane == DeadLetterState.lane(of: ByteSlice("p")))
+        #expect(told.state?.origin == RecordPosition(topic: EngineBench.topic, partition: 0, offset: 0))
+        #expect(told.state?.originTimestamp == asked.originTimestamp && asked.originTimestamp != nil)
+        let record = try #require(bench.records(TopicName.deadLetterState).last)
         #expect(record.value?.utf8Text?.contains("\"p\"") == false)
         let send = try #require(bench.recorder.spans.first { $0.template.name == "send triage.dead-letters" })
         let process = try #require(bench.recorder.spans.last { $0.template.name.hasPrefix("process ") })
@@ -60,10 +69,10 @@ struct EngineOutcomeTests {
         let summary = try await bench.run { _, _ in throw Transient() }
         #expect(summary.deadLettered == 1 && summary.retries == 3)
         #expect(bench.deadLetters.last?.headers.text(HeaderName.replay) == "\(id) \(letter(0))")
-        let all = states
+        let all = outcomes
         #expect(all.map(\.key.position) == [letter(0)])
         #expect(all.first?.state?.status == .failedAgain && all.first?.state?.successor == letter(1))
-        #expect(all.first?.state?.replay == id)
+        #expect(all.first?.state?.replay == id && all.first?.state?.replayedBy == "ann")
         bench.expectAllCommitted()
     }
 
@@ -73,7 +82,7 @@ struct EngineOutcomeTests {
         try bench.put("p", version: 0)
         try bench.put("q", version: 0)
         try await bench.run { event, _ in if event.resourceID == "p" { throw Persistent() } }
-        #expect(states.isEmpty && bench.deadLetters.count == 1)
+        #expect(bench.states.isEmpty && bench.deadLetters.count == 1)
     }
 
     @Test("a replay in a main topic that another group's dead letter was written for is that group's to tell of")
@@ -82,7 +91,7 @@ struct EngineOutcomeTests {
         let mark = Header("triage-replay", text: "\(id) \(letter(0))")
         try bench.put("p", version: 0, headers: Headers([mark, Header("triage-group", text: "others")]))
         #expect(try await bench.run { _, _ in }.completed == 1)
-        #expect(states.isEmpty)
+        #expect(bench.states.isEmpty)
         bench.expectAllCommitted()
     }
 
@@ -96,7 +105,7 @@ struct EngineOutcomeTests {
             if event.versionID == "0" { bench.broker.holdAcknowledgements() }
             journal.note(event, context)
         }
-        await eventually("it is told") { !self.states.isEmpty }
+        await eventually("it is told") { !self.outcomes.isEmpty }
         try bench.put("p", version: 1)
         await journal.entries.until { $0.count == 2 }
         await eventually("main is committed") { self.bench.broker.committed(group: "workers")[self.main]?.offset == 2 }
@@ -114,16 +123,17 @@ struct EngineOutcomeTests {
         bench.broker.failNextProduces(3, with: BrokerError("_MSG_TIMED_OUT", operation: "produce", isRetriable: true))
         let summary = try await bench.run { _, _ in }
         #expect(summary.produceFailures == 3 && summary.completed == 1)
-        #expect(states.map(\.state?.status) == [.completed])
+        #expect(outcomes.map(\.state?.status) == [.completed])
         bench.expectAllCommitted()
     }
 
-    @Test("without the topic, or where it may not be written, work goes on: one notice however many replays there are")
+    @Test("where the topic may not be written work goes on: one notice however many replays there are")
     func refused() async throws {
-        try await replay(hasTopic: false)
-        let dead = try #require(bench.deadLetters.first)
-        let again = try DeadLetterReplay(to: .retry, id: EngineReplayTests.ids[1]).outbound(dead, at: bench.tracer.clock.now())
-        try bench.put(again.value, key: again.key, headers: again.headers, to: again.topic, partition: 0)
+        bench.broker.createTopic(TopicName.deadLetterState, partitions: 1)
+        for patient in ["p", "q"] { try bench.put(patient, version: 0) }
+        try await bench.run { _, _ in throw Persistent() }
+        for offset in [0, 1] as [Int64] { try bench.replay(offset) }
+        bench.broker.failNextProduces(2, with: BrokerError("TOPIC_AUTHORIZATION_FAILED", operation: "produce"))
         let running = bench.start { _, _ in }
         let summary = try await running.finished()
         #expect(summary.completed == 2)

@@ -29,21 +29,24 @@ struct EngineSequenceTests {
     /// The status and place of each state, in order.
     private var told: [String] { states.map { "\($0.key.position.offset) \($0.state?.status.rawValue ?? "-")" } }
 
-    private func tell(_ offset: Int64, _ status: DeadLetterState.Status) throws {
+    private func tell(_ offset: Int64, _ status: DeadLetterState.Status, replay: Int? = nil) throws {
         let known = states.last { $0.key.position == letter(offset) }?.state
         try bench.put(
             DeadLetterState(
-                status, time: bench.tracer.clock.now(), by: "an operator", origin: known?.origin, lane: known?.lane
+                status, time: bench.tracer.clock.now(), by: "an operator", replay: replay.map { EngineReplayTests.ids[$0] },
+                origin: known?.origin, follows: known?.follows, lane: known?.lane
             ).json,
             key: ByteSlice("workers/\(letter(offset))"), to: TopicName.deadLetterState, partition: 0)
     }
 
     /// What the operator's tool writes, in its order.
-    private func replay(_ offset: Int64, to target: DeadLetterReplay.Target = .retry, id: Int = 0) throws {
+    private func replay(
+        _ offset: Int64, to target: DeadLetterReplay.Target = .retry, id: Int = 0, isTold: Bool = true
+    ) throws {
         let dead = try #require(bench.deadLetters.first { $0.offset == offset })
         let record = try DeadLetterReplay(to: target, id: EngineReplayTests.ids[id]).outbound(dead, at: bench.tracer.clock.now())
         try bench.put(record.value, key: record.key, headers: record.headers, to: record.topic, partition: 0)
-        try tell(offset, .replayed)
+        if isTold { try tell(offset, .replayed, replay: id) }
     }
 
     /// Runs until all is done that can be; version 0 fails for good unless told otherwise.
@@ -113,8 +116,8 @@ struct EngineSequenceTests {
         }
         running.engine.stop()
         try await running.finished()
-        // The bench writes a replay and its state one after the other, so what became of it may come between.
-        if isReplay { #expect(told.sorted() == ["0 completed", "0 open", "0 replayed"]) }
+        // The bench writes a replay and its state one after the other, and yet nothing comes between.
+        if isReplay { #expect(told == ["0 open", "0 replayed", "0 completed"]) }
     }
 
     @Test("a replay that fails again: the new dead letter holds, also while the replay is retried")
@@ -149,6 +152,62 @@ struct EngineSequenceTests {
         }
         #expect(journal.all.map { [$0.version, $0.attempt] } == [[0, 1], [0, 2], [0, 3], [1, 1]])
         #expect(told == ["0 open", "0 replayed", "0 completed"])
+        // Where the event was first delivered, not where its replay was.
+        #expect(states.last?.state?.origin == main.position(0))
+        bench.expectAllCommitted()
+    }
+
+    @Test("a replay to the main topic whose state is read late is parked behind its own event, and goes on when it is known")
+    func toOriginLate() async throws {
+        for version in 0..<2 { try bench.put("p", version: version) }
+        #expect(try await handled() == [0])
+        let journal = Journal()
+        let running = bench.start {
+            $0.endsWhenIdle = false
+        } handler: { event, context in
+            journal.note(event, context)
+        }
+        try replay(0, to: .origin, isTold: false)
+        await eventually("it is parked") {
+            bench.retries.count == 2 && bench.retries.last?.headers.contains("triage-replay") == true
+        }
+        #expect(journal.all.isEmpty)
+        try tell(0, .replayed, replay: 0)
+        await journal.entries.until { $0.count == 2 }
+        await eventually("all is committed") {
+            bench.broker.committed(group: "workers")[retry]?.offset == bench.broker.end(of: retry)
+        }
+        running.engine.stop()
+        try await running.finished()
+        #expect(journal.all.map(\.version) == [0, 1])
+        #expect(told == ["0 open", "0 replayed", "0 completed"])
+    }
+
+    @Test(
+        "who only says that an event is the replay waits like all others of the patient",
+        arguments: DeadLetterReplay.Target.allCases)
+    func forged(target: DeadLetterReplay.Target) async throws {
+        for version in 0..<2 { try bench.put("p", version: version) }
+        #expect(try await handled() == [0])
+        // Nobody has replayed it with this id, nor has it this place.
+        let mark = ReplayMark(id: EngineReplayTests.ids[2], deadLetter: letter(0))
+        if target == .origin {
+            try bench.put("p", version: 5, headers: Headers([Header("triage-replay", text: mark.description)]))
+        } else {
+            let headers = ["triage-replay": mark.description, "triage-origin": "\(main)/9", "triage-group": "workers"]
+            try bench.put(
+                EngineBench.event("p", version: 5), key: ByteSlice("p"), headers: Headers(headers.map { Header($0, text: $1) }),
+                to: bench.retryTopic, partition: 0)
+        }
+        #expect(try await handled() == [])
+        #expect(told == ["0 open"])
+        try tell(0, .discarded)
+        let journal = Journal()
+        let running = bench.start(prepare: { $0.replayPatience = .milliseconds(50) }) { event, context in
+            journal.note(event, context)
+        }
+        try await running.finished()
+        #expect(journal.all.map(\.version) == [1, 5] && told == ["0 open", "0 discarded"])
         bench.expectAllCommitted()
     }
 

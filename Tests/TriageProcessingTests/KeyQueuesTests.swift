@@ -43,6 +43,26 @@ struct KeyQueuesTests {
         #expect(freed == nil && queues.isEmpty && queues.blockedKeys == 0)
     }
 
+    @Test("one of which it is learnt late where it belongs comes before the hold there, and whoever is behind it stays")
+    func moved() {
+        var queues = KeyQueues<String>()
+        let hold = queues.open("hold", key: a, place: place(0), isHold: true)
+        let third = queues.open("3", key: a, place: place(3))
+        let ninth = queues.open("9", key: a, place: place(9))
+        let barred = queues.open("8", key: b, place: place(8))
+        var freed = queues.arrived(third)
+        #expect(freed == nil && queues.arrived(ninth) == nil && queues.arrived(barred, isBarred: true) == nil)
+        #expect(queues.move(to: 0, 0) { $0 == "none" || $0 == "hold" }.isEmpty)
+        #expect(queues.move(to: 0, 0) { $0 == "9" } == [ninth] && queues.mayRun(ninth) && queues.isHeld(third) == false)
+        freed = queues.close(ninth)
+        #expect(freed == nil && queues.isHeld(third))
+        freed = queues.close(hold)
+        #expect(freed == third)
+        // What main has yet to redeliver goes along.
+        #expect(queues.move(to: 1, 2) { $0 == "8" }.isEmpty)
+        #expect(queues.advance(0, to: 100).isEmpty && queues.advance(1, to: 3) == [barred] && !queues.hasBarred)
+    }
+
     @Test("between topics the origin's time decides, within a topic partition its offset alone")
     func topics() {
         var queues = KeyQueues<String>()

@@ -160,6 +160,10 @@ public struct DeadLetterPresence: Sendable {
             text.append(identity.origin)
             text.append(byte: 0)
             text.append(identity.replay?.description ?? "")
+            text.append(byte: 0)
+            text.append(Int64(bitPattern: identity.lane ?? 0))
+            text.append(byte: 0)
+            text.append(identity.originTimestamp?.milliseconds ?? 0)
         } else {
             for bytes in [record.key, record.value] {
                 text.append(Int64(bytes?.count ?? -1))

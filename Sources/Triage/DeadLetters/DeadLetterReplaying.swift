@@ -334,10 +334,13 @@ struct ReplayRun {
 
     private func state(of prepared: Prepared, at place: Acknowledgement) -> DeadLetterState {
         let letter = prepared.entry.letter
+        let now = desk.clock.now()
         return DeadLetterState(
-            .replayed, time: desk.clock.now(), by: desk.name, reason: options.reason, replay: report.id,
+            .replayed, time: now, by: desk.name, reason: options.reason, replay: report.id, replayedBy: desk.name,
+            replayedAt: now,
             successor: RecordPosition(topic: prepared.record.topic, partition: place.partition, offset: place.offset),
-            origin: letter.origin, follows: letter.replay, lane: letter.key.map { DeadLetterState.lane(of: $0) })
+            origin: letter.origin, originTimestamp: letter.originTimestamp, follows: letter.replay,
+            lane: letter.key.map { DeadLetterState.lane(of: $0) })
     }
 
     // MARK: Canaries

@@ -83,10 +83,12 @@ extension DeadLetterOperator {
         var changes: [(DeadLetterKey, DeadLetterState)] = []
         for (entry, key) in batch {
             let letter = entry.letter
+            // The replay before it, and who asked for that, stays readable; why is what is said now.
             let state = DeadLetterState(
                 status, time: clock.now(), by: name, reason: reason, replay: entry.state?.replay,
-                successor: entry.state?.successor, origin: letter.origin, follows: letter.replay,
-                lane: letter.key.map { DeadLetterState.lane(of: $0) })
+                replayedBy: entry.state?.replayedBy, replayedAt: entry.state?.replayedAt,
+                successor: entry.state?.successor, origin: letter.origin, originTimestamp: letter.originTimestamp,
+                follows: letter.replay, lane: letter.key.map { DeadLetterState.lane(of: $0) })
             for position in [letter.position] + entry.copies {
                 changes.append((DeadLetterKey(group: key.group, position: position), state))
             }

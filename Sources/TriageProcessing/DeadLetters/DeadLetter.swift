@@ -108,7 +108,11 @@ public struct DeadLetter: Sendable, Hashable {
     public var identity: Identity { identity(in: group) }
 
     /// The same under the group that its state is kept under: see ``DeadLetterKey/init(_:group:)``.
-    func identity(in group: String?) -> Identity { Identity(group: group, origin: origin ?? position, replay: replay) }
+    func identity(in group: String?) -> Identity {
+        Identity(
+            group: group, origin: origin ?? position, replay: replay, lane: key?.hash64(seed: HeldPatients.laneSeed),
+            originTimestamp: originTimestamp)
+    }
 
     /// What two copies of one dead letter share.
     public struct Identity: Sendable, Hashable {
@@ -118,12 +122,21 @@ public struct DeadLetter: Sendable, Hashable {
         public let origin: RecordPosition
         /// The replay that it followed.
         public let replay: ReplayMark?
+        /// A hash of the event's key, ``DeadLetterState/lane(of:)`` as a number: a topic that was made anew has another event at the
+        /// same place.
+        public let lane: UInt64?
+        /// When the event was first written: so has one that was made anew for the same patients.
+        public let originTimestamp: Timestamp?
 
         /// An identity of these parts.
-        public init(group: String?, origin: RecordPosition, replay: ReplayMark?) {
+        public init(
+            group: String?, origin: RecordPosition, replay: ReplayMark?, lane: UInt64? = nil, originTimestamp: Timestamp? = nil
+        ) {
             self.group = group
             self.origin = origin
             self.replay = replay
+            self.lane = lane
+            self.originTimestamp = originTimestamp
         }
     }
 

@@ -59,34 +59,48 @@ public struct DeadLetterState: Sendable, Hashable {
     public let time: Timestamp
     /// Who made it that: an operator's name, or the group whose consumer found out.
     public let by: String
-    /// Why, in the operator's words; those aren't telemetry, and stay in Kafka.
-    public let reason: String?
+    /// Why, in the operator's words; those aren't telemetry, and stay in Kafka. What a consumer found out keeps what was said of the
+    /// replay.
+    public internal(set) var reason: String?
     /// The replay that it went with.
     public let replay: String?
+    /// Who asked for that replay: an operator's name. Its outcome keeps it, since it takes the place of the state that said so first.
+    public internal(set) var replayedBy: String?
+    /// When the replay was written.
+    public internal(set) var replayedAt: Timestamp?
     /// Where the replayed record was written, or the dead letter that it became again.
     public let successor: RecordPosition?
     /// The event's first delivery, so that copies of one dead letter are known to be the same; nil if whoever wrote it didn't know.
-    public let origin: RecordPosition?
+    public internal(set) var origin: RecordPosition?
+    /// When the event was first written: a topic that was made anew has another event at the same place.
+    public internal(set) var originTimestamp: Timestamp?
     /// The replay after which the dead letter itself was written: its own `triage-replay`.
-    public let follows: ReplayMark?
+    public internal(set) var follows: ReplayMark?
     /// What stands for the event's key without telling it: ``lane(of:)``.
-    public let lane: String?
+    public internal(set) var lane: String?
 
     /// A state of these parts.
     public init(
         _ status: Status, time: Timestamp, by: String, reason: String? = nil, replay: String? = nil,
-        successor: RecordPosition? = nil, origin: RecordPosition? = nil, follows: ReplayMark? = nil, lane: String? = nil
+        replayedBy: String? = nil, replayedAt: Timestamp? = nil, successor: RecordPosition? = nil,
+        origin: RecordPosition? = nil, originTimestamp: Timestamp? = nil, follows: ReplayMark? = nil, lane: String? = nil
     ) {
-        self.origin = origin
-        self.follows = follows
-        self.lane = lane
         self.status = status
         self.time = time
         self.by = by
         self.reason = reason
         self.replay = replay
+        self.replayedBy = replayedBy
+        self.replayedAt = replayedAt
         self.successor = successor
+        self.origin = origin
+        self.originTimestamp = originTimestamp
+        self.follows = follows
+        self.lane = lane
     }
+
+    /// Whether it says how a replay ended.
+    var isOutcome: Bool { status == .completed || status == .failedAgain }
 }
 
 extension DeadLetterState {
@@ -95,6 +109,9 @@ extension DeadLetterState {
         let digits = String(key.hash64(seed: 0), radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
+
+    /// ``lane`` as the number that it tells; nil if it tells none.
+    var laneNumber: UInt64? { lane.flatMap { UInt64($0, radix: 16) } }
 
     /// What a record's value says; nil for anything that isn't one of ours.
     ///
@@ -105,8 +122,11 @@ extension DeadLetterState {
         else { return nil }
         self.init(
             status, time: time, by: by, reason: value["reason"]?.string, replay: value["replay"]?.string,
+            replayedBy: value["replayed_by"]?.string,
+            replayedAt: value["replayed_at"]?.stringBytes.flatMap { Timestamp(instant: $0) },
             successor: value["successor"]?.string.flatMap { RecordPosition($0) },
             origin: value["origin"]?.string.flatMap { RecordPosition($0) },
+            originTimestamp: value["origin_timestamp"]?.stringBytes.flatMap { Timestamp(instant: $0) },
             follows: value["follows"]?.string.flatMap { ReplayMark($0) }, lane: value["lane"]?.string)
     }
 
@@ -115,8 +135,11 @@ extension DeadLetterState {
         var text = "{\"status\":\"\(status.rawValue)\",\"time\":\"\(time.iso8601)\",\"by\":\(JSONText(by).quoted)"
         if let reason { text += ",\"reason\":\(JSONText(reason).quoted)" }
         if let replay { text += ",\"replay\":\(JSONText(replay).quoted)" }
+        if let replayedBy { text += ",\"replayed_by\":\(JSONText(replayedBy).quoted)" }
+        if let replayedAt { text += ",\"replayed_at\":\"\(replayedAt.iso8601)\"" }
         if let successor { text += ",\"successor\":\(JSONText(successor.description).quoted)" }
         if let origin { text += ",\"origin\":\(JSONText(origin.description).quoted)" }
+        if let originTimestamp { text += ",\"origin_timestamp\":\"\(originTimestamp.iso8601)\"" }
         if let follows { text += ",\"follows\":\(JSONText(follows.description).quoted)" }
         if let lane { text += ",\"lane\":\(JSONText(lane).quoted)" }
         return ByteSlice(text + "}")

@@ -57,12 +57,14 @@ public struct DeadLetterAuditKey: Sendable, Hashable, CustomStringConvertible {
 
 /// What is known of dead letters from `triage.dead-letters`, read to its end: a value, records in, states out.
 ///
-/// The topic is compacted, so it holds one state for each dead letter that was ever acted on, and so does this: some 300 bytes
+/// The topic is compacted, so it holds one state for each dead letter that was ever acted on, and so does this: some 350 bytes
 /// for each.
 public struct DeadLetterStates: Sendable {
     private var byPartition: [String: [TopicPartition: [Int64: DeadLetterState]]] = [:]
-    /// The dead letter of each identity whose state was set last, by a hash of the identity.
-    private var byIdentity: [Int: DeadLetterKey] = [:]
+    /// The dead letter whose state was set last, by a hash of what all states say of an event: group, place and the replay before it.
+    private var byPlace: [Int: DeadLetterKey] = [:]
+    /// Those before it that are of another event, which came from the same place: its topic was made anew.
+    private var otherEvents: [Int: [DeadLetterKey]] = [:]
     /// Names and reasons, which are few and repeated.
     private var texts: Set<String> = []
     /// How many dead letters aren't open.
@@ -85,10 +87,17 @@ public struct DeadLetterStates: Sendable {
 
     /// What became of a dead letter, or of a copy of it; nil if nothing was ever done about it.
     ///
+    /// A replay is of one of the copies, and so is the outcome that a consumer writes: of the others, whose own states say that
+    /// they were replayed with it, that counts as well.
+    ///
     /// - Parameter group: the operator's, as for ``DeadLetterKey/init(_:group:)``.
     public func state(of letter: DeadLetter, group: String?) -> DeadLetterState? {
         let key = DeadLetterKey(letter, group: group)
-        if let known = self[key] ?? copy(of: letter.identity(in: key.group)).flatMap({ self[$0] }) { return known }
+        let own = self[key]
+        if let own, own.status != .replayed { return own }
+        let copy = copy(of: letter.identity(in: key.group)).flatMap { self[$0] }
+        if let own { return copy.map { own.isOvertaken(by: $0) } == true ? copy : own }
+        if let copy { return copy }
         guard letter.dialect != .triage else { return nil }
         // It may have been replayed to another group than is given now.
         let partition = letter.position.topicPartition
@@ -97,10 +106,23 @@ public struct DeadLetterStates: Sendable {
 
     /// A dead letter of this identity that is known; of several the one whose state was set last.
     public func copy(of identity: DeadLetter.Identity) -> DeadLetterKey? {
-        guard let key = byIdentity[identity.hashValue], let state = self[key], state.origin == identity.origin,
-            state.follows == identity.replay, key.group == identity.group
-        else { return nil }
-        return key
+        let place = DeadLetterStates.place(identity.group, identity.origin, identity.replay)
+        guard let last = byPlace[place] else { return nil }
+        if matches(last, identity) { return last }
+        return otherEvents[place]?.last { matches($0, identity) }
+    }
+
+    /// Whether the state of a dead letter is of this identity. What one of them doesn't say doesn't tell them apart: events without a
+    /// key have no lane, and states didn't always tell when an event was written.
+    private func matches(_ key: DeadLetterKey, _ identity: DeadLetter.Identity) -> Bool {
+        guard key.group == identity.group, let state = self[key], state.origin == identity.origin,
+            state.follows == identity.replay
+        else { return false }
+        return state.isOf(lane: identity.lane, originTimestamp: identity.originTimestamp)
+    }
+
+    private static func place(_ group: String?, _ origin: RecordPosition, _ replay: ReplayMark?) -> Int {
+        DeadLetter.Identity(group: group, origin: origin, replay: replay).hashValue
     }
 
     /// Calls `body` for every state, in no order, until it says false.
@@ -156,21 +178,41 @@ public struct DeadLetterStates: Sendable {
         byPartition[key.group, default: [:]][id, default: [:]][key.position.offset] = state
         if let former, !former.status.isOpen { closed -= 1 }
         if let state, !state.status.isOpen { closed += 1 }
-        guard let origin = state?.origin else { return }
-        let identity = DeadLetter.Identity(group: key.group, origin: origin, replay: state?.follows)
-        byIdentity[identity.hashValue] = key
+        guard let state, let origin = state.origin else { return }
+        let place = DeadLetterStates.place(key.group, origin, state.follows)
+        if let other = byPlace[place], other != key, let known = self[other],
+            !state.isOf(lane: known.laneNumber, originTimestamp: known.originTimestamp) || known.origin != origin
+                || known.follows != state.follows || other.group != key.group
+        {
+            var others = otherEvents[place, default: []]
+            others.removeAll { $0 == key || $0 == other }
+            otherEvents[place] = others + [other]
+        }
+        byPlace[place] = key
     }
 
     /// The state with what a former one knows of the event, its texts shared with others that say the same.
     private mutating func shared(_ state: DeadLetterState, _ former: DeadLetterState?) -> DeadLetterState {
-        // How a replay ended is told of the dead letter that its mark names: whether that one followed a replay isn't known.
-        let isOutcome = state.status == .completed || state.status == .failedAgain
-        let isWhole = state.origin != nil && (state.follows != nil || !isOutcome)
-        return DeadLetterState(
+        var new = DeadLetterState(
             state.status, time: state.time, by: share(state.by), reason: state.reason.map { share($0) },
-            replay: state.replay.map { share($0) }, successor: state.successor,
-            origin: isWhole ? state.origin : former?.origin, follows: isWhole ? state.follows : former?.follows,
-            lane: state.lane ?? former?.lane)
+            replay: state.replay.map { share($0) }, replayedBy: state.replayedBy.map { share($0) },
+            replayedAt: state.replayedAt, successor: state.successor, origin: state.origin,
+            originTimestamp: state.originTimestamp, follows: state.follows, lane: state.lane)
+        // How a replay ended may be told of the dead letter that its mark names alone, or without whether that one followed a replay
+        // itself.
+        if state.origin == nil || (state.isOutcome && state.follows == nil && state.replayedBy == nil) {
+            new.origin = former?.origin
+            new.follows = former?.follows
+        }
+        guard let former else { return new }
+        new.lane = state.lane ?? former.lane
+        new.originTimestamp = state.originTimestamp ?? former.originTimestamp
+        // Nor who asked for it, by consumers that didn't tell that yet.
+        guard state.isOutcome, state.replay != nil, former.replay == state.replay else { return new }
+        new.reason = new.reason ?? former.reason
+        new.replayedBy = new.replayedBy ?? former.replayedBy ?? (former.status == .replayed ? former.by : nil)
+        new.replayedAt = new.replayedAt ?? former.replayedAt ?? (former.status == .replayed ? former.time : nil)
+        return new
     }
 
     private mutating func share(_ text: String) -> String {
@@ -180,12 +222,18 @@ public struct DeadLetterStates: Sendable {
 }
 
 extension DeadLetterState {
-    /// Whether a former state says already how this replay ended.
+    /// Whether a former state, or that of a copy, says already how this replay ended.
     ///
     /// A consumer that doesn't wait for commits, as those of librdkafka's mock cluster don't, may have handled a replay before
     /// its operator has written that there is one.
     func isOvertaken(by former: DeadLetterState) -> Bool {
-        status == .replayed && replay != nil && former.replay == replay
-            && (former.status == .completed || former.status == .failedAgain)
+        status == .replayed && replay != nil && former.replay == replay && former.isOutcome
+    }
+
+    /// Whether it may be of the event with this lane that was first written then: what isn't known tells nothing apart.
+    func isOf(lane other: UInt64?, originTimestamp otherTime: Timestamp?) -> Bool {
+        if let other, lane != nil, laneNumber != other { return false }
+        if let otherTime, let originTimestamp, originTimestamp != otherTime { return false }
+        return true
     }
 }

@@ -58,6 +58,8 @@ public struct HeldPatients: Sendable {
     /// settled.
     private var latest: [RecordPosition: Int64] = [:]
     private var settled: [RecordPosition: Int64] = [:]
+    /// Replays of which it was told how they ended.
+    private var ended = RecentMarks()
 
     /// Nobody is held.
     ///
@@ -102,6 +104,12 @@ public struct HeldPatients: Sendable {
     public mutating func apply(_ key: DeadLetterKey, _ state: DeadLetterState?, at offset: Int64) -> [Action] {
         guard key.group == group, offset >= position else { return [] }
         let letter = key.position
+        if let state, let replay = state.replay {
+            let mark = ReplayMark(id: replay, deadLetter: letter)
+            // Where a consumer told how a replay ended before its operator's state could be read, that one says nothing new.
+            if state.status == .replayed, ended.contains(mark) { return [] }
+            if state.isOutcome { ended.insert(mark) }
+        }
         let known = letters[letter]
         let origin = known?.origin ?? state?.origin
         let wasHeld = origin.map { isHeld($0) } ?? false

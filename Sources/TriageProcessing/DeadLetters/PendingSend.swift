@@ -234,7 +234,7 @@ extension Engine {
         let now = clock.now()
         noteProduce(failed: false)
         let delivery = send.delivery
-        var writes: [StateWrite] = []
+        var isTelling = false
         let metrics = delivery.partition.metrics
         let context = send.step.context
         let duration = send.failure.map { metrics.failedProcessDuration($0) } ?? metrics.processDuration
@@ -264,18 +264,16 @@ extension Engine {
             if let first = delivery.history.originTimestamp {
                 metrics.deadLetteredEndToEnd.record(max(0, (now - first).inSeconds), in: context, at: now)
             }
-            writes = failures(
-                of: delivery,
-                letter: RecordPosition(
-                    topic: send.record.topic, partition: acknowledgement.partition, offset: acknowledgement.offset))
-            if !writes.isEmpty { tell(writes, of: delivery, step: send.step) }
+            let letter = RecordPosition(
+                topic: send.record.topic, partition: acknowledgement.partition, offset: acknowledgement.offset)
+            isTelling = tells(.deadLettered(letter), of: delivery, step: send.step)
             if send.isPointer { metrics.deadLetterPointers.add(1, in: context, at: now) }
             send.step.end(.deadLettered, tracer: tracer, at: now)
             if !makes(.deadLetterHolds) { closeRetry(delivery, now) }
         case .state: break
         }
         delivery.open = nil
-        if writes.isEmpty {
+        if !isTelling {
             settle(delivery, lane: send.lane)
         } else if let lane = send.lane {
             lanes.finished(lane)

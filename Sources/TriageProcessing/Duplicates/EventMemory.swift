@@ -118,14 +118,13 @@ extension Engine {
     private func endSkipped(_ delivery: Delivery, step: ProcessStep, lane: LaneKey, at start: Timestamp) {
         let partition = delivery.partition
         let context = step.context
-        let writes = completions(of: delivery)
-        if !writes.isEmpty { tell(writes, of: delivery, step: step) }
+        let isTelling = hasOutcome(delivery) && tells(.completed, of: delivery, step: step)
         let now = clock.now()
         step.end(.skipped, tracer: tracer, at: now)
         partition.metrics.processDuration.record(now.seconds(since: start), in: context, at: now)
         partition.metrics.deliveries(.skipped).add(1)
         if delivery === probe { probeSaidNothing(at: now) }
         if delivery.open != nil { closeRetry(delivery, now) }
-        if writes.isEmpty { settle(delivery, lane: lane) } else { lanes.finished(lane) }
+        if isTelling { lanes.finished(lane) } else { settle(delivery, lane: lane) }
     }
 }

@@ -161,6 +161,10 @@ extension Engine {
             let now = clock.now()
             retrySends(now)
             cancelOverdueAttempts(now)
+            if !unproven.isEmpty {
+                followStates(now)
+                settleUnproven(now)
+            }
             guard leaving.contains(where: { $0.busy > 0 }), now < deadline else { break }
             executor.wait(atMost: min(deadline - now, .milliseconds(50)))
         }
@@ -227,6 +231,7 @@ extension Engine {
             _ = absent.remove { $0.partition.isRevoked }
         }
         if isCautious { reviewSuspects() }
+        forgetUnproven()
         let orphans = sends.filter { $0.value.delivery.partition.isRevoked }
         for (id, send) in orphans {
             sends[id] = nil

@@ -123,10 +123,9 @@ extension Engine {
         noteCompletion(of: delivery, step: step, at: end)
         if let version = work.version { memory.handled(version, lane: work.lane) }
         memory.completed(work.event, of: delivery, in: step.context)
-        let writes = completions(of: delivery)
-        if !writes.isEmpty { tell(writes, of: delivery, step: step) }
+        let isTelling = hasOutcome(delivery) && tells(.completed, of: delivery, step: step)
         completed(delivery, step: step, at: end)
-        if writes.isEmpty { settle(delivery, lane: work.lane) } else { lanes.finished(work.lane) }
+        if isTelling { lanes.finished(work.lane) } else { settle(delivery, lane: work.lane) }
         return nil
     }
 

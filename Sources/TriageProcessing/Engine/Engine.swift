@@ -59,6 +59,15 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var nextStateRead = Timestamp(nanoseconds: .min)
     var stateReads = 0
     var lastStateRead: Result<StateReading, BrokerError>?
+    /// The last read that came to the end of the topic.
+    var lastWholeRead = 0
+    /// Replays whose ends aren't known, as far as the states are.
+    var knownReplays: ReplaysUnderWay
+    /// What is done and says that it is a replay, which isn't known yet.
+    var unproven: [UnprovenReplay] = []
+    var isUnprovenTold = false
+    /// How long that is waited for.
+    var replayPatience = Engine.replayPatience
     /// Whose patients are held, as far as the states are known.
     @exclusivity(unchecked) var held: HeldPatients
     /// What holds them in the queues, by origin.
@@ -164,6 +173,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         // What is held is told by its lane: all instances must agree about that. Keys that are made to collide share a lane.
         laneSeed = configuration.deadLetters == .sequence ? HeldPatients.laneSeed : seed ^ 0x9E37_79B9_7F4A_7C15
         held = HeldPatients(group: configuration.group)
+        knownReplays = ReplaysUnderWay(group: configuration.group)
         self.states = states
         memory = EventMemory(
             duplicates: configuration.dedupeWindow, topics: configuration.topics, group: configuration.group, meter: meter,
@@ -235,6 +245,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
         if now - lastPublished >= .milliseconds(100) {
             lastPublished = now
             followStates(now)
+            if !unproven.isEmpty { settleUnproven(now) }
             rewriteStragglers(now)
             settleMissing(now)
             if isCautious { reviewSuspects() }

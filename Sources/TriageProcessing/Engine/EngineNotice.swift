@@ -44,6 +44,9 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
     case statesUnknown(BrokerError)
     /// What became of a dead letter can't be written; told once until it can be again. The event is done all the same.
     case stateRefused(BrokerError, TraceContext? = nil)
+    /// A record says that it is an operator's replay, and no state of its dead letter bears that out: that one stays what it is. Told
+    /// once until a replay is known again.
+    case replayUnknown(RecordPosition, TraceContext? = nil)
     /// The engine finishes what is in flight, so many deliveries, and takes nothing in any more.
     case stopping(Int)
     /// The grace period ended with handlers still busy.
@@ -89,6 +92,11 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         case .statesUnknown(let error): "what became of dead letters can't be read: \(error)"
         case .stateRefused(let error, _):
             "what became of a dead letter can't be written: \(error); `triage topics create` makes \(TopicName.deadLetterState)"
+        case .replayUnknown(let position, _):
+            """
+            \(position) says that it is a replay of a dead letter, and \(TopicName.deadLetterState) knows nothing of that: nothing is \
+            told of the dead letter
+            """
         case .stopping(let count): "stopping with \(count) deliveries in flight"
         case .drainIncomplete(let count): "stopped with \(count) deliveries unfinished; they will be delivered again"
         }
@@ -102,7 +110,7 @@ public enum EngineNotice: Sendable, Hashable, CustomStringConvertible {
         let context: TraceContext? =
             switch self {
             case .produceFailed(_, let context), .stateRefused(_, let context), .deadLettered(_, _, let context),
-                .attemptOverdue(_, let context),
+                .attemptOverdue(_, let context), .replayUnknown(_, let context),
                 .refusedAsTooLarge(_, _, _, let context):
                 context
             default: nil

@@ -41,6 +41,8 @@ extension Engine {
                 attributes: [Attribute("triage.parked.behind", .text(origin))], step: step, failure: nil,
                 attempts: attempts, retries: retries, open: opened(delivery, lane: lane, retries: retries)
             ))
+        // Behind the event that it replays? The states will tell.
+        if head.isHold, delivery.history.replay != nil { nextStateRead = min(nextStateRead, clock.now()) }
         // Its key is blocked from now on, so what comes behind it needn't wait for the acknowledgement.
         lanes.finished(lane)
     }
@@ -60,7 +62,7 @@ extension Engine {
         let history = delivery.history
         let open = OpenRetry(history.identity, lane: lane, partition: partition)
         open.retries = retries
-        enqueue(open, time: history.originTimestamp, standing: standing(history))
+        enqueue(open, time: history.originTimestamp)
         produces(open)
         delivery.open = open
         return open

@@ -1,5 +1,5 @@
-/// Mistakes that a test can have an engine make, to prove that it would notice: about order, one for each rule of design §3, and
-/// about what its traces tell.
+/// Mistakes that a test can have an engine make, to prove that it would notice: about order, one for each rule of design §3, about
+/// what it tells of dead letters, and about what its traces tell.
 ///
 /// Only a debug build knows them.
 enum PlantedFault: CaseIterable {
@@ -23,6 +23,8 @@ enum PlantedFault: CaseIterable {
     case heldLate
     /// Who was held before an assignment isn't after it.
     case holdForgotten
+    /// What a record says in `triage-replay` is believed whatever the states say.
+    case markBelieved
     /// A retry record's send stands under what its delivery came with, not under the process.
     case sendUnderRecord
     /// A retry's process doesn't link the attempt before it.

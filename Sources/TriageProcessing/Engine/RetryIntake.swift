@@ -125,8 +125,7 @@ extension Engine {
         return RebuildItem(
             identity: history.identity, originTime: history.originTimestamp, retries: history.retries,
             offset: delivery.record.offset, size: delivery.record.size, ticket: delivery.ticket, due: history.dueAt,
-            reason: history.waitReason, lane: delivery.lane, context: delivery.context, standing: standing(history),
-            delivery: keeps ? delivery : nil
+            reason: history.waitReason, lane: delivery.lane, context: delivery.context, delivery: keeps ? delivery : nil
         )
     }
 
@@ -160,7 +159,7 @@ extension Engine {
                 partition.undecided[item.identity] = retry
                 hasUndecided = true
             }
-            enqueue(retry, time: item.originTime, standing: item.standing ?? item.identity.origin)
+            enqueue(retry, time: item.originTime)
             retry.context = item.context
             settleIn(
                 retry, offset: item.offset, ticket: item.ticket, size: item.size, due: item.due, reason: item.reason,
@@ -175,12 +174,13 @@ extension Engine {
     /// A retry of `history`'s origin is open from now on.
     private func opened(_ history: EventHistory, lane: LaneKey, in partition: PartitionState) -> OpenRetry {
         let open = OpenRetry(history.identity, lane: lane, partition: partition)
-        enqueue(open, time: history.originTimestamp, standing: standing(history))
+        enqueue(open, time: history.originTimestamp)
         return open
     }
 
     /// Puts a retry into its key's queue; without an order each has one of its own.
-    func enqueue(_ open: OpenRetry, time: Timestamp?, standing: RecordPosition) {
+    func enqueue(_ open: OpenRetry, time: Timestamp?) {
+        let standing = standing(open.identity, lane: open.lane)
         var key = open.lane
         if configuration.ordering == .none {
             aloneSequence += 1

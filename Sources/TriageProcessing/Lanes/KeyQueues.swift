@@ -164,6 +164,27 @@ public struct KeyQueues<Item> {
         return nil
     }
 
+    /// Gives those that `shouldMove` names another place in their queues: it was learnt late where they belong. Goes through all.
+    ///
+    /// - Returns: what may run now.
+    public mutating func move(to source: Int, _ offset: Int64, where shouldMove: (Item) -> Bool) -> [OpenID] {
+        var moved: [LaneKey] = []
+        for slot in entries.indices {
+            let entry = entries[slot]
+            guard let item = entry.item, !entry.isHold, entry.place.source != source || entry.place.offset != offset,
+                shouldMove(item)
+            else { continue }
+            let number = Int32(truncatingIfNeeded: slot)
+            detach(number)
+            unbar(number)
+            entries[slot].place = QueuePlace(source: source, offset: offset, time: entry.place.time)
+            if entry.state == .barred { barred[source, default: []].append(number) }
+            insert(number, entry.key, entries[slot].place, false)
+            moved.append(entry.key)
+        }
+        return moved.compactMap { runnable($0) }
+    }
+
     /// Closes those that `shouldRemove` names.
     ///
     /// - Returns: the items, and what may run now.
@@ -234,6 +255,13 @@ public struct KeyQueues<Item> {
     }
 
     private mutating func remove(_ slot: Int32) {
+        detach(slot)
+        unbar(slot)
+        free(slot)
+    }
+
+    /// Takes it out of its key's queue.
+    private mutating func detach(_ slot: Int32) {
         let entry = entries[Int(slot)]
         if let index = keys[entry.key]?.firstIndex(where: { $0.source == entry.place.source }) {
             if keys[entry.key]?[index].slots.first == slot {
@@ -244,8 +272,6 @@ public struct KeyQueues<Item> {
             if keys[entry.key]?[index].slots.isEmpty == true { keys[entry.key]?.remove(at: index) }
             if keys[entry.key]?.isEmpty == true { keys[entry.key] = nil }
         }
-        unbar(slot)
-        free(slot)
     }
 
     private mutating func unbar(_ slot: Int32) {

@@ -62,8 +62,6 @@ struct RebuildItem {
     let reason: WaitReason
     let lane: LaneKey
     let context: TraceContext?
-    /// Where it stands in its patient's queue.
-    var standing: RecordPosition?
     /// Nil if the body is left to the topic.
     var delivery: Delivery?
 }

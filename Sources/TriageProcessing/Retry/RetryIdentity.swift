@@ -12,8 +12,12 @@ struct RetryIdentity: Sendable, Hashable {
 
     init(origin: RecordPosition, replay: String? = nil) {
         self.origin = origin
-        self.replay = replay.map { max(1, ByteSlice($0).hash64(seed: 0)) } ?? 0
+        self.replay = replay.map { RetryIdentity.hash(of: $0) } ?? 0
     }
+
+    private static func hash(of replay: String) -> UInt64 { max(1, ByteSlice(replay).hash64(seed: 0)) }
+    /// What ``replay`` is of a record with this mark.
+    static func hash(of mark: ReplayMark) -> UInt64 { hash(of: mark.description) }
 
     /// Whether an operator brought the event again.
     var isReplay: Bool { replay != 0 }

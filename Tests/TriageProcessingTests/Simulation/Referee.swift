@@ -58,6 +58,8 @@ final class Referee {
     /// By main log: its events by offset, and those that are not finished by the lane that they are in.
     private var byOffset: [Int: [Int64: Int]] = [:]
     private var byMark: [String: Int] = [:]
+    /// Replays by their ids.
+    private var byReplay: [String: Int] = [:]
     private var open: [Int: [Int: [Int]]] = [:]
     /// By main log: when something happened after which events may be delivered again.
     private var disturbances: [Int: [Int64]] = [:]
@@ -66,6 +68,8 @@ final class Referee {
     private var states: [(change: DeadLetterChanges.Change, time: Int64, owner: SimulatedEvent.Owner?)] = []
     /// Dead letters that were told to hold their patients.
     private(set) var opened = 0
+    /// Ends of replays that were told.
+    private(set) var told = 0
     private(set) var duplicates = 0
     private(set) var completions = 0
     /// How often open retries were counted by the topics, and how many there were.
@@ -100,6 +104,7 @@ final class Referee {
     func replayed(_ index: Int, mark: String, plan: SimulatedEvent.Plan) {
         let event = events[index]
         byMark[mark] = events.count
+        if let id = ReplayMark(mark)?.id { byReplay[id] = events.count }
         events.append(
             SimulatedEvent(
                 index: events.count, log: event.log, offset: event.offset, patient: event.patient, plan: plan, mark: mark))
@@ -112,8 +117,12 @@ final class Referee {
     }
 
     func event(of headers: Headers) -> Int? {
-        if let mark = headers.text(HeaderName.replay), let replay = byMark[mark] { return replay }
-        return headers.text(HeaderName.origin).flatMap { RecordPosition($0) }.flatMap { event(at: $0) }
+        let origin = headers.text(HeaderName.origin).flatMap { RecordPosition($0) }
+        // Anybody can say that an event is a replay: one that is stands at its event's place.
+        if let mark = headers.text(HeaderName.replay), let replay = byMark[mark], events[replay].position == origin {
+            return replay
+        }
+        return origin.flatMap { event(at: $0) }
     }
 
     func compacted(_ index: Int) {
@@ -272,8 +281,44 @@ final class Referee {
             world.violate("a state can't be read: \(record.value?.utf8Text ?? "")")
             return
         }
+        if owner != nil { expectTrue(change) }
         states.append((change, world.now, owner))
         if change.state?.status == .open { opened += 1 }
+    }
+
+    /// What an engine tells of a dead letter is so: an operator had replayed it, and that is how the replay ended; or main has brought its
+    /// event again, which went well.
+    private func expectTrue(_ change: DeadLetterChanges.Change) {
+        guard let state = change.state, state.status == .completed || state.status == .failedAgain else { return }
+        let name = "\(change.key.position) is told as \(state.status.rawValue)"
+        guard let replay = state.replay else {
+            let isHandled = events.contains { $0.position == state.origin && $0.ends.contains { !$0.isDeadLetter } }
+            if state.status == .failedAgain || !isHandled { world.violate("\(name), and its event wasn't") }
+            return
+        }
+        let wasReplayed = states.contains {
+            $0.owner == nil && $0.change.key == change.key && $0.change.state?.status == .replayed
+                && $0.change.state?.replay == replay
+        }
+        guard wasReplayed, let index = byReplay[replay] else {
+            world.violate("\(name) by a replay that nobody asked for")
+            return
+        }
+        if !events[index].ends.contains(where: { $0.isDeadLetter == (state.status == .failedAgain) }) {
+            world.violate("\(name), and its replay \(self.name(of: index)) wasn't")
+        }
+        if state.replayedBy != "operator" || state.reason != "because" { world.violate("\(name), and not who asked for it") }
+        told += 1
+    }
+
+    /// How every replay ended has been told.
+    func expectTold() {
+        var last: [RecordPosition: DeadLetterState] = [:]
+        for (change, _, _) in states { last[change.key.position] = change.state }
+        let ended = Set(states.compactMap { $0.owner == nil ? nil : $0.change.state?.replay })
+        for (letter, state) in last where state.status == .replayed && state.replay.map({ ended.contains($0) }) != true {
+            world.violate("nobody has told how the replay of \(letter) ended")
+        }
     }
 
     /// By what the topic says, and no more than this engine must know: what stood there when it took its partitions over, and what it

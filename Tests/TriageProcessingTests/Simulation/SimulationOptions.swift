@@ -40,6 +40,8 @@ struct SimulationOptions {
     var producerCapacity = 100_000
     /// How often an operator writes a dead letter anew.
     var replays = 0
+    /// How often somebody writes an event that says it is such a replay.
+    var forgeries = 0
     /// How many of a hundred records that are read again can't be.
     var failingReads = 0
     var rebalanceTimeout: Int64 = 10_000_000_000
@@ -89,8 +91,10 @@ extension SimulatedWorld {
     /// - Parameters:
     ///   - partition: the patient's, unless told otherwise.
     ///   - isKeyless: without a key its lane is by the resource's id, and nobody else's.
+    ///   - mark: which replay it says that it is.
     func publish(
-        _ patient: Int, plan: SimulatedEvent.Plan = .succeed, topic: Int = 0, partition: Int? = nil, isKeyless: Bool = false
+        _ patient: Int, plan: SimulatedEvent.Plan = .succeed, topic: Int = 0, partition: Int? = nil, isKeyless: Bool = false,
+        mark: ReplayMark? = nil
     ) {
         let number = partition ?? patient % broker.partitions
         guard let log = broker.log(TopicPartition(broker.topics[topic], Int32(number))) else { return }
@@ -100,7 +104,9 @@ extension SimulatedWorld {
         let record = broker.append(
             OutboundRecord(
                 topic: log.id.topic, partition: log.id.partition, key: isKeyless ? nil : ByteSlice(name), value: value,
-                headers: Headers(producersContext().map { [Header("traceparent", $0.traceparent)] } ?? [])), to: log)
+                headers: Headers(
+                    (producersContext().map { [Header("traceparent", $0.traceparent)] } ?? [])
+                        + (mark.map { [Header("triage-replay", text: $0.description)] } ?? []))), to: log)
         let lane = !isKeyless ? patient : plan == .malformed ? nil : 1000 + patient
         referee.published(log, record.offset, patient: lane, plan: plan)
     }

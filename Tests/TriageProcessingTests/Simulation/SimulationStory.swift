@@ -69,6 +69,7 @@ final class SimulationStory {
         options.configuration = configuration
         if chance(25) {
             options.replays = int(1...12)
+            options.forgeries = int(0...6)
             // Nobody's spans but the engines' are judged.
             options.isTraced = false
             if configuration.ordering == .perKey, chance(60) { options.configuration.deadLetters = .sequence }
@@ -123,6 +124,7 @@ final class SimulationStory {
         if !world.pass(until: 100_000_000_000, { [world] in world.running == 0 }) { world.violate("engines don't stop") }
         guard world.violations.isEmpty else { return }
         world.referee.expectRest()
+        world.referee.expectTold()
         world.referee.isAfterEnd = true
         let last = world.startEngine()
         world.pass(1_000_000_000)
@@ -155,6 +157,7 @@ final class SimulationStory {
                 if !undecided.isEmpty, world.chance(30) { discard(world.pick(undecided)) } else { replay(number) }
             }
         }
+        for number in 0..<world.options.forgeries { later { [self] in forge(number, patients) } }
         wanted = world.int(1...3)
         for _ in 0..<wanted { world.startEngine() }
         if flavour == .calm {
@@ -184,26 +187,50 @@ final class SimulationStory {
             let mark = record.headers.text(HeaderName.replay),
             let log = world.broker.log(TopicPartition(record.topic, letter.partition))
         else { return }
-        // Both in one transaction.
+        // Both in one transaction, whose markers come to one partition earlier than to the other.
         world.broker.append(record, to: log)
         world.referee.replayed(event, mark: mark, plan: plan(50))
-        tell(letter.position, .replayed, lane: letter.key.map(DeadLetterState.lane), replay: id)
+        let identity = DeadLetter(letter).identity
+        // Of copies one is replayed, and all are closed with it.
+        let copies = letters.map { DeadLetter($0) }.filter { $0.identity == identity }
+        world.after(world.chance(50) ? 0 : world.milliseconds(0, 2000)) { [self] in
+            for copy in copies { tell(copy.position, .replayed, letter: copy, replay: id) }
+        }
+    }
+
+    /// Somebody writes an event of a patient that says it is a replay of a dead letter: one that nobody replayed with this id, or of
+    /// another patient.
+    private func forge(_ number: Int, _ patients: Int) {
+        let letters = world.broker.logs.filter { $0.kind == .deadLetter }.flatMap(\.records)
+        guard !letters.isEmpty else { return }
+        let letter = world.pick(letters)
+        let patient = world.int(0...patients - 1)
+        var id = "00000000-0000-4000-9000-\(String(1_000_000_000_000 + number).dropFirst())"
+        if let known = world.referee.state(of: letter.position)?.replay, letter.key != ByteSlice("p\(patient)"), letter.key != nil
+        {
+            id = known
+        }
+        world.publish(
+            patient, plan: plan(50), topic: world.int(0...world.broker.topics.count - 1),
+            mark: ReplayMark(id: id, deadLetter: letter.position))
     }
 
     /// An operator gives up a dead letter that holds its patient.
-    private func discard(_ letter: RecordPosition) { tell(letter, .discarded, lane: nil, replay: nil) }
+    private func discard(_ position: RecordPosition) {
+        let letter = world.broker.log(position.topicPartition)?.records.first { $0.offset == position.offset }
+        tell(position, .discarded, letter: letter.map { DeadLetter($0) }, replay: nil)
+    }
 
-    private func tell(_ letter: RecordPosition, _ status: DeadLetterState.Status, lane: String?, replay: String?) {
-        let known = world.referee.state(of: letter)
-        let origin =
-            known?.origin
-            ?? world.broker.log(letter.topicPartition)?.records.first { $0.offset == letter.offset }
-            .flatMap { $0.headers.text(HeaderName.origin) }.flatMap { RecordPosition($0) }
+    private func tell(_ position: RecordPosition, _ status: DeadLetterState.Status, letter: DeadLetter?, replay: String?) {
+        let known = world.referee.state(of: position)
+        let now = Timestamp(nanoseconds: world.now)
         let state = DeadLetterState(
-            status, time: Timestamp(nanoseconds: world.now), by: "operator", replay: replay, origin: origin,
-            lane: lane ?? known?.lane)
+            status, time: now, by: "operator", reason: "because", replay: replay, replayedBy: replay == nil ? nil : "operator",
+            replayedAt: replay == nil ? nil : now, origin: known?.origin ?? letter?.origin,
+            originTimestamp: letter?.originTimestamp, follows: letter?.replay,
+            lane: letter?.key.map(DeadLetterState.lane) ?? known?.lane)
         let record = OutboundRecord(
-            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice("workers/\(letter)"), value: state.json, headers: [])
+            topic: TopicName.deadLetterState, partition: 0, key: ByteSlice("workers/\(position)"), value: state.json, headers: [])
         world.referee.told(world.broker.append(record, to: world.broker.states), by: nil)
     }
 

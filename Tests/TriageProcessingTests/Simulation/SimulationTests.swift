@@ -37,7 +37,9 @@ struct SimulationTests {
         /// `EngineOrderTests` makes them by hand.
         static let plantable = PlantedFault.allCases.filter { $0 != .unbarred && $0 != .otherWriterTaken }
 
-        @Test("each mistake about order or traces that an engine can be made to make is noticed", arguments: plantable)
+        @Test(
+            "each mistake about order, dead letters or traces that an engine can be made to make is noticed", arguments: plantable
+        )
         func planted(_ fault: PlantedFault) async {
             let result = await Worlds.run(1..<400, enough: 1) { SimulationStory(seed: $0) { $0.planted = fault } }
             #expect(!result.failures.isEmpty, "\(fault): nobody noticed in \(result.worlds) worlds")
@@ -168,6 +170,7 @@ final class Worlds: Sendable, CustomStringConvertible {
                 state.counts["recounts", default: 0] += world.referee.recounts
                 state.counts["open retries recounted", default: 0] += world.referee.recounted
                 state.counts["held patients", default: 0] += world.referee.opened
+                state.counts["ends of replays", default: 0] += world.referee.told
                 if let traces = story.traces {
                     state.counts["traced worlds", default: 0] += world.options.isTraced ? 1 : 0
                     state.counts["whole chains", default: 0] += traces.whole
