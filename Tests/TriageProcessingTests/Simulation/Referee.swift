@@ -28,6 +28,8 @@ struct SimulatedEvent {
     var isCompacted = false
     /// Set if it is a replay, which stands at its event's place and comes to an end of its own.
     var mark: String?
+    /// It says that it is one: then its own retries aren't void without an order when main redelivers it.
+    var isMarked = false
 
     var isFinished: Bool { !ends.isEmpty }
     var position: RecordPosition { RecordPosition(topic: log.id.topic, partition: log.id.partition, offset: offset) }
@@ -92,9 +94,10 @@ final class Referee {
 
     // MARK: What there is
 
-    func published(_ log: SimulatedLog, _ offset: Int64, patient: Int?, plan: SimulatedEvent.Plan) {
+    func published(_ log: SimulatedLog, _ offset: Int64, patient: Int?, plan: SimulatedEvent.Plan, isMarked: Bool = false) {
         let index = events.count
-        events.append(SimulatedEvent(index: index, log: log, offset: offset, patient: patient, plan: plan))
+        events.append(
+            SimulatedEvent(index: index, log: log, offset: offset, patient: patient, plan: plan, isMarked: isMarked))
         byOffset[log.index, default: [:]][offset] = index
         open[log.index, default: [:]][events[index].lane, default: []].append(index)
         world.note(.published, nil, index)
@@ -158,7 +161,7 @@ final class Referee {
         }
         let isDetached = isDetached(event, engine)
         if world.options.rules.contains(.attempts), let last = event.attempts[context.attempt], !last.isDetached, !isDetached,
-            !event.hasStaleCopy,
+            !event.hasStaleCopy, !(event.isMarked && engine.configuration.ordering == .none),
             engine.configuration.outage == nil, !wasDisturbed(event.log, since: last.time)
         {
             world.violate("\(name(of: index)): attempt \(context.attempt) again, and nothing had happened")
@@ -204,7 +207,8 @@ final class Referee {
         if let last = event.ends.last {
             duplicates += 1
             let isExcused =
-                isDetached || event.hasStaleCopy || event.ends.contains { $0.isDetached }
+                isDetached || event.hasStaleCopy || (event.isMarked && engine.configuration.ordering == .none)
+                || event.ends.contains { $0.isDetached }
                 || wasDisturbed(event.log, since: last.time)
                 || (isDeadLetter && last.isDeadLetter && event.isDeadLetterUnsure)
             if !isExcused, world.options.rules.contains(.duplicates) {
@@ -317,7 +321,12 @@ final class Referee {
         for (change, _, _) in states { last[change.key.position] = change.state }
         let ended = Set(states.compactMap { $0.owner == nil ? nil : $0.change.state?.replay })
         for (letter, state) in last where state.status == .replayed && state.replay.map({ ended.contains($0) }) != true {
-            world.violate("nobody has told how the replay of \(letter) ended")
+            let story = states.filter { $0.change.key.position == letter }.map {
+                "\(($0.time - world.start) / 1_000_000) \($0.change.state?.status.rawValue ?? "-") \($0.change.state?.replay?.suffix(2) ?? "")"
+            }
+            let replay = state.replay.flatMap { byReplay[$0] }.map { events[$0] }
+            let ends = replay?.ends.map { "\(($0.time - world.start) / 1_000_000) \($0.isDeadLetter)" } ?? []
+            world.violate("nobody has told how the replay of \(letter) ended: \(story), ends \(ends)")
         }
     }
 

@@ -68,9 +68,9 @@ extension Referee {
         }
         let span = partition.ledger.offsetSpan
         let isLong = span > limit && span > 2 * partition.ledger.incomplete && partition.rebuildEnd == nil && !engine.isDraining
-        // What holds hold up is written anew again and again, as long as an operator takes.
-        guard isLong, world.isCalm, engine.holds.isEmpty, let since = tooLong[partition.id] else {
-            tooLong[partition.id] = isLong && world.isCalm && engine.holds.isEmpty ? world.now : nil
+        // What holds hold up is written anew again and again, as long as an operator takes; what waits for the states is done.
+        guard isLong, world.isCalm, engine.holds.isEmpty, engine.unproven.isEmpty, let since = tooLong[partition.id] else {
+            tooLong[partition.id] = isLong && world.isCalm && engine.holds.isEmpty && engine.unproven.isEmpty ? world.now : nil
             return
         }
         // What is at its handler, or whose produce failed before the calm, takes its time.
@@ -87,7 +87,8 @@ extension Referee {
         // What an outage left when the engine was asked to end isn't its any more.
         guard !engine.isDraining, broker.accepts(seat.consumer, generation: seat.consumer.generation), broker.isSettled,
             broker.underWay == 0,
-            engine.commitsInFlight.isEmpty, engine.sends.isEmpty, engine.unsent.isEmpty, engine.resends.count == 0
+            engine.commitsInFlight.isEmpty, engine.sends.isEmpty, engine.unsent.isEmpty, engine.resends.count == 0,
+            engine.unproven.isEmpty
         else { return }
         var found = 0
         for partition in engine.partitions.values where partition.isRetry {

@@ -108,6 +108,6 @@ extension SimulatedWorld {
                     (producersContext().map { [Header("traceparent", $0.traceparent)] } ?? [])
                         + (mark.map { [Header("triage-replay", text: $0.description)] } ?? []))), to: log)
         let lane = !isKeyless ? patient : plan == .malformed ? nil : 1000 + patient
-        referee.published(log, record.offset, patient: lane, plan: plan)
+        referee.published(log, record.offset, patient: lane, plan: plan, isMarked: mark != nil)
     }
 }
