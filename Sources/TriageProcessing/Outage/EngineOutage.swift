@@ -116,8 +116,8 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - inspector: whom to ask.
-    ///   - timeout: for each question. After the first that isn't answered the rest is left for the next time.
-    ///   - isCancelled: asked between two questions.
+    ///   - timeout: for each question. After three partitions that don't answer the rest is left for the next time.
+    ///   - isCancelled: asked between questions, and between records that are read.
     public func look(by inspector: any PartitionInspector, timeout: Duration, isCancelled: () -> Bool = { false }) {
         let paused = readings.paused
         if let error = backlog.look(inspector, timeout: timeout, isCancelled: isCancelled) { notify(.backlogUnknown(error)) }
