@@ -73,12 +73,21 @@ extension InMemoryBroker {
         }
         if let error { throw error }
         let result = append(record, as: .open)
-        if case .success(let stored) = result {
-            let partition = TopicPartition(record.topic, stored.partition)
-            state.withLock { state in
-                _ = state.transactions[id]?.written[partition, default: []].insert(stored.offset)
+        guard case .success(let stored) = result else { return result }
+        let partition = TopicPartition(record.topic, stored.partition)
+        let fenced: BrokerError? = state.withLock { state in
+            guard let error = InMemoryBroker.fence(id, epoch, "produce", in: state) else {
+                state.transactions[id]?.written[partition, default: []].insert(stored.offset)
+                return nil
             }
+            // Fenced between the two: what was open then was aborted without this record, and it must not count with the next one's.
+            if var changed = state.partition(partition), let record = changed.open.removeValue(forKey: stored.offset) {
+                changed.aborted.append(record)
+                state.topics[partition.topic]?[Int(partition.partition)] = changed
+            }
+            return error
         }
+        if let fenced { throw fenced }
         return result
     }
 }
