@@ -123,10 +123,20 @@ extension PayloadShape {
         self.isCut = isCut
     }
 
-    /// Whether a text is a path of names of the vocabulary: `name[].family`.
+    /// Whether a text is a path of names of the vocabulary: `name[].family`. It may begin with the resource, as the paths in the
+    /// decoder's errors do: `Patient.birthDate`.
     public static func isPath(_ text: some StringProtocol) -> Bool {
-        text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { isShown(Substring($0)) }
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.indices.allSatisfy { index in
+            isShown(Substring(parts[index])) || others.contains(String(parts[index]))
+                || index == 0 && resources.contains(String(parts[index]))
+        }
     }
+
+    /// The resources that the decoder's paths begin with.
+    private static let resources: Set = ["Bundle", "Parameters", "Patient", "SubscriptionStatus"]
+    /// What they name that is no element: a parameter's name (R4 Backport), and the record's key.
+    private static let others: Set = ["event-number", "key"]
 
     /// Whether a part of a path is a name of the vocabulary, with the brackets of the arrays behind it.
     private static func isShown(_ part: Substring) -> Bool {
