@@ -50,6 +50,8 @@ struct ReplaysUnderWayTests {
         // Another replay of it, and its end; an outcome that was known by its acknowledgement is read only then.
         replays.apply(HeldPatientsTests.key(0), Self.state(.replayed, 1), at: 3)
         #expect(Self.verdict(replays) == "over" && Self.verdict(replays, 1) == "under way" && replays.count == 1)
+        replays.apply(HeldPatientsTests.key(0), Self.state(.failedAgain, 0, by: "g"), at: 4)
+        #expect(Self.verdict(replays, 1) == "under way")
         replays.apply(HeldPatientsTests.key(0), Self.state(.completed, 1, by: "g"), at: 5)
         replays.apply(HeldPatientsTests.key(0), Self.state(.replayed, 2), at: 7)
         replays.apply(HeldPatientsTests.key(0), Self.state(.completed, 1, by: "g"), at: 5)
@@ -159,8 +161,14 @@ struct ReplaysUnderWayTests {
             }
             for letter in 0..<Int64(3) {
                 let own = log.filter { $0.letter == letter }
+                let lastReplay = own.lastIndex { $0.status == .replayed }
                 for replay in Set(own.compactMap(\.replay)) {
-                    let isLast = own.last.map { $0.status == .replayed && $0.replay == replay } ?? false
+                    // The outcome of the one before may be told when there is another one already.
+                    let isLast =
+                        lastReplay.map { last in
+                            own[last].replay == replay
+                                && own[(last + 1)...].allSatisfy { [.completed, .failedAgain].contains($0.status) }
+                        } ?? false
                     let wasTold = own.contains { $0.status != .replayed && $0.replay == replay }
                     let verdict = replays.verdict(ReplayMark(id: replay, deadLetter: Self.letter(letter)), lane: nil)
                     let isBelieved = if case .underWay = verdict { true } else { false }

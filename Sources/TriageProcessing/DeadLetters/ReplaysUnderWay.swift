@@ -126,9 +126,9 @@ struct ReplaysUnderWay: Sendable {
         // An id that is none matches no mark.
         let mark = state?.replay.map { ReplayMark(id: $0, deadLetter: letter) }
         if let state, state.status == .replayed, let mark {
+            if let known { forget(known) }
             // Told already how it ended: by a consumer that read what wasn't committed.
             if over.contains(mark) { return nil }
-            if let known { forget(known) }
             // A lane that is none is nobody's.
             guard state.lane == nil || state.laneNumber != nil else { return nil }
             let new = Replay(mark, state, at: offset)
@@ -139,10 +139,12 @@ struct ReplaysUnderWay: Sendable {
             return new
         }
         if let mark { over.insert(mark) }
-        if let known {
-            forget(known)
-            if state?.isOutcome == true, mark == known.mark, let event = ReplaysUnderWay.event(of: known) { ended.insert(event) }
-        }
+        guard let known else { return nil }
+        let isOutcome = state?.isOutcome == true
+        // Somebody replayed it again before the end of the replay before was told: this one's is yet to come.
+        if isOutcome, let mark, mark != known.mark { return nil }
+        forget(known)
+        if isOutcome, mark != nil, let event = ReplaysUnderWay.event(of: known) { ended.insert(event) }
         return nil
     }
 

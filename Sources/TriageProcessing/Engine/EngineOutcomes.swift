@@ -235,7 +235,11 @@ extension Engine {
         for replay in all {
             let judgement = verdict(on: replay.delivery)
             let wasRead = lastWholeRead >= replay.read
-            let hasWaited = now - replay.since >= replayPatience || (wasRead && all.count > Engine.maximumUnproven)
+            // A read that began since has answered, unless it never does.
+            let waited = now - replay.since
+            let hasWaited =
+                (waited >= replayPatience && stateReads >= replay.read) || waited >= replayPatience + .seconds(60)
+                || (wasRead && all.count > Engine.maximumUnproven)
             if judgement.isUnknown, !hasWaited {
                 unproven.append(replay)
                 continue

@@ -73,7 +73,6 @@ struct SimulationTests {
                 options.spoil = Spoiler(misplaces: { $0.chance(10) ? $0.chance(50) ? -2 : 2 : 0 })
                 // Of two copies the wrong one may count, which is seen late, and the other one come again.
                 options.rules.subtract([.duplicates, .attempts, .bounds, .carriers])
-                options.tail = 4000
             }
         }
         #expect(result.failures.isEmpty, "\(result.failures.first ?? "")")
