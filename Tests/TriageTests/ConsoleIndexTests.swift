@@ -115,7 +115,7 @@ struct ConsoleIndexTests {
         var index = LetterIndex(group: nil)
         _ = index.survey([partition: 0..<4])
         for (offset, origin) in [(0, 7), (1, 8), (2, 7), (3, 7)] as [(Int64, Int64)] {
-            index.add(deadLetter(offset, origin: origin))
+            index.add(deadLetter(offset, key: "patient-\(origin)", origin: origin))
         }
         var states = DeadLetterStates()
         let place = RecordPosition(topic: partition.topic, partition: 0, offset: 1)
