@@ -100,6 +100,9 @@ struct EngineReplayBeliefTests {
         let journal = Journal()
         let running = bench.start {
             $0.endsWhenIdle = false
+        } prepare: {
+            // However long other tests keep the processors from this one.
+            $0.replayPatience = .seconds(3600)
         } handler: { event, context in
             journal.note(event, context)
             if fails, event.versionID == "0" { throw Persistent() }
@@ -130,6 +133,8 @@ struct EngineReplayBeliefTests {
         let running = bench.start {
             $0.endsWhenIdle = false
             $0.drainTimeout = .milliseconds(100)
+        } prepare: {
+            $0.replayPatience = .seconds(3600)
         } handler: { event, context in
             journal.note(event, context)
         }
