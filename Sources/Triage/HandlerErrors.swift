@@ -10,7 +10,8 @@ public import TriageTelemetry
 public struct RetryableError: ClassifiedError, CustomStringConvertible {
     /// Transient.
     public var errorClass: ErrorClass { .transient }
-    /// What failed, in a word; part of the fingerprint.
+    /// What failed, in a word; part of the fingerprint. Tools for dead letters show codes like `http_503` and `connectionLost`; for one
+    /// with spaces, capitals at its beginning or more than five digits, which anybody could have put there, `(not shown)` stands.
     public let code: SafeText?
     /// When to try again; nil leaves it to the policy.
     public let retryAt: Timestamp?
@@ -47,7 +48,7 @@ public struct RetryableError: ClassifiedError, CustomStringConvertible {
 public struct RejectedError: ClassifiedError, CustomStringConvertible {
     /// Persistent.
     public var errorClass: ErrorClass { .persistent }
-    /// Which rule, in a word; part of the fingerprint.
+    /// Which rule, in a word like `no_id`; part of the fingerprint. What tools show of it: ``RetryableError/code``.
     public let code: SafeText?
     /// What else there is to say, patient data included: it stands only in sealed dead letters (`dead-letter-key-file`).
     public var detail: String? { makeDetail() }

@@ -61,7 +61,9 @@ struct DeadLetterDetails: Encodable {
         headers = ShownHeader.all(of: record.headers).map {
             Header(name: PlainText.printable($0.name), bytes: $0.bytes, value: $0.value)
         }
-        encryption = record.headers.text(HeaderName.encryption).map(PlainText.printable)
+        encryption =
+            entry.letter.isSealed
+            ? entry.letter.keyID.map { "\(DeadLetter.sealAlgorithm) \($0)" } ?? ShownHeader.notShown : nil
         let shown = Self.shape(of: record)
         shape = shown?.lines
         shapeCut = shown?.isCut ?? false
@@ -124,7 +126,7 @@ struct DeadLetterDetails: Encodable {
             Table.columns(
                 ["  NAME", "BYTES", "VALUE"],
                 headers.map {
-                    ["  " + $0.name, $0.bytes.map { "\($0)" } ?? "null", $0.bytes == nil ? "" : $0.value ?? "(not shown)"]
+                    ["  " + $0.name, $0.bytes.map { "\($0)" } ?? "null", $0.bytes == nil ? "" : $0.value ?? ShownHeader.notShown]
                 }, right: [1]))
         lines += shapeText
         if let revealed { lines += revealed.text }

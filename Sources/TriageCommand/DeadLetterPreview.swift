@@ -123,9 +123,10 @@ struct DeadLetterPreview: Sendable {
             }
         }
         let closed = unchanged.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }
-        if !closed.isEmpty { lines += ["", "Left alone: \(closed.joined(separator: ", "))."] }
+        if !closed.isEmpty { lines += (lines.isEmpty ? [] : [""]) + ["Left alone: \(closed.joined(separator: ", "))."] }
         if problemCount > 0 {
-            lines += ["", "Can't \(verb) \(problemCount):"] + told.map { "  \($0.id): \($0.reason)" }
+            lines += (lines.isEmpty ? [] : [""]) + ["Can't \(verb) \(problemCount):"]
+            lines += told.map { "  \($0.id): \($0.reason)" }
             if problemCount > problems.count { lines.append("  and \(problemCount - problems.count) more") }
         }
         if groups.total == 0 {

@@ -32,18 +32,17 @@ struct DeadLetterRevealed: Encodable {
     let errorDetail: String?
 
     /// - Throws: if it is encrypted and can't be opened.
-    init(_ sealed: Record, cipher: (any DeadLetterOpening)?) throws {
-        var record = sealed
-        var detail: String?
-        if sealed.headers.last(HeaderName.encryption) != nil {
-            guard let cipher else { throw EditorError("\(sealed.position): \(OperatorRefusal.encrypted)") }
-            record = try cipher.opened(sealed)
-            detail = try cipher.openDetail(sealed.headers)
+    init(_ sealed: Record, access: DeadLetterAccess) throws {
+        let record: Record
+        do throws(OperatorRefusal) {
+            record = try access.opened(sealed)
+        } catch {
+            throw EditorError("\(sealed.position): \(error)")
         }
         key = record.key.map { RevealedBytes($0) }
         value = record.value.map { RevealedBytes($0) }
         headers = record.headers.map { Header(name: $0.name, value: $0.value.map { RevealedBytes($0) }) }
-        errorDetail = detail
+        errorDetail = try access.cipher?.openDetail(sealed.headers)
     }
 
     var text: [String] {
@@ -80,7 +79,7 @@ struct DeadLetterOriginal: Encodable {
         by = PlainText.printable(audit.by)
         time = audit.time.iso8601
         reason = audit.reason.map { PlainText.printable($0) }
-        standsAt = audit.isElsewhere ? audit.event.map { "\($0.origin)" } ?? "its origin" : nil
+        standsAt = audit.isElsewhere ? audit.event.map { PlainText.printable("\($0.origin)") } ?? "its origin" : nil
     }
 
     /// Each with what it was changed by: the first one is what the event said when it came.

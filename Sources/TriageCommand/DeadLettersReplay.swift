@@ -142,7 +142,7 @@ extension DeadLettersCommand {
             return { entry, record in
                 guard options.force || entry.status.isOpen else { return .nothingToDo }
                 do {
-                    let record = try opened(record, access.cipher)
+                    let record = try access.opened(record)
                     var value = record.value
                     if let edit = options.edit, !entry.letter.isPointer { value = try edit(entry, record, value) ?? value }
                     // The bytes of one that only points to its origin are looked for when it is done.
@@ -165,13 +165,6 @@ extension DeadLettersCommand {
             }
         }
 
-        /// The dead letter as if it had never been encrypted.
-        private static func opened(_ record: Record, _ cipher: (any DeadLetterOpening)?) throws -> Record {
-            guard record.headers.last(HeaderName.encryption) != nil else { return record }
-            guard let cipher else { throw EditorError("\(OperatorRefusal.encrypted)") }
-            return try cipher.opened(record)
-        }
-
         /// Lets the operator change a payload, which he thereby sees.
         private func editing(_ id: RecordPosition, _ desk: DeadLetterDesk, _ checker: EventChecker) async throws -> ByteSlice? {
             let (entry, record) = try await desk.browser.find(id)
@@ -179,7 +172,7 @@ extension DeadLettersCommand {
                 throw ConfigurationError(
                     key: "--edit", value: "\(id)", expected: "an open dead letter, or --force: it is \(entry.status.rawValue)")
             }
-            guard let value = try Self.opened(record, desk.access.cipher).value else {
+            guard let value = try desk.access.opened(record).value else {
                 throw EditorError("\(id) has no payload to be edited")
             }
             try await desk.putOnRecord(.reveal, of: id, by: person.name, reason: reason, what: "revealed \(id) for editing")

@@ -47,7 +47,7 @@ extension DeadLettersCommand {
                 let (entry, record) = try await desk.browser.find(position)
                 var details = DeadLetterDetails(entry, record, desk: desk)
                 // What can't be opened isn't put on record as seen.
-                if reveal { details.revealed = try DeadLetterRevealed(record, cipher: desk.access.cipher) }
+                if reveal { details.revealed = try DeadLetterRevealed(record, access: desk.access) }
                 if original {
                     details.originals = try await desk.browser.edits(of: entry.letter).map {
                         try DeadLetterOriginal($0, cipher: desk.access.cipher)

@@ -221,9 +221,9 @@ struct ExplainOutput {
         let text: String
         switch state.status {
         case .open: text = ""
-        case .replayed: text = "replayed by \(by)\(state.successor.map { ", as \($0)" } ?? "")\(reason)"
+        case .replayed: text = "replayed by \(by)\(state.successor.map { ", as \(PlainText.printable("\($0)"))" } ?? "")\(reason)"
         case .completed: text = "its replay was handled, by group \(by)"
-        case .failedAgain: text = "its replay failed again\(state.successor.map { ", as \($0)" } ?? "")"
+        case .failedAgain: text = "its replay failed again\(state.successor.map { ", as \(PlainText.printable("\($0)"))" } ?? "")"
         case .discarded: text = "discarded by \(by)\(reason)"
         }
         // The outcome has taken the place of the state that said who replayed it.

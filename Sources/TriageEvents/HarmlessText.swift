@@ -31,9 +31,19 @@ public enum HarmlessText {
     }
 
     /// Whether the text is a name of at most `limit` bytes: ASCII letters and digits, and the characters of `more`.
-    public static func isName(_ text: some StringProtocol, limit: Int, more: StaticString) -> Bool {
-        (1...limit).contains(text.utf8.count)
-            && text.utf8.allSatisfy { byte in
+    public static func isName(_ text: String, limit: Int, more: StaticString) -> Bool {
+        var text = text
+        return text.withUTF8 { isName($0, limit, more) }
+    }
+
+    /// The same of bytes of UTF-8.
+    public static func isName(_ bytes: ArraySlice<UInt8>, limit: Int, more: StaticString) -> Bool {
+        bytes.withUnsafeBufferPointer { isName($0, limit, more) }
+    }
+
+    private static func isName(_ bytes: UnsafeBufferPointer<UInt8>, _ limit: Int, _ more: StaticString) -> Bool {
+        (1...limit).contains(bytes.count)
+            && bytes.allSatisfy { byte in
                 switch byte {
                 case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
                 default: more.withUTF8Buffer { $0.contains(byte) }

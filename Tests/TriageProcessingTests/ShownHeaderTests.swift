@@ -20,7 +20,7 @@ struct ShownHeaderTests {
             ("triage-origin-timestamp", "1764000000000"), ("traceparent", trace), ("triage-origin-traceparent", trace),
             ("triage-error-class", "persistent"), ("triage-error-fingerprint", "00000000000000aa"), ("triage-group", "clinic"),
             ("triage-writer", "0af7651916cd43dd"), ("triage-wait-reason", "scheduled"), ("content-type", "application/fhir+json"),
-            ("triage-pointer", "MSG_SIZE_TOO_LARGE 70000"),
+            ("triage-pointer", "MSG_SIZE_TOO_LARGE 70000"), ("triage-encryption", "A256GCM 1f0c8a53"),
             ("triage-replay", "0af76519-16cd-43dd-8448-eb211c80319c fhir.Patient.created.dlq/0/1"),
         ]
         #expect(values(all) == Dictionary(uniqueKeysWithValues: all))

@@ -75,13 +75,15 @@ struct VettedTextTests {
                 Header("error", text: "RejectedError Geheimhuber_1931-07-19"),
                 Header("triage-group", text: "geheimhuber@example.org"),
                 Header("Geheimhuber_1931-07-19", text: "x"), Header("triage-pointer", text: "Geheimhuber 7"),
+                Header("triage-encryption", text: "Geheimhuber 00000000"),
+                Header("triage-parked-behind", text: "Geheim huber/0/1"),
             ])
         let letter = DeadLetter(record)
         #expect(letter.error == "RejectedError (not shown)" && letter.group == nil)
         #expect(!String(reflecting: letter).lowercased().contains("geheimhuber"))
         let shown = ShownHeader.all(of: record.headers)
         #expect(!String(reflecting: shown).lowercased().contains("geheimhuber"))
-        #expect(shown.map(\.value) == ["t/0/1", nil, "RejectedError (not shown)", nil, nil, nil])
-        #expect(shown.map(\.name).suffix(2) == ["(not shown)", "triage-pointer"])
+        #expect(shown.map(\.value) == ["t/0/1", nil, "RejectedError (not shown)", nil, nil, nil, nil, nil])
+        #expect(shown.map(\.name)[4] == "(not shown)")
     }
 }

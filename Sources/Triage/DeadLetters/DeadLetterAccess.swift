@@ -117,6 +117,15 @@ public struct DeadLetterAccess: Sendable {
         return found
     }
 
+    /// The dead letter as if it had never been sealed; one that isn't sealed as it is.
+    ///
+    /// - Throws: ``OperatorRefusal`` if it is sealed and can't be opened.
+    public func opened(_ record: Record) throws(OperatorRefusal) -> Record {
+        guard record.headers.last(HeaderName.encryption) != nil else { return record }
+        guard let cipher else { throw .encrypted }
+        do { return try cipher.opened(record) } catch { throw .notOpened("\(error)") }
+    }
+
     /// Ends the clients that read; operators end their own.
     public func close() { scanner.close() }
 

@@ -151,7 +151,7 @@ struct ReplayRun {
         _ entry: DeadLetterEntry, _ key: DeadLetterKey, _ written: Record
     ) async throws -> Prepared {
         let letter = entry.letter
-        let record = try opened(written)
+        let record = try desk.access.opened(written)
         var value: ByteSlice?
         var isReplaced = false
         if letter.isPointer {
@@ -198,13 +198,6 @@ struct ReplayRun {
         subject.fingerprint = letter.fingerprint
         subject.isEdited = audit != nil
         return Prepared(entry: entry, key: key, record: outbound, audit: audit, subject: subject)
-    }
-
-    /// The dead letter as if it had never been sealed.
-    private func opened(_ record: Record) throws(OperatorRefusal) -> Record {
-        guard record.headers.last(HeaderName.encryption) != nil else { return record }
-        guard let cipher = desk.access.cipher else { throw .encrypted }
-        do { return try cipher.opened(record) } catch { throw .notOpened("\(error)") }
     }
 
     /// The bytes that were refused, if they still stand where the event was first delivered.

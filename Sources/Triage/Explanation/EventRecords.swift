@@ -29,7 +29,7 @@ struct EventNote: Sendable, Hashable {
             origin = history.origin
             due = history.dueAt
             reason = history.waitReason
-            parkedBehind = history.parkedBehind.flatMap { RecordPosition($0) }
+            parkedBehind = history.parkedBehind.flatMap { DeadLetter.place($0) }
         } else {
             guard let origin = letter.origin ?? (standsForItself ? record.position : nil) else { return nil }
             self.origin = origin

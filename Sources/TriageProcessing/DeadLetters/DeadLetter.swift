@@ -155,9 +155,12 @@ public struct DeadLetter: Sendable, Hashable {
     public static let sealAlgorithm = "A256GCM"
 
     /// The key id in the header `triage-encryption`; nil for anything else than `A256GCM` and eight hexadecimal digits.
-    public static func keyID(of headers: Headers) -> String? {
-        guard let words = headers.text(HeaderName.encryption)?.split(separator: " ", omittingEmptySubsequences: false),
-            words.count == 2, words[0] == sealAlgorithm, words[1].utf8.count == 8,
+    public static func keyID(of headers: Headers) -> String? { headers.text(HeaderName.encryption).flatMap { keyID($0) } }
+
+    /// The key id in such a header's text.
+    static func keyID(_ text: String) -> String? {
+        let words = text.split(separator: " ", omittingEmptySubsequences: false)
+        guard words.count == 2, words[0] == sealAlgorithm, words[1].utf8.count == 8,
             words[1].utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) })
         else { return nil }
         return String(words[1])

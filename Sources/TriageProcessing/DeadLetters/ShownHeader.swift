@@ -10,12 +10,15 @@ public struct ShownHeader: Sendable, Hashable {
     /// What it says; nil if that may be anything, patient data among it.
     public let value: String?
 
+    /// What stands where something may be anything.
+    public static let notShown = VettedText.notShown
+
     /// The headers of a record of a dead letter topic, in their order.
     public static func all(of headers: Headers) -> [ShownHeader] {
         let dialect = DeadLetterDialect(headers)
         return headers.map { header in
             ShownHeader(
-                name: VettedText.headerName(header.name) ?? VettedText.notShown, bytes: header.value?.count,
+                name: VettedText.headerName(header.name) ?? notShown, bytes: header.value?.count,
                 value: header.value.flatMap { shown($0, of: header.name, dialect: dialect) })
         }
     }
@@ -32,7 +35,7 @@ public struct ShownHeader: Sendable, Hashable {
             return Int64(text).flatMap { String($0) == text ? text : nil }
         }
         if isOne(of: HeaderName.origin, HeaderName.parkedBehind) {
-            return RecordPosition(text).flatMap { DeadLetter.name($0.topic) == nil ? nil : text }
+            return DeadLetter.place(text).map { "\($0)" }
         }
         if isOne(of: HeaderName.traceparent, HeaderName.originTraceparent) {
             // Beyond the first four parts a version yet to come may say anything (W3C Trace Context §3.2.4).
@@ -43,13 +46,14 @@ public struct ShownHeader: Sendable, Hashable {
         if isOne(of: HeaderName.errorFingerprint) { return text.isFingerprint ? text : nil }
         // Their form alone doesn't tell that they are ours.
         if isOne(of: HeaderName.error) {
-            return isOurs ? VettedText.error(text).flatMap { $0 == VettedText.notShown ? nil : $0 } : nil
+            return isOurs ? VettedText.error(text).flatMap { $0 == notShown ? nil : $0 } : nil
         }
         if isOne(of: HeaderName.pointer) { return isOurs ? VettedText.pointer(text) : nil }
         if isOne(of: HeaderName.attempts) { return attempts(AttemptLedger(text)) }
         if isOne(of: HeaderName.group) { return DeadLetter.name(text) }
         if isOne(of: HeaderName.writer) { return isIdentifier(text) ? text : nil }
         if isOne(of: HeaderName.replay) { return ReplayMark(text)?.description }
+        if isOne(of: HeaderName.encryption) { return DeadLetter.keyID(text).map { "\(DeadLetter.sealAlgorithm) \($0)" } }
         if isOne(of: HeaderName.waitReason) { return text == "scheduled" ? text : nil }
         if isOne(of: HeaderName.contentType) { return mediaTypes.contains(text) ? text : nil }
         return nil
