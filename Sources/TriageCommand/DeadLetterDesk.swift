@@ -93,6 +93,20 @@ struct DeadLetterDesk {
             level: .notice, safe: "a dead letter is revealed",
             shown: "\(what) to \(PlainText.printable(name)): on record in \(TopicName.deadLetterState)")
     }
+
+    /// Puts on record that somebody asks by a patch what dead letters hold: these, or those of all topics if none are named.
+    func putOnRecord(comparisonOf ids: [RecordPosition], by name: String, reason: String?) async throws {
+        let reveal = DeadLetterReveal(access, kafka: configuration.kafka)
+        let why = [reason, "a patch that compares values"].compactMap { $0 }.joined(separator: "; ")
+        if ids.isEmpty {
+            try await reveal.recordExport(of: ids, by: name, reason: why)
+        } else {
+            for id in ids { try await reveal.record(id, by: name, reason: why) }
+        }
+        Narration.logger.log(
+            level: .notice, safe: "a patch compares values",
+            shown: "the patch compares values, which reveals them: on record in \(TopicName.deadLetterState)")
+    }
 }
 
 /// Counts what an operator does, and tells it as it goes on.

@@ -9,7 +9,7 @@ struct Repair: Sendable {
     /// A JSON patch that was typed, or the file that holds it.
     static func patch(_ text: String) throws -> Repair {
         var bytes = ByteSlice(text)
-        if text.first(where: { !$0.isWhitespace }) != "[" {
+        if !isTyped(text) {
             guard let data = FileManager.default.contents(atPath: text) else {
                 throw ConfigurationError(
                     key: "--patch", value: PlainText.printable(text), expected: "a JSON array of operations, or a readable file")
@@ -22,6 +22,12 @@ struct Repair: Sendable {
             throw ConfigurationError(key: "--patch", value: "…", expected: "a JSON patch (RFC 6902): \(error)")
         }
     }
+
+    /// Whether a text is a patch, and no file's name.
+    static func isTyped(_ text: String) -> Bool { text.first { !$0.isWhitespace } == "[" }
+
+    /// Whether its answer tells what a value is: whoever asks often enough what it isn't knows it.
+    var compares: Bool { patch.operations.contains { $0.kind == .test } }
 
     /// - Throws: if there is nothing to be changed, or it doesn't go.
     func applied(to value: ByteSlice?) throws -> ByteSlice {

@@ -67,8 +67,10 @@ extension DeadLettersCommand {
             guard canary.map({ (1...10_000).contains($0) }) ?? true else {
                 throw ValidationError("--canary \(canary ?? 0): expected 1 to 10000")
             }
-            guard rate.map({ $0 > 0 && $0.isFinite }) ?? true else {
-                throw ValidationError("--rate \(rate ?? 0): expected a number above 0")
+            let rates = ReplayOptions.rates
+            guard rate.map({ rates.contains($0) }) ?? true else {
+                throw ValidationError(
+                    "--rate \(rate ?? 0): expected a number from \(rates.lowerBound) to \(Int(rates.upperBound))")
             }
             guard canaryTimeout == nil || canary != nil else {
                 throw ValidationError("--canary-timeout: expected --canary beside it")
@@ -102,6 +104,9 @@ extension DeadLettersCommand {
                 defer { desk.access.close() }
                 let checker = EventChecker(roles: desk.configuration.roles)
                 if let repair { replay.edit = { _, record, value in try checker.checked(repair.applied(to: value), of: record) } }
+                if let repair, repair.compares {
+                    try await desk.putOnRecord(comparisonOf: resolved.ids, by: person.name, reason: reason)
+                }
                 if to == .origin {
                     Narration.say(
                         "warning: --to origin writes to the main topic: every group that reads it sees these events again; "

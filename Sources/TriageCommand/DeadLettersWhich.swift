@@ -103,21 +103,26 @@ struct DeadLetterWhich: ParsableArguments {
     }
 
     /// The command that was typed, as it does what was shown: with --execute, and times that stay what they are. A patient's
-    /// id is replaced by `-`, so that it isn't copied about.
+    /// id is replaced by `-`, a patch that was typed by the name of a file, so that what they say of patients isn't copied about.
     static func command(_ arguments: [String], now: Timestamp, isFiltered: Bool) -> String {
         var words = ["triage"]
         var rest = arguments.dropFirst()
         var hasUntil = false
         while let word = rest.popFirst() {
             let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            guard ["--since", "--until", "--patient"].contains(parts[0]), let value = parts.count > 1 ? parts[1] : rest.popFirst()
+            guard ["--since", "--until", "--patient", "--patch"].contains(parts[0]),
+                let value = parts.count > 1 ? parts[1] : rest.popFirst()
             else {
                 words.append(word)
                 continue
             }
             hasUntil = hasUntil || parts[0] == "--until"
             let shown =
-                parts[0] == "--patient" ? "-" : (try? DeadLetterChoice.time(value, of: parts[0], now: now))?.iso8601 ?? value
+                switch parts[0] {
+                case "--patient": "-"
+                case "--patch": Repair.isTyped(value) ? "PATCH.json" : value
+                default: (try? DeadLetterChoice.time(value, of: parts[0], now: now))?.iso8601 ?? value
+                }
             words += [parts[0], shown]
         }
         if isFiltered, !hasUntil { words += ["--until", now.iso8601] }

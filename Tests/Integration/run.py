@@ -99,7 +99,7 @@ GROUPS = {
 # Groups that take their time and hardly any of the processor's.
 BESIDE = [
     "collector-trouble", "collector-tls", "capture-outage", "otlp-metrics", "sampling", "signals", "status", "delivery",
-    "patient-stops",
+    "patient-stops", "console-run", "guides", "capture-shapes", "dashboards",
 ]
 
 

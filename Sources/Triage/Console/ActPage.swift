@@ -191,7 +191,7 @@ extension ConsoleRouter {
         // An empty field is none; one that can't be read must not become "without canaries".
         order.canary = try fields.number("canary", 0...1000) ?? 0
         if let seconds = try fields.number("canary-timeout", 1...3600) { order.canaryTimeout = .seconds(seconds) }
-        order.rate = try fields.rate("rate", atMost: 100_000)
+        order.rate = try fields.rate("rate", within: ReplayOptions.rates)
         order.limit = try fields.number("limit", 1...10_000_000)
         order.force = try fields.isOn("force")
         var isOne = false

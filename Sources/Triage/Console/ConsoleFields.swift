@@ -53,12 +53,12 @@ struct ConsoleFields {
         return number
     }
 
-    /// A number above 0 with up to so many; nil if nothing is said.
-    func rate(_ name: String, atMost maximum: Double) throws(ConsoleFieldError) -> Double? {
+    /// A number of these; nil if nothing is said.
+    func rate(_ name: String, within rates: ClosedRange<Double>) throws(ConsoleFieldError) -> Double? {
         guard let text = fields[name] else { return nil }
-        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) || $0 == 0x2E }), let number = Double(text), number > 0,
-            number <= maximum
-        else { throw ConsoleFieldError(name, text, expected: "a number above 0, at most \(Int(maximum))") }
+        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) || $0 == 0x2E }), let number = Double(text),
+            rates.contains(number)
+        else { throw ConsoleFieldError(name, text, expected: "a number from \(rates.lowerBound) to \(Int(rates.upperBound))") }
         return number
     }
 

@@ -29,7 +29,7 @@ enum ConsoleTexts {
         if seconds < 0.01 { return "\(number(seconds * 1000)) ms" }
         if seconds < 1 { return "\(Int64((seconds * 1000).rounded())) ms" }
         if seconds < 60 { return "\(number(seconds)) s" }
-        return PlainText.span(.nanoseconds(Int64(seconds * 1e9)))
+        return PlainText.span(.nanoseconds(Int64(min(seconds, 1e9) * 1e9)))
     }
 
     /// `12:03:10Z`, with the date on another day; the whole of it for whoever asks.

@@ -109,8 +109,12 @@ extension ConsoleRouter {
         ]
         // How a replay ended is said by a group, which is configuration.
         let isOutcome = state.status == .completed || state.status == .failedAgain
-        rows.append(("By", isOutcome ? "\(state.by)" : ConsoleRouter.words(state.by, visitor)))
-        if let replay = state.replay { rows.append(("Replay", "<code>\(replay)</code>")) }
+        let isGroup = isOutcome && DeadLetter.groupName(ByteSlice(state.by)) != nil
+        rows.append(("By", isGroup ? "\(state.by)" : ConsoleRouter.words(state.by, visitor)))
+        if let replay = state.replay {
+            let isID = ReplayMark("\(replay) \(entry.letter.position)") != nil
+            rows.append(("Replay", isID ? "<code>\(replay)</code>" : ConsoleRouter.words(replay, visitor)))
+        }
         if state.status != .replayed {
             if let by = state.replayedBy { rows.append(("Replayed by", ConsoleRouter.words(by, visitor))) }
             if let time = state.replayedAt { rows.append(("Replayed", ConsoleTexts.time(time, now: now))) }

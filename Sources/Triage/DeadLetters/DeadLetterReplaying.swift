@@ -115,7 +115,7 @@ struct ReplayRun {
     /// How many go into one transaction: of a slow replay a second's worth.
     private var limit: Int {
         let most = max(1, options.batchRecords)
-        return options.rate.map { max(1, min(most, Int($0))) } ?? most
+        return options.rate.map { Int(max(1, min(Double(most), $0))) } ?? most
     }
 
     private mutating func refuse(_ position: RecordPosition, _ refusal: OperatorRefusal) {
@@ -333,7 +333,8 @@ struct ReplayRun {
             replayedAt: now,
             successor: RecordPosition(topic: prepared.record.topic, partition: place.partition, offset: place.offset),
             origin: letter.origin, originTimestamp: letter.originTimestamp, follows: letter.replay,
-            lane: letter.key.map { DeadLetterState.lane(of: $0) })
+            // Of an event without a key its consumer knows whose it is.
+            lane: letter.key.map { DeadLetterState.lane(of: $0) } ?? prepared.entry.state?.lane)
     }
 
     // MARK: Canaries

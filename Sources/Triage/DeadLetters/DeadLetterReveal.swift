@@ -62,7 +62,10 @@ public struct DeadLetterReveal: Sendable {
         _ action: String, _ what: [String], at position: RecordPosition, by name: String, reason: String?
     ) async throws(NotRecorded) {
         do {
-            try await access.createStateTopic()
+            // Who may only write there must not have to be allowed to make it.
+            if try await access.scanner.watermarks(of: [TopicName.deadLetterState]).isEmpty {
+                try await access.createStateTopic()
+            }
             let producer = try producer()
             defer { producer.close() }
             var value = "{\"action\":\"\(action)\",\"of\":[\(what.map { JSONText($0).quoted }.joined(separator: ","))]"

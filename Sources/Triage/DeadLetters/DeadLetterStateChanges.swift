@@ -88,7 +88,7 @@ extension DeadLetterOperator {
                 status, time: clock.now(), by: name, reason: reason, replay: entry.state?.replay,
                 replayedBy: entry.state?.replayedBy, replayedAt: entry.state?.replayedAt,
                 successor: entry.state?.successor, origin: letter.origin, originTimestamp: letter.originTimestamp,
-                follows: letter.replay, lane: letter.key.map { DeadLetterState.lane(of: $0) })
+                follows: letter.replay, lane: letter.key.map { DeadLetterState.lane(of: $0) } ?? entry.state?.lane)
             for position in [letter.position] + entry.copies {
                 changes.append((DeadLetterKey(group: key.group, position: position), state))
             }

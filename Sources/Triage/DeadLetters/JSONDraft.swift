@@ -250,7 +250,7 @@ struct JSONNumber: Equatable {
             case UInt8(ascii: "e"), UInt8(ascii: "E"):
                 let text = String(decoding: rest, as: UTF8.self)
                 // What doesn't fit is a number that no reader takes; it only equals its like.
-                exponent += (Int(text) ?? 0).clamped(to: -1_000_000_000...1_000_000_000)
+                exponent += (Int(text) ?? (text.first == "-" ? .min : .max)).clamped(to: -1_000_000_000...1_000_000_000)
                 rest = []
             case 0x30...0x39:
                 if isFraction { exponent -= 1 }

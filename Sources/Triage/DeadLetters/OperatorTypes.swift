@@ -46,6 +46,8 @@ public struct ReplayOptions: Sendable {
     public var canary = 0
     /// How long those may take. Default 120 s.
     public var canaryTimeout: Duration = .seconds(120)
+    /// The rates that the command and the console take: from one in a quarter of an hour to more than any broker takes.
+    public static let rates: ClosedRange<Double> = 0.001...100_000
     /// Dead letters in a second at most; nil, the default, for as fast as it goes.
     public var rate: Double?
     /// Replay also what isn't open: what was replayed before, completed or discarded. Default false.
@@ -68,7 +70,7 @@ public struct ReplayOptions: Sendable {
 public enum OperatorRefusal: Error, Sendable, Hashable, CustomStringConvertible {
     /// Nothing stands there any more.
     case gone
-    /// It names no group, and none was given.
+    /// It names no group, and none was given; or it names one in an unusual form, and not the one that was given.
     case noGroup
     /// It isn't known which topic it came from.
     case noTopic
@@ -89,7 +91,7 @@ public enum OperatorRefusal: Error, Sendable, Hashable, CustomStringConvertible 
     public var description: String {
         switch self {
         case .gone: "nothing stands there any more"
-        case .noGroup: "it names no group, and none was given"
+        case .noGroup: "it names no group that can be shown: -g names the one that gave it up"
         case .noTopic: "it doesn't say which topic it came from: name one"
         case .valueGone(let origin):
             "its bytes were refused, and they no longer stand at \(origin?.description ?? "its origin, which it doesn't name")"

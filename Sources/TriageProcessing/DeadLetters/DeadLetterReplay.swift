@@ -62,6 +62,11 @@ public struct DeadLetterReplay: Sendable, Hashable {
         if letter.isSealed, value == nil, record.value != nil { throw .sealed(keyID: letter.keyID) }
         if letter.isPointer, value == nil { throw .valueElsewhere(letter.origin) }
         guard let owner = letter.group.flatMap({ letter.dialect == .triage ? $0 : nil }) ?? group else { throw .noGroup }
+        // One that names a group in another form than groups usually have is for nobody else.
+        if letter.dialect == .triage, letter.group == nil, let named = record.headers.last(HeaderName.group), !named.equals(owner)
+        {
+            throw .noGroup
+        }
         var edits = HeaderEdits(capacity: 512)
         for name in DeadLetterReplay.failureHeaders { edits.remove(name) }
         edits.set(HeaderName.replay, text: ReplayMark(id: id, deadLetter: record.position).description)

@@ -124,8 +124,8 @@ extension DeadLetterState {
             status, time: time, by: by, reason: value["reason"]?.string, replay: value["replay"]?.string,
             replayedBy: value["replayed_by"]?.string,
             replayedAt: value["replayed_at"]?.stringBytes.flatMap { Timestamp(instant: $0) },
-            successor: value["successor"]?.string.flatMap { RecordPosition($0) },
-            origin: value["origin"]?.string.flatMap { RecordPosition($0) },
+            successor: value["successor"]?.string.flatMap { DeadLetter.place($0) },
+            origin: value["origin"]?.string.flatMap { DeadLetter.place($0) },
             originTimestamp: value["origin_timestamp"]?.stringBytes.flatMap { Timestamp(instant: $0) },
             follows: value["follows"]?.string.flatMap { ReplayMark($0) }, lane: value["lane"]?.string)
     }

@@ -93,11 +93,7 @@ public struct DeadLetterStates: Sendable {
     /// - Parameter group: the operator's, as for ``DeadLetterKey/init(_:group:)``.
     public func state(of letter: DeadLetter, group: String?) -> DeadLetterState? {
         let key = DeadLetterKey(letter, group: group)
-        let own = self[key]
-        if let own, own.status != .replayed { return own }
-        let copy = copy(of: letter.identity(in: key.group)).flatMap { self[$0] }
-        if let own { return copy.map { own.isOvertaken(by: $0) } == true ? copy : own }
-        if let copy { return copy }
+        if let known = state(key, copies: letter.identity(keptUnder: key)) { return known }
         guard letter.dialect != .triage else { return nil }
         // It may have been replayed to another group than is given now.
         let partition = letter.position.topicPartition

@@ -68,6 +68,7 @@ public final class Engine: AssignmentObserver, @unchecked Sendable {
     var isUnprovenTold = false
     /// How long that is waited for.
     var replayPatience = Engine.replayPatience
+    var replayBound = Engine.replayBound
     /// Whose patients are held, as far as the states are known.
     @exclusivity(unchecked) var held: HeldPatients
     /// What holds them in the queues, by origin.

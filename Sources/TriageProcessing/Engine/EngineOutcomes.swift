@@ -30,6 +30,9 @@ extension Engine {
     /// How long a mark is waited for: far more than a transaction's markers need from one partition to the next, which a coordinator
     /// writes at once and again until they are taken, and less than a clean stop has by default.
     static var replayPatience: Duration { .seconds(10) }
+    /// How long it is waited for while the states can't be read: longer than the election of another leader takes, and not for ever,
+    /// since the group's offset stays where it is meanwhile.
+    static var replayBound: Duration { .seconds(120) }
     /// Time between two looks at the states while a mark is waited for.
     static var unprovenInterval: Duration { .milliseconds(250) }
     /// Marks that are waited for longer than one read takes: a flood of forged ones must not fill what may be in flight, of which this is
@@ -235,11 +238,10 @@ extension Engine {
         for replay in all {
             let judgement = verdict(on: replay.delivery)
             let wasRead = lastWholeRead >= replay.read
-            // A read that began since has answered, unless it never does.
+            // They were read to their end since, unless they can't be.
             let waited = now - replay.since
             let hasWaited =
-                (waited >= replayPatience && stateReads >= replay.read) || waited >= replayPatience + .seconds(60)
-                || (wasRead && all.count > Engine.maximumUnproven)
+                (wasRead && (waited >= replayPatience || all.count > Engine.maximumUnproven)) || waited >= replayBound
             if judgement.isUnknown, !hasWaited {
                 unproven.append(replay)
                 continue
