@@ -122,8 +122,10 @@ def patient_stops(report, room, base=5, article=None):
     story.kcat.write(UPDATED, b'{"type": "PatientUpdated", "data": {"resourceType": "Pat', key=b"example", partition=0, headers=[])
     wait_until("it is dead-lettered", lambda: story.kcat.read(dead_letter_topic(UPDATED)), 30, 0.2)
     report.check("Java's partition has no dead letter of it", "LAST DEAD LETTER" not in story.patient(isKept=False))
+    wait_until("that is committed", lambda: "nothing is open" in story.patient("--all-partitions", isKept=False), 30, 0.3)
     page = story.patient("--all-partitions")
-    report.check("with all partitions it is found", f"{dead_letter_topic(UPDATED)}/0/0" in page and "persistent InvalidEvent invalid_json" in page, page)
+    report.check("with all partitions it is found", f"{dead_letter_topic(UPDATED)}/0/0" in page and "persistent InvalidEvent invalid_json" in page
+                 and page.startswith("Patient example: nothing is open"), page)
     report.check("and it is open", "  status       open\n" in page, page)
     if article:
         path = pathlib.Path(article)
