@@ -46,8 +46,9 @@ struct EventChecker: Sendable {
             topic: record.topic, partition: record.partition, offset: record.offset, timestamp: record.timestamp, key: record.key,
             value: value, headers: record.headers)
         do {
-            _ = try EventDecoder(roles: roles).decode(candidate)
-        } catch {
+            let event = try EventDecoder(roles: roles).decode(candidate)
+            if let fault = LetterRepair.strangeness(of: event, in: record, roles) { throw EditorError("\(fault)") }
+        } catch let error as InvalidEvent {
             guard error.isNothing else {
                 throw EditorError(
                     "what it would be is no event: \(error.rule.rawValue)\(error.path.isEmpty ? "" : " at \(error.path)")")

@@ -147,6 +147,14 @@ struct DeadLetterCommandTests {
         #expect(
             DeadLetterWhich.command(["triage", "dlq", "replay", "a.dlq/0/1", "--as", ""], now: Self.now, isFiltered: false)
                 == "triage dlq replay a.dlq/0/1 --as '' --execute")
+        let typed = ["triage", "dlq", "replay", "a.dlq/0/1", "--patch", #" [{"op":"test","path":"/a","value":"Jane"}]"#]
+        #expect(
+            DeadLetterWhich.command(typed, now: Self.now, isFiltered: false)
+                == "triage dlq replay a.dlq/0/1 --patch PATCH.json --execute")
+        #expect(
+            DeadLetterWhich.command(
+                ["triage", "dlq", "replay", "a.dlq/0/1", "--patch=fix.json"], now: Self.now, isFiltered: false)
+                == "triage dlq replay a.dlq/0/1 --patch fix.json --execute")
     }
 
     // MARK: Printing
@@ -234,6 +242,15 @@ struct DeadLetterCommandTests {
             try checker.checked(ByteSlice(#"{"resourceType":"Patient","birthDate":"secret"}"#), of: record)
         }
         #expect(error?.description.contains("birthDate") == true && error?.description.contains("secret") == false)
+        // Another patient's would be handled in this one's order; where keys are something else nobody can tell.
+        let whole = Record(
+            topic: record.topic, partition: 0, offset: 1, timestamp: nil, key: ByteSlice("p"), value: good, headers: [])
+        let anothers = ByteSlice(#"{"resourceType":"Patient","id":"secret"}"#)
+        let refusal = #expect(throws: EditorError.self) { try checker.checked(anothers, of: whole) }
+        #expect(refusal?.description.contains("another patient") == true && refusal?.description.contains("secret") == false)
+        let keyed = Record(
+            topic: record.topic, partition: 0, offset: 1, timestamp: nil, key: ByteSlice("clinic-7"), value: good, headers: [])
+        #expect(try checker.checked(anothers, of: keyed) == anothers)
     }
 
     // MARK: The editor

@@ -143,6 +143,38 @@ struct ExplainPageTests {
                 == "handled by group clinic after 1 failed attempt: transient RetryableError http_503")
     }
 
+    @Test(
+        "another patient's dead letter and another event's of the same place are no copies; what says alone that it's a replay is none"
+    )
+    func forged() async throws {
+        let (world, event, letter) = Self.deadLettered()
+        let honest = try await world.explain("\(letter)")
+        let others = world.write(World.topic + ".dlq", key: "another", World.failed(event, [5]))
+        let earlier = World.failed(event, [6]).map { header in
+            header.name == "triage-origin-timestamp" ? Header(header.name, text: "1600000000000") : header
+        }
+        let older = world.write(World.topic + ".dlq", earlier)
+        for place in [others, older] {
+            world.state(DeadLetterState(.discarded, time: world.clock.now(), by: "bob", reason: "not this one"), of: place)
+        }
+        let mark = ReplayMark(id: "11111111-1111-4111-8111-111111111111", deadLetter: letter)
+        world.write(
+            World.topic + ".retry",
+            [
+                Header("triage-replay", text: "\(mark)"), Header("retryCount", text: "0"),
+                Header("triage-origin", text: "\(event)"),
+                Header("triage-origin-timestamp", text: "\(World.begin.milliseconds)"), Header("triage-group", text: "clinic"),
+            ])
+        world.write(World.topic + ".dlq", World.failed(event, [7], more: [Header("triage-replay", text: "\(mark)")]))
+        world.commit(["fhir.Patient.created.retry": 4])
+        let page = try await world.explain("\(letter)")
+        #expect(page.headline == honest.headline && page.stories.map(\.runs) == honest.stories.map(\.runs))
+        // Of the others the page is their own, not that of what stands at their origin now.
+        #expect(try await world.explain("\(older)").headline.contains("Discarded by bob"))
+        #expect(try await world.explain("\(others)").headline.contains("Discarded by bob"))
+        #expect(try await world.explain("\(others)").notes.contains { $0.contains("holds another event now") })
+    }
+
     @Test("what operators did: replayed and handled, failed again, discarded with their words")
     func operated() async throws {
         let (world, event, letter) = Self.deadLettered()

@@ -51,6 +51,14 @@ final class ExplainWorld: Sendable {
         partition: Int32 = 0
     ) -> RecordPosition {
         clock.advance(by: after)
+        // What an event's records say of its time is the time of its first one.
+        let origin = headers.first { $0.name == "triage-origin" }?.value.flatMap { RecordPosition($0) }
+        let first = broker.records(in: origin?.topic ?? "").first { $0.position == origin }?.timestamp
+        let headers = headers.map { header in
+            guard header.name == "triage-origin-timestamp", let first, header.value?.equals("\(Self.begin.milliseconds)") == true
+            else { return header }
+            return Header(header.name, text: "\(first.milliseconds)")
+        }
         let offset = broker.end(of: TopicPartition(topic, partition))
         try? broker.producer().produce(
             OutboundRecord(

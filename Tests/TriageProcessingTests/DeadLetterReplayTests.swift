@@ -46,6 +46,13 @@ struct DeadLetterReplayTests {
         #expect(throws: DeadLetterReplay.Refusal.noGroup) {
             try replay.outbound(DeadLetterTests.record(DeadLetterTests.foreign[2].headers), at: now)
         }
+        // A group whose name isn't shown is nobody else's; its own operator may name it.
+        let strange = DeadLetterTests.record(
+            DeadLetterTests.own().map { $0.name == "triage-group" ? Header("triage-group", text: "team@site") : $0 })
+        let theirs = DeadLetterReplay(to: .retry, id: DeadLetterTests.replayID, group: "triage")
+        #expect(throws: DeadLetterReplay.Refusal.noGroup) { try theirs.outbound(strange, at: now) }
+        let own = DeadLetterReplay(to: .retry, id: DeadLetterTests.replayID, group: "team@site")
+        #expect((try? own.outbound(strange, at: now))?.headers.text("triage-group") == "team@site")
         let pointer = DeadLetterTests.record(
             DeadLetterTests.own() + [Header("triage-pointer", text: "MSG_SIZE_TOO_LARGE 12")], value: nil)
         #expect(
@@ -60,6 +67,15 @@ struct DeadLetterReplayTests {
         let out = try DeadLetterReplay(to: .retry, id: DeadLetterTests.replayID, group: "care").outbound(
             record, at: Timestamp(milliseconds: 0))
         #expect(out.headers.text("triage-origin") == "orders/3/42" && out.headers.text("triage-group") == "care")
+        // What tells of the failure is gone, exception messages with the patients in them first of all.
+        for foreign in DeadLetterTests.foreign {
+            let record = DeadLetterTests.record(foreign.headers, topic: "orders.dlq")
+            let out = try DeadLetterReplay(to: .retry, id: DeadLetterTests.replayID, group: "care").outbound(
+                record, at: Timestamp(milliseconds: 0))
+            let names = DeadLetter(record).dialect.names
+            let told = ((names?.texts ?? []) + [names?.type, names?.cause, names?.stage].compactMap { $0 }).map { "\($0)" }
+            #expect(!out.headers.contains { told.contains($0.name) }, "\(foreign)")
+        }
     }
 
     @Test("a dead letter in a topic of another name goes where it says that it came from, or to the topic that is named")

@@ -30,7 +30,7 @@ struct ConsoleOrderTests {
             ([replay, one, ("canary", "99999999999999999999")], "canary=9999"), ([replay, one, ("canary", "+1")], "canary=+1"),
             ([replay, one, ("canary-timeout", "0")], "canary-timeout=0"), ([replay, one, ("rate", "0")], "rate=0"),
             ([replay, one, ("rate", "nan")], "rate=nan"), ([replay, one, ("rate", "1e9")], "rate=1e9"),
-            ([replay, one, ("rate", "-3")], "rate=-3"),
+            ([replay, one, ("rate", "-3")], "rate=-3"), ([replay, one, ("rate", "0.0000000001")], "rate=0.0000000001"),
             ([replay, one, ("limit", "5")], "no ids"), ([replay, ("fingerprint", Self.fingerprint), ("limit", "0")], "limit=0"),
             ([replay, ("fingerprint", Self.fingerprint), ("force", "on")], "force=on"),
             ([replay, one, ("force", "yes")], "force=yes"),

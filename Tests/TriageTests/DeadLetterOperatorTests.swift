@@ -186,6 +186,20 @@ struct DeadLetterOperatorTests {
         // Less than one in a second.
         var pacer = ReplayPacer(rate: 0.5, from: start)
         #expect(pacer.pause(before: 1, at: start) == .zero && pacer.pause(before: 1, at: start) == .seconds(2))
+        // Rates of any size end nothing.
+        for rate in [Double.leastNonzeroMagnitude, 1e-12, 1e300, .greatestFiniteMagnitude, .infinity] {
+            var pacer = ReplayPacer(rate: rate, from: start)
+            for _ in 0..<3 { _ = pacer.pause(before: .max, at: start) }
+            #expect(pacer.pause(before: 1, at: start) <= .seconds(3 * 86_400))
+        }
+        var atOnce = ReplayOptions()
+        atOnce.rate = 1e300
+        let fast = DeskWorld()
+        let letter = fast.deadLetter(0)
+        let other = fast.desk()
+        try await other.begin()
+        #expect(try await other.replay([letter], options: atOnce).replayed == 1)
+        await other.end()
     }
 
     @Test("a transaction that fails is told, and nothing of it counts")

@@ -8,10 +8,12 @@ extension ConsoleRouter {
         let snapshot = await source.letters()
         let groups = snapshot.index.groups(query)
         let total = groups.reduce(0) { $0 + $1.count }
+        let what = query.status.map { "\($0.rawValue.replacing("_", with: " ")) dead letter" } ?? "dead letter"
+        let none = "no \(what)"
         let sum =
             total == 0
-            ? snapshot.index.isCut ? "Of those that were looked at nothing is open." : "Nothing is open."
-            : "\(ConsoleTexts.count(total, "open dead letter", isAtLeast: snapshot.index.isCut)) of \(ConsoleTexts.count(groups.count, "cause"))."
+            ? snapshot.index.isCut ? "Of those that were looked at there is \(none)." : "There is \(none)."
+            : "\(ConsoleTexts.count(total, what, isAtLeast: snapshot.index.isCut)) of \(ConsoleTexts.count(groups.count, "cause"))."
         let body: HTML = """
             <h1>Failures by cause</h1>
             \(age(snapshot))
@@ -25,12 +27,12 @@ extension ConsoleRouter {
     static func table(
         _ shown: ArraySlice<LetterGroup>, of groups: [LetterGroup], now: Timestamp
     ) -> HTML {
-        guard !shown.isEmpty else { return "<p class=\"card empty\">No dead letter is open.</p>" }
+        guard !shown.isEmpty else { return "<p class=\"card empty\">There is none of these.</p>" }
         let total = max(1, groups.reduce(0) { $0 + $1.count })
         return """
             <div class="scroll"><table class="groups">
-            <caption>Open dead letters by fingerprint, the largest group first</caption>
-            <thead><tr><th scope="col">Error</th><th scope="col">Class</th><th scope="col" class="number">Open</th>
+            <caption>Dead letters by fingerprint, the largest group first</caption>
+            <thead><tr><th scope="col">Error</th><th scope="col">Class</th><th scope="col" class="number">Count</th>
             <th scope="col">Share</th><th scope="col" class="number">Patients</th><th scope="col">First seen</th>
             <th scope="col">Last seen</th><th scope="col">Actions</th></tr></thead>
             <tbody>\(shown.map { row($0, total: total, now: now) })</tbody>

@@ -1,8 +1,8 @@
-internal import TriageEvents
+package import TriageEvents
 internal import TriageProcessing
 
 /// A change of one dead letter's value by a JSON patch; what comes of it must be an event.
-struct LetterRepair: Sendable {
+package struct LetterRepair: Sendable {
     let patch: JSONPatch
     /// What the topics carry.
     let roles: TopicRoles
@@ -20,15 +20,25 @@ struct LetterRepair: Sendable {
             topic: record.topic, partition: record.partition, offset: record.offset, timestamp: record.timestamp, key: record.key,
             value: new, headers: record.headers)
         do {
-            _ = try EventDecoder(roles: roles).decode(candidate)
-        } catch {
+            let event = try EventDecoder(roles: roles).decode(candidate)
+            if let fault = LetterRepair.strangeness(of: event, in: record, roles) { throw fault }
+        } catch let error as InvalidEvent {
             guard error.isNothing else { throw Fault.noEvent(rule: error.rule.rawValue, path: "\(error.path)") }
         }
         return new
     }
 
+    /// What is wrong with an event that was made of a dead letter's, if it is another patient's: it would be handled in the order of the
+    /// patient whose id the key is.
+    package static func strangeness(of event: PatientEvent, in record: Record, _ roles: TopicRoles) -> Fault? {
+        guard let key = record.key, let id = event.resourceIDBytes, id != key else { return nil }
+        // Whoever keys records by something else may go on.
+        guard let before = try? EventDecoder(roles: roles).decode(record), before.resourceIDBytes == key else { return nil }
+        return .isAnothers
+    }
+
     /// Why a dead letter can't be changed.
-    enum Fault: Error, Hashable, CustomStringConvertible {
+    package enum Fault: Error, Hashable, CustomStringConvertible {
         /// There is nothing to be changed.
         case noValue
         /// Its bytes stand where the event was first delivered, and are looked for when it is replayed.
@@ -37,12 +47,16 @@ struct LetterRepair: Sendable {
         case noEvent(rule: String, path: String)
         /// It is encrypted, and there is no key, or not the one.
         case isSealed
+        /// It would be about another patient than its key says.
+        case isAnothers
 
-        var description: String {
+        package var description: String {
             switch self {
             case .noValue: "it has no value that could be changed"
             case .isElsewhere: "its bytes stand where the event was first delivered, so how it would look can't be told before"
             case .noEvent(let rule, let path): "what it would be is no event: \(rule)\(path.isEmpty ? "" : " at \(path)")"
+            case .isAnothers:
+                "what it would be is another patient's, and its key stays what it is: publish that as an event of its own"
             case .isSealed: "it is encrypted, and this service can't open it"
             }
         }

@@ -40,6 +40,25 @@ struct EventNote: Sendable, Hashable {
     }
 
     var position: RecordPosition { letter.position }
+
+    /// Whether it may be of the event that was first written then.
+    func isOf(_ written: Timestamp?) -> Bool {
+        guard let written, let told = letter.originTimestamp else { return true }
+        return told.milliseconds == written.milliseconds
+    }
+
+    /// Whether it is of the first delivery, or of a replay that operators' states tell of: anybody who can write there could have written
+    /// the header. Of a dead letter that was replayed again later the replays before aren't known any more.
+    func isBelieved(_ states: DeadLetterStates, group: String?) -> Bool {
+        guard let mark = letter.replay else { return true }
+        guard let group = letter.group ?? group, let state = states[DeadLetterKey(group: group, position: mark.deadLetter)],
+            let replay = state.replay
+        else { return false }
+        if replay == mark.id { return true }
+        guard let written = letter.written else { return false }
+        return (state.replayedAt ?? state.time) >= written
+    }
+
     /// A name for retries that are copies of each other: rewritten at the tail, or sent again after an error of the producer.
     var wait: [Int64] {
         [Int64(letter.retries), due?.nanoseconds ?? 0, parkedBehind?.offset ?? -1, letter.attempts.last == nil ? 0 : 1]
@@ -89,12 +108,8 @@ struct EventRecords: Sendable {
             groups.insert(name)
         }
         // Reading all headers of records of other patients would be most of the work.
-        if let key = record.key, !keys.isEmpty, !keys.contains(key), record.headers.last(HeaderName.origin) == nil { return }
-        if let key = record.key, !keys.isEmpty, !keys.contains(key),
-            let origin = record.headers.last(HeaderName.origin).flatMap({ RecordPosition($0) }), !wanted.contains(origin)
-        {
-            return
-        }
+        // One that names the event and has another key is of another one: of a topic that was made anew, or of nobody's.
+        if let key = record.key, !keys.isEmpty, !keys.contains(key) { return }
         guard let note = EventNote(record), wanted.contains(note.origin), positions.insert(note.position).inserted else { return }
         guard positions.count <= EventRecords.maximumNotes else {
             isCut = true

@@ -122,14 +122,18 @@ public struct EventStory: Sendable, Hashable {
     ///   - group: whose story; notes of others are left aside. Nil takes all.
     ///   - commits: what the group has committed; nil for a partition that wasn't asked about.
     ///   - states: what operators did.
+    ///   - written: when it was first written; notes that name another time are of another event, from the same place of a topic that
+    ///     was made anew. Nil takes all.
     init(
-        origin: RecordPosition, notes: [EventNote], group: String?, commits: Commits, states: DeadLetterStates, now: Timestamp
+        origin: RecordPosition, notes: [EventNote], group: String?, commits: Commits, states: DeadLetterStates,
+        written: Timestamp? = nil, now: Timestamp
     ) {
         self.origin = origin
         self.group = group
         // Whom others name needn't be a group that their dead letters are replayed to.
         let own = notes.filter { note in
-            note.letter.dialect != .triage || note.letter.group == nil || group == nil || note.letter.group == group
+            (note.letter.dialect != .triage || note.letter.group == nil || group == nil || note.letter.group == group)
+                && note.isOf(written) && note.isBelieved(states, group: group)
         }
         let byReplay = Dictionary(grouping: own, by: \.letter.replay)
         var runs = byReplay.map { replay, notes in

@@ -129,6 +129,11 @@ public struct Explainer: Sendable {
                 return false
             }
         }
+        if role != .main, let other = first, !Explainer.isFirst(other, of: asked) {
+            gathering.notes.append(
+                "\(other.position) holds another event now: its topic was made anew, or it was never this one's")
+            first = nil
+        }
         let subject = subject(asked, role, origin: origin, first: first, note: ask)
         let key = first?.key ?? asked.key
         var events: [(position: RecordPosition, written: Timestamp?)] = []
@@ -223,7 +228,7 @@ public struct Explainer: Sendable {
             do throws(InvalidEvent) {
                 event = try EventDecoder(roles: configuration.roles).decode(readable)
             } catch {
-                invalid = PlainText.printable("\(error)")
+                invalid = PlainText.printable("\(error.rule.rawValue)\(error.path.isEmpty ? "" : " at \(error.path)")")
             }
         }
         let identifier = event?.resourceIDBytes ?? readable?.key ?? asked.key
@@ -281,6 +286,13 @@ public struct Explainer: Sendable {
     }
 
     // MARK: Retries and dead letters
+
+    /// Whether a record is the first delivery of the event of a retry record or dead letter, which tells its key and time.
+    private static func isFirst(_ first: Record, of record: Record) -> Bool {
+        if let key = record.key, let other = first.key, key != other { return false }
+        guard let told = DeadLetter(record).originTimestamp, let time = first.timestamp else { return true }
+        return told.milliseconds == time.milliseconds
+    }
 
     /// Reads the partitions of the same number in the retry and dead letter topics, and the one that was asked about, from the
     /// time of the first event on.

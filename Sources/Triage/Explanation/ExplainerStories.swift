@@ -65,12 +65,17 @@ extension Explainer {
                 options.group, record: named, records: own, configured: configuration.group, seen: records.groups)
             let commits = try await commits(groups, of: origin, gathered.marks)
             committed = commits.compactMapValues(\.main)
-            let letters = Set(records.notes.values.joined().filter { !$0.isRetry }.map(\.position.topicPartition))
+            var letters: Set<TopicPartition> = []
+            for note in records.notes.values.joined() {
+                if !note.isRetry { letters.insert(note.position.topicPartition) }
+                if let mark = note.letter.replay { letters.insert(mark.deadLetter.topicPartition) }
+            }
             let states = try await states(of: letters, gathered.marks)
+            let written = first?.timestamp ?? (subject.role == .main ? asked.timestamp : DeadLetter(asked).originTimestamp)
             stories = groups.map { group in
                 EventStory(
                     origin: origin, notes: own, group: group, commits: commits[group] ?? EventStory.Commits(), states: states,
-                    now: now)
+                    written: written, now: now)
             }
             // A group that only by the configuration's default has to do with it isn't said to have neglected it.
             if let first = stories.first { stories = stories.filter { !$0.runs.isEmpty || $0.fate != .unknown } + [first] }
@@ -81,7 +86,7 @@ extension Explainer {
                         position: event.position, written: event.written,
                         story: EventStory(
                             origin: event.position, notes: records.notes[event.position] ?? [], group: group,
-                            commits: commits[group] ?? EventStory.Commits(), states: states, now: now),
+                            commits: commits[group] ?? EventStory.Commits(), states: states, written: event.written, now: now),
                         isBefore: event.position < origin)
                 }
             }

@@ -63,6 +63,12 @@ public enum DeadLetterDialect: String, Sendable, Hashable, CaseIterable {
         var isBinary = false
     }
 
+    /// What tells of a failure in another's dialect, its exception's texts among it; where the event came from isn't.
+    var failureHeaders: [StaticString] {
+        guard let names else { return [] }
+        return [names.type, names.cause, names.stage, names.attempts, names.dueAt].compactMap { $0 } + names.texts
+    }
+
     /// The headers of a dialect, as its documentation and source name them.
     var names: Names? {
         switch self {

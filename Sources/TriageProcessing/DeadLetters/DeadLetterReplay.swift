@@ -69,6 +69,7 @@ public struct DeadLetterReplay: Sendable, Hashable {
         }
         var edits = HeaderEdits(capacity: 512)
         for name in DeadLetterReplay.failureHeaders { edits.remove(name) }
+        for name in letter.dialect.failureHeaders { edits.remove(name) }
         edits.set(HeaderName.replay, text: ReplayMark(id: id, deadLetter: record.position).description)
         switch target {
         case .origin:
